@@ -1,0 +1,22 @@
+//! What the kernel half and the userspace half agree on, and nothing else.
+//!
+//! Every type here is `repr(C)`, made of integers and byte arrays, without padding, and its size
+//! is asserted at compile time: both halves are compiled from this one crate, for two targets.
+//! Whatever arrives from the kernel is read with `bytemuck`, which checks the length; closed sets
+//! travel as integers and are turned into enums by `tracer-userspace::decode`.
+//!
+//! | file | defines |
+//! |---|---|
+//! | [`flow`] | key and value of the flow table |
+//! | [`event`] | what the ring buffer carries |
+//! | [`limits`] | per-cgroup quotas, and the counters of everything that can be lost |
+//! | [`offsets`] | where the running kernel keeps the few fields that have no helper |
+#![no_std]
+
+pub mod event;
+pub mod flow;
+pub mod limits;
+pub mod offsets;
+
+/// Raised whenever a type in this crate changes its layout or its meaning.
+pub const ABI_VERSION: u32 = 1;

@@ -1,0 +1,49 @@
+//! Quotas, and a counter for every reason for which a thing can be lost.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Index into the `LOSSES` map (per CPU, `u64`). Counters only ever grow.
+pub mod loss {
+    /// The ring buffer was full: an event was not sent. Costs detail.
+    pub const RING_FULL: u32 = 0;
+    /// The flow table refused a new key: observations were not counted. Costs destinations.
+    pub const TABLE_FULL: u32 = 1;
+    /// A cgroup had used up its quota of keys. Costs destinations, of that cgroup only.
+    pub const QUOTA_FULL: u32 = 2;
+    /// The table of quotas was full: the cgroup shares the bucket of id 0.
+    pub const CGROUPS_FULL: u32 = 3;
+    /// No memory to remember a connected datagram socket: counted as if it had sent.
+    pub const SOCKET_STORAGE: u32 = 4;
+    /// No flow table was installed. Only possible while the tracer starts.
+    pub const NO_TABLE: u32 = 5;
+    /// How many there are.
+    pub const COUNT: u32 = 6;
+}
+
+/// One cgroup's share of the flow table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct CgroupQuota {
+    /// The table that `used` is about; another value means that `used` counts for nothing.
+    pub generation: u64,
+    /// Keys of this cgroup in the current table.
+    pub used: u64,
+    /// Observations that were not counted, ever, because of quota or table. Only ever grows.
+    pub refused: u64,
+}
+
+/// Userspace to kernel, and the kernel's own few words of state (the `STATE` map's only entry).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct State {
+    /// Raised by userspace when it installs another flow table.
+    pub generation: u64,
+    /// When the reader was last woken, CLOCK_MONOTONIC.
+    pub last_wake_ns: u64,
+}
+
+/// A new key wakes the reader at most this often; in between it looks by itself.
+pub const WAKE_INTERVAL_NS: u64 = 10_000_000;
+
+const _: () = assert!(size_of::<CgroupQuota>() == 24);
+const _: () = assert!(size_of::<State>() == 16);

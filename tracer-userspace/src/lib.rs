@@ -1,0 +1,13 @@
+//! The house. Data goes one way, and each room knows only the room before it.
+//!
+//! ```text
+//!  kernel                    userspace, live                             │ offline too
+//!  tracer-ebpf ─► ebpf/ ─► decode/ ─► enrich/ ─► aggregate/ ─► record ───┼─► policy/ ─► render/
+//!  (hooks, flow table)  (only aya)  (pure)    (who, where)   (per        │  (pure)      (pure text)
+//!                                                            workload)   │
+//!                                                  import/ (other logs) ─┘
+//! ```
+
+pub mod policy;
+pub mod record;
+pub mod render;

@@ -1,0 +1,161 @@
+//! The policy as types: what `policy.toml` says, without how it is laid out.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use ipnet::IpNet;
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use crate::record::Protocol;
+
+/// The value of every policy's `schema` key.
+pub const SCHEMA: &str = "egress-tracer/policy/1";
+
+/// One workload's allowlist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub workload: String,
+    /// Reviewed bases, as written: paths relative to the file.
+    pub include: Vec<String>,
+    pub entries: Vec<Entry>,
+}
+
+/// One `[[allow]]` table. Identity is (workload, `to`, `tools`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub to: Target,
+    /// Sorted, without duplicates; never empty.
+    pub ports: Vec<Service>,
+    /// Absent: any tool, and none.
+    pub tools: Option<Vec<String>>,
+    pub status: Status,
+    pub reason: Option<String>,
+    pub owner: Option<String>,
+    pub approved: Option<Date>,
+    /// Valid to the end of that day, UTC.
+    pub expires: Option<Date>,
+    pub reference: Option<String>,
+    pub findings: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Proposed, unreviewed.
+    Candidate,
+    Approved,
+    Denied,
+}
+
+/// Where an entry allows to go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    Address(IpAddr),
+    Network(IpNet),
+    /// An exact DNS name, lower case, without the final dot.
+    Name(String),
+}
+
+/// What an entry allows there: `443/tcp`, `icmp/echo-request`, `gre`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Service {
+    Port { protocol: Protocol, port: u16 },
+    /// A protocol without ports; `kind` is an ICMP type by its nftables name.
+    Protocol { protocol: Protocol, kind: Option<String> },
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ParseError {
+    #[error("{0:?} is neither an address, a network nor a host name")]
+    Target(String),
+    #[error("{0:?} is not a service: expected PORT/PROTOCOL such as 443/tcp, or a protocol such as icmp/echo-request")]
+    Service(String),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Network(network) => network.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self::Address(address.to_canonical()));
+        }
+        if let Ok(network) = text.parse::<IpNet>() {
+            return Ok(Self::Network(network.trunc()));
+        }
+        host_name(text)
+            .map(Self::Name)
+            .ok_or_else(|| ParseError::Target(text.to_owned()))
+    }
+}
+
+/// `text` as an exact host name (RFC 1123, with underscores as DNS allows them), or `None`.
+///
+/// Numbers alone are refused, so that a mistyped or octal address never becomes a name.
+fn host_name(text: &str) -> Option<String> {
+    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let label_ok = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    let top = name.rsplit('.').next()?;
+    let is_name = name.len() <= 253
+        && name.split('.').all(label_ok)
+        && top.bytes().any(|byte| byte.is_ascii_alphabetic())
+        && !top.starts_with("0x");
+    is_name.then_some(name)
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port { protocol, port } => write!(f, "{port}/{protocol}"),
+            Self::Protocol { protocol, kind: None } => protocol.fmt(f),
+            Self::Protocol { protocol, kind: Some(kind) } => write!(f, "{protocol}/{kind}"),
+        }
+    }
+}
+
+impl FromStr for Service {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let unknown = || ParseError::Service(text.to_owned());
+        let Some((left, right)) = text.split_once('/') else {
+            let protocol: Protocol = text.parse().map_err(|_| unknown())?;
+            return Ok(Self::Protocol { protocol, kind: None });
+        };
+        if let Ok(protocol) = right.parse::<Protocol>() {
+            let port = decimal_port(left).ok_or_else(unknown)?;
+            return Ok(Self::Port { protocol, port });
+        }
+        let protocol: Protocol = left.parse().map_err(|_| unknown())?;
+        let is_kind = !right.is_empty()
+            && right
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        if !is_kind || protocol.has_ports() {
+            return Err(unknown());
+        }
+        Ok(Self::Protocol { protocol, kind: Some(right.to_owned()) })
+    }
+}
+
+/// A port in plain decimal: `u16::from_str` alone would take `+443` and `0443`.
+fn decimal_port(text: &str) -> Option<u16> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    (plain || text == "0").then(|| text.parse().ok())?
+}

@@ -1,0 +1,420 @@
+//! The log record: what one line of `flows.jsonl` says. The seam of the house.
+//!
+//! Left of here things are live; right of here everything works from records alone, so that the
+//! daemon's candidates and `generate` over the daemon's log agree by construction. The meaning of
+//! each key is documented in `docs/log.md`.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// The value of every record's `schema` key.
+pub const SCHEMA: &str = "egress-tracer/1";
+
+/// One line of the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Record {
+    /// Something left, or tried to.
+    Flow(Entry<Box<Flow>>),
+    /// Something is known to be missing.
+    Gap(Entry<Gap>),
+    /// Two workload names turned out to be one.
+    Alias(Entry<Alias>),
+    /// The tracer's counters.
+    Stats(Entry<Stats>),
+    /// The segment ends here and goes on in the next file.
+    Rotate(Entry<Rotate>),
+    /// Recording begins.
+    Start(Entry<Start>),
+    /// Recording ended in good order.
+    Stop(Entry<Stop>),
+}
+
+/// What every record carries, around what is its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry<T> {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// When the record was written.
+    #[serde(with = "nanoseconds")]
+    pub ts: Timestamp,
+    pub host: String,
+    /// One lifetime of a container, pod or unit, or one `run` command.
+    pub run: String,
+    pub workload: String,
+    #[serde(flatten)]
+    pub body: T,
+}
+
+/// One flow, as far as it was not told by an earlier record with the same key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Flow {
+    pub protocol: Protocol,
+    /// IPv4-mapped IPv6 is written as IPv4.
+    #[serde(serialize_with = "canonical", deserialize_with = "de_canonical")]
+    pub dest_ip: IpAddr,
+    /// Absent where the protocol has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dest_port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<Name>,
+    pub channel: Channel,
+    pub direction: Direction,
+    /// Absent for the public internet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// Who sent on the workload's behalf, when it was not the workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<Via>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outcomes: BTreeMap<Outcome, u64>,
+    /// Since this key's last record. See `docs/log.md` for what is counted.
+    pub count: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_sent: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_received: Option<u64>,
+    /// First and last observation that this record counts.
+    #[serde(with = "nanoseconds")]
+    pub first_seen: Timestamp,
+    #[serde(with = "nanoseconds")]
+    pub last_seen: Timestamp,
+    #[serde(flatten)]
+    pub process: Process,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_id: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+}
+
+/// Who sent. Absent fields could not be read (the process was gone).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ppid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comm: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cmdline: Vec<String>,
+    /// The command line was longer than what is kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cmdline_cut: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+}
+
+/// The container that sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    pub id: String,
+    pub runtime: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A name for the destination, and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Name {
+    pub name: String,
+    pub source: NameSource,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NameSource {
+    Dns,
+    Sni,
+    Quic,
+    Http,
+    Proxy,
+}
+
+/// How the bytes left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Channel {
+    /// connect() of a stream socket, or TCP Fast Open.
+    Connect,
+    /// A datagram with an address of its own: sendto(), sendmsg(), sendmmsg().
+    Sendmsg,
+    /// A connected datagram socket that sent at least one datagram.
+    UdpConnect,
+    /// A connected datagram socket that has sent nothing: not egress, never a candidate.
+    UdpProbe,
+    /// Told by another tool's log, which does not say how.
+    Import,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// The workload spoke first.
+    Egress,
+    /// The workload answered a peer that spoke first.
+    Reply,
+}
+
+/// Destinations that are not the public internet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    Loopback,
+    /// 0.0.0.0 or ::, which Linux treats as loopback.
+    Unspecified,
+    LinkLocal,
+    /// The cloud's metadata service.
+    Metadata,
+    Private,
+    /// 100.64.0.0/10, carrier-grade NAT.
+    Shared,
+    Multicast,
+    Broadcast,
+    /// Reserved for documentation.
+    Documentation,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// The container engine's resolver, working inside the container's network namespace.
+    Engine,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Established,
+    Refused,
+    Timeout,
+    Unreachable,
+    Reset,
+    Blocked,
+    Unknown,
+}
+
+/// Known missing evidence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gap {
+    /// What was lost, in a word that scripts can match.
+    pub what: GapKind,
+    /// In one sentence, for people.
+    pub detail: String,
+    /// How many, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
+    pub severity: Severity,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GapKind {
+    /// The kernel's flow table was full.
+    FlowTable,
+    /// The cgroup's share of the flow table was used up.
+    CgroupQuota,
+    /// The ring buffer was full: names and command lines may be missing.
+    Ring,
+    /// A socket could not be remembered.
+    SocketStorage,
+    /// The kernel sent something this version cannot read.
+    Undecodable,
+    /// The tracer was not running, or did not end in good order.
+    Downtime,
+    /// A log segment was deleted before a policy had taken it in.
+    SegmentDeleted,
+    /// The log could not be written.
+    LogWrite,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// A destination may be missing.
+    Destinations,
+    /// A name, a process or a count is uncertain.
+    Detail,
+}
+
+/// Records under `provisional` belong to this record's `workload`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alias {
+    pub provisional: String,
+}
+
+/// Counters since the tracer started; all of them only grow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Every counter by name, documented in `docs/log.md`.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// The end of a segment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rotate {
+    /// The file in which this log goes on.
+    pub next: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// Version of egress-tracer.
+    pub version: String,
+    pub pid: u32,
+    /// What is attached, by name.
+    pub hooks: Vec<String>,
+    /// Hooks that this kernel lacks, each with what is therefore not seen.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub missing: BTreeMap<String, String>,
+    /// The command, for `run`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stop {
+    /// Why: the command ended, or the signal's name.
+    pub reason: String,
+    /// Flow records written to this log by this process, and the sum of their counts.
+    pub records: u64,
+    pub count: u64,
+    /// The command's exit code, for `run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+}
+
+/// An IP protocol number, written by name where it has a common one and as `ip-N` otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Protocol(pub u8);
+
+impl Protocol {
+    pub const ICMP: Self = Self(1);
+    pub const TCP: Self = Self(6);
+    pub const UDP: Self = Self(17);
+    pub const DCCP: Self = Self(33);
+    pub const ICMPV6: Self = Self(58);
+    pub const SCTP: Self = Self(132);
+    pub const UDPLITE: Self = Self(136);
+
+    /// Names as nftables spells them; numbers from IANA's protocol-numbers registry.
+    const NAMES: [(&'static str, Self); 12] = [
+        ("icmp", Self::ICMP),
+        ("igmp", Self(2)),
+        ("ipip", Self(4)),
+        ("tcp", Self::TCP),
+        ("udp", Self::UDP),
+        ("dccp", Self::DCCP),
+        ("gre", Self(47)),
+        ("esp", Self(50)),
+        ("ah", Self(51)),
+        ("icmpv6", Self::ICMPV6),
+        ("sctp", Self::SCTP),
+        ("udplite", Self::UDPLITE),
+    ];
+
+    /// Whether packets of this protocol carry port numbers.
+    #[must_use]
+    pub fn has_ports(self) -> bool {
+        [Self::TCP, Self::UDP, Self::DCCP, Self::SCTP, Self::UDPLITE].contains(&self)
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Self::NAMES.iter().find(|(_, protocol)| protocol == self) {
+            Some((name, _)) => f.write_str(name),
+            None => write!(f, "ip-{}", self.0),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0:?} is not a protocol: expected a name such as tcp, or ip-N")]
+pub struct UnknownProtocol(String);
+
+impl FromStr for Protocol {
+    type Err = UnknownProtocol;
+
+    fn from_str(text: &str) -> Result<Self, UnknownProtocol> {
+        let lower = text.to_ascii_lowercase();
+        if let Some((_, protocol)) = Self::NAMES.iter().find(|(name, _)| *name == lower) {
+            return Ok(*protocol);
+        }
+        match lower.strip_prefix("ip-").map(str::parse) {
+            Some(Ok(number)) => Ok(Self(number)),
+            Some(Err(_)) | None => Err(UnknownProtocol(text.to_owned())),
+        }
+    }
+}
+
+impl Serialize for Protocol {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Protocol {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
+    }
+}
+
+/// IPv4-mapped IPv6 (`::ffff:a.b.c.d`, RFC 4291 section 2.5.5.2) as the IPv4 address it stands for.
+#[must_use]
+pub fn canonical_ip(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// The address of a kernel key, in which IPv4 is always written mapped.
+#[must_use]
+pub fn ip_from_mapped(bytes: [u8; 16]) -> IpAddr {
+    canonical_ip(IpAddr::V6(Ipv6Addr::from(bytes)))
+}
+
+fn canonical<S: Serializer>(address: &IpAddr, serializer: S) -> Result<S::Ok, S::Error> {
+    canonical_ip(*address).serialize(serializer)
+}
+
+fn de_canonical<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
+    IpAddr::deserialize(deserializer).map(canonical_ip)
+}
+
+/// RFC 3339 in UTC with exactly nine digits of a second.
+pub mod nanoseconds {
+    use super::{Deserialize, Deserializer, Serializer, Timestamp};
+
+    pub fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{time:.9}"))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        Timestamp::deserialize(deserializer)
+    }
+}
