@@ -72,14 +72,14 @@ pub struct ConnectedDatagram {
     pub tid: u32,
     pub uid: u32,
     pub parent_pid: u32,
-    /// 0 until a datagram has left.
-    pub sent: u32,
-    /// Datagrams announced with an address of their own that have not reached the egress hook.
-    pub addressed: u32,
     pub reserved: u32,
+    /// 0 until a datagram has left.
+    pub sent: u64,
+    /// Datagrams announced with an address of their own that have not reached the egress hook.
+    pub addressed: u64,
     pub comm: [u8; 16],
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 56);
 const _: () = assert!(size_of::<FlowValue>() == 72);
-const _: () = assert!(size_of::<ConnectedDatagram>() == 104);
+const _: () = assert!(size_of::<ConnectedDatagram>() == 112);

@@ -1,1 +1,37 @@
-#![no_std] #![no_main]
+//! egress-tracer's kernel half.
+//!
+//! Each program does little, in constant time, and always allows: the tracer watches, it never
+//! decides. A program's doc comment says which kernel path it hooks, since when that exists, what
+//! it costs and what it cannot see.
+//!
+//! | file | defines |
+//! |---|---|
+//! | [`hooks`] | the programs, one file per kernel path |
+//! | [`flow`] | counting in the flow table: the truth |
+//! | [`emit`] | news to userspace: never the truth |
+//! | [`process`] | who is calling |
+//! | [`atomic`] | two atomic operations |
+//! | [`maps`] | every map, and the settings that userspace writes before loading |
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod atomic;
+mod emit;
+mod flow;
+mod hooks;
+mod maps;
+mod process;
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier proves this unreachable: no program panics.
+    loop {}
+}
+
+// Helpers such as bpf_probe_read_kernel are reserved to GPL-compatible programs. Apache-2.0 is
+// one-way compatible, so the object is offered under both.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -8,6 +8,15 @@
 //!                                                  import/ (other logs) ─┘
 //! ```
 
+#[cfg(feature = "capture")]
+pub mod aggregate;
+#[cfg(feature = "capture")]
+pub mod decode;
+#[cfg(feature = "capture")]
+pub mod ebpf;
+#[cfg(feature = "capture")]
+pub mod enrich;
+pub mod place;
 pub mod policy;
 pub mod record;
 pub mod render;

@@ -1,0 +1,164 @@
+//! Counting in the flow table, which is the truth: whatever else is lost, its sums are right.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::BPF_NOEXIST,
+    helpers::{bpf_ktime_get_ns, generated::bpf_ktime_get_coarse_ns},
+};
+use aya_log_ebpf::debug;
+use tracer_common::{
+    flow::{FlowKey, FlowValue},
+    limits::{CgroupQuota, loss},
+};
+
+use crate::{
+    atomic, emit,
+    maps::{FLOWS, FlowTable, QUOTAS, STATE, cgroup_quota, count_loss},
+    process::Caller,
+};
+
+/// `-EEXIST`: another CPU was first.
+const EXISTS: i32 = -17;
+
+/// What was observed of a flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// A stream connect, or a datagram that leaves.
+    Sent,
+    /// A datagram socket was connected; nothing has left.
+    Connected,
+}
+
+/// Counts one observation of `key`. `caller` is only asked when the key is new.
+#[inline(always)]
+pub(crate) fn observe(
+    ctx: &impl EbpfContext,
+    key: &FlowKey,
+    seen: Seen,
+    socket_cookie: u64,
+    caller: impl FnOnce() -> Caller,
+) {
+    let Some(table) = FLOWS.get(0) else {
+        count_loss(loss::NO_TABLE, 1);
+        return;
+    };
+    if let Some(value) = table.get_ptr_mut(key) {
+        count(value, seen);
+    } else {
+        admit(ctx, table, key, seen, socket_cookie, caller);
+    }
+}
+
+#[inline(always)]
+fn count(value: *mut FlowValue, seen: Seen) {
+    // SAFETY: the pointer is a map value, valid until the program ends. Entries are only deleted
+    // from a table that no program can reach any more. The counters are updated atomically, and
+    // a race on `last_ns` is between two values that are both right.
+    unsafe {
+        let counter = match seen {
+            Seen::Sent => &raw mut (*value).count,
+            Seen::Connected => &raw mut (*value).connects,
+        };
+        atomic::add(counter, 1);
+        (*value).last_ns = bpf_ktime_get_coarse_ns();
+    }
+}
+
+/// Adds a new key, within the cgroup's quota.
+#[inline(always)]
+fn admit(
+    ctx: &impl EbpfContext,
+    table: &FlowTable,
+    key: &FlowKey,
+    seen: Seen,
+    socket_cookie: u64,
+    caller: impl FnOnce() -> Caller,
+) {
+    let Some(quota) = quota_of(key.cgroup_id) else {
+        count_loss(loss::TABLE_FULL, 1);
+        return;
+    };
+    if !take_share(quota) {
+        debug!(ctx, "cgroup {} has used up its share of the flow table", key.cgroup_id);
+        refuse(quota, loss::QUOTA_FULL);
+        return;
+    }
+    let value = first_value(seen, socket_cookie, &caller());
+    match table.insert(key, &value, u64::from(BPF_NOEXIST)) {
+        Ok(()) => emit::new_flow(key, &value),
+        Err(EXISTS) => match table.get_ptr_mut(key) {
+            Some(value) => count(value, seen),
+            None => refuse(quota, loss::TABLE_FULL),
+        },
+        Err(error) => {
+            debug!(ctx, "the flow table refused a key: {}", error);
+            refuse(quota, loss::TABLE_FULL);
+        }
+    }
+}
+
+#[inline(always)]
+fn first_value(seen: Seen, socket_cookie: u64, caller: &Caller) -> FlowValue {
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    FlowValue {
+        count: u64::from(seen == Seen::Sent),
+        connects: u64::from(seen == Seen::Connected),
+        first_ns: now,
+        last_ns: now,
+        socket_cookie,
+        tid: caller.tid,
+        uid: caller.uid,
+        parent_pid: caller.parent_pid,
+        reserved: 0,
+        comm: caller.comm,
+    }
+}
+
+/// The quota of `cgroup_id`; the bucket shared by all (id 0) when the table of quotas is full.
+#[inline(always)]
+fn quota_of(cgroup_id: u64) -> Option<*mut CgroupQuota> {
+    if let Some(quota) = QUOTAS.get_ptr_mut(cgroup_id) {
+        return Some(quota);
+    }
+    let fresh = CgroupQuota { generation: 0, used: 0, refused: 0 };
+    if QUOTAS.insert(cgroup_id, &fresh, u64::from(BPF_NOEXIST)).is_err() {
+        if let Some(quota) = QUOTAS.get_ptr_mut(cgroup_id) {
+            return Some(quota);
+        }
+        count_loss(loss::CGROUPS_FULL, 1);
+        return QUOTAS.get_ptr_mut(0u64);
+    }
+    QUOTAS.get_ptr_mut(cgroup_id)
+}
+
+/// Takes one key out of the quota, or says that there is none left.
+///
+/// Two CPUs may both reset `used` when the table is new; the quota is then off by a few keys,
+/// which the table's own size bounds.
+#[inline(always)]
+fn take_share(quota: *mut CgroupQuota) -> bool {
+    let generation = match STATE.get(0) {
+        Some(state) => state.generation,
+        None => 0,
+    };
+    // SAFETY: the pointer is a map value.
+    unsafe {
+        if (*quota).generation != generation {
+            (*quota).generation = generation;
+            (*quota).used = 0;
+        }
+        if (*quota).used >= cgroup_quota() {
+            return false;
+        }
+        atomic::add(&raw mut (*quota).used, 1);
+    }
+    true
+}
+
+#[inline(always)]
+fn refuse(quota: *mut CgroupQuota, reason: u32) {
+    // SAFETY: the pointer is a map value.
+    unsafe { atomic::add(&raw mut (*quota).refused, 1) };
+    count_loss(reason, 1);
+}

@@ -1,0 +1,95 @@
+//! Every map, and the read-only settings that userspace writes before the programs are loaded.
+
+use aya_ebpf::{
+    Global,
+    bindings::{BPF_F_NO_PREALLOC, bpf_sock},
+    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf, SkStorage},
+    helpers::generated::{bpf_sk_storage_get},
+    macros::btf_map,
+};
+use tracer_common::{
+    event::NewFlow,
+    flow::{ConnectedDatagram, FlowKey, FlowValue},
+    limits::{CgroupQuota, State, loss},
+    offsets::{ABSENT, Offsets},
+};
+
+/// The flow table: one slot that holds the hash map being written to.
+///
+/// Userspace installs another map to read and empty the old one: looking up and deleting in a
+/// map that programs still write to loses counts. The inner definition is only a template; its
+/// size is a setting, and userspace makes the real ones.
+#[btf_map]
+pub(crate) static FLOWS: ArrayOfMaps<FlowTable, 1> = ArrayOfMaps::new();
+
+pub(crate) type FlowTable = HashMap<FlowKey, FlowValue, 1>;
+
+/// Each cgroup's share of the flow table.
+#[btf_map]
+pub(crate) static QUOTAS: HashMap<u64, CgroupQuota, 16384, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
+
+/// Connected datagram sockets that have not sent yet. Freed with the socket.
+#[btf_map]
+pub(crate) static CONNECTED: SkStorage<ConnectedDatagram> = SkStorage::new();
+
+/// News for userspace. The size is a setting.
+#[btf_map]
+pub(crate) static EVENTS: RingBuf<NewFlow, 4096> = RingBuf::new();
+
+/// Counters of everything that was lost, by [`loss`].
+#[btf_map]
+pub(crate) static LOSSES: PerCpuArray<u64, { loss::COUNT as usize }> = PerCpuArray::new();
+
+#[btf_map]
+pub(crate) static STATE: Array<State, 1> = Array::new();
+
+/// How many keys one cgroup may have in the flow table.
+#[unsafe(no_mangle)]
+static CGROUP_QUOTA: Global<u64> = Global::new(u64::MAX);
+
+/// Where the running kernel keeps its fields.
+#[unsafe(no_mangle)]
+static OFFSETS: Global<Offsets> = Global::new(Offsets {
+    task_group_leader: ABSENT,
+    task_start_boottime: ABSENT,
+    task_real_parent: ABSENT,
+    task_tgid: ABSENT,
+    cgroup_kn: ABSENT,
+    cgroup_root: ABSENT,
+    kernfs_node_id: ABSENT,
+    cgroup_root_hierarchy_id: ABSENT,
+});
+
+#[inline(always)]
+pub(crate) fn cgroup_quota() -> u64 {
+    CGROUP_QUOTA.load()
+}
+
+#[inline(always)]
+pub(crate) fn offsets() -> Offsets {
+    OFFSETS.load()
+}
+
+/// Adds to one of the [`loss`] counters.
+#[inline(always)]
+pub(crate) fn count_loss(reason: u32, lost: u64) {
+    if let Some(counter) = LOSSES.get_ptr_mut(reason) {
+        // SAFETY: the slot belongs to this CPU, and programs are not preempted by one another
+        // on the same slot except from an interrupt, which can cost the counter a count, not its
+        // validity.
+        unsafe { *counter += lost };
+    }
+}
+
+/// The connected-datagram state of a full socket, if it has any.
+#[inline(always)]
+pub(crate) fn connected_of(sk: *mut bpf_sock) -> Option<&'static mut ConnectedDatagram> {
+    let map = core::ptr::from_ref(&CONNECTED).cast_mut().cast();
+    // SAFETY: a null value and no flags only look up; the verifier checks `sk` and the result.
+    unsafe {
+        bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), 0)
+            .cast::<ConnectedDatagram>()
+            .as_mut()
+    }
+}

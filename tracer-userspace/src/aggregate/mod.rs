@@ -1,0 +1,11 @@
+//! From observations to records, per workload.
+//!
+//! | file | defines |
+//! |---|---|
+//! | [`table`] | counts per flow since they were last written |
+//! | [`losses`] | from the kernel's counters to `gap` records |
+//! | [`recorder`] | the one owner of the aggregation: takes batches in, writes records out |
+
+pub mod losses;
+pub mod recorder;
+pub mod table;

@@ -1,0 +1,3 @@
+//! Bytes into types. Pure: no I/O, no clock, no panic on any input.
+
+pub mod event;

@@ -1,0 +1,275 @@
+//! The task that reads ring and table and passes both on, in order, through one bounded channel.
+//!
+//! When the receiver is slow the channel fills, then the ring, then the table; the kernel counts
+//! what it refuses, and the counts arrive here with the next sweep.
+
+use std::{collections::HashMap, io, time::Duration};
+
+use nix::time::{ClockId, clock_gettime};
+use tokio::{
+    sync::mpsc,
+    time::{Interval, MissedTickBehavior, interval, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracer_common::{
+    flow::{FlowKey, FlowValue},
+    limits::{WAKE_INTERVAL_NS, loss},
+};
+
+use super::{
+    load::{Loaded, Sizes},
+    ring::Ring,
+    sweep::read_quotas,
+    sys,
+};
+use crate::decode::event::Event;
+
+/// Batches that may wait for the receiver.
+const CHANNEL: usize = 16;
+
+/// What the kernel told, in the order in which it is to be taken in.
+#[derive(Debug)]
+pub enum Batch {
+    /// News: no counts.
+    News(Vec<Event>),
+    /// Counts since the last sweep.
+    Counts(Vec<(FlowKey, FlowValue)>, ClockSample),
+    /// Everything up to here was counted; the losses so far.
+    Swept { losses: Losses, reason: SweepReason },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SweepReason {
+    /// The table was filling.
+    Pressure,
+    /// An interval has ended.
+    Interval,
+    /// Every hook is detached: nothing will follow.
+    End,
+}
+
+/// Totals since loading; they only grow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// By `tracer_common::limits::loss`.
+    pub by_reason: [u64; loss::COUNT as usize],
+    /// Observations refused, by cgroup id (0: cgroups beyond the table of quotas).
+    pub refused: HashMap<u64, u64>,
+    pub undecodable: u64,
+}
+
+/// The kernel's clocks against the wall, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockSample {
+    monotonic_ns: i128,
+    wall_ns: i128,
+}
+
+impl ClockSample {
+    /// Samples both clocks now.
+    #[must_use]
+    pub fn now() -> Self {
+        let read = |clock| {
+            clock_gettime(clock)
+                .map(|time| i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec()))
+                .unwrap_or_default()
+        };
+        Self {
+            monotonic_ns: read(ClockId::CLOCK_MONOTONIC),
+            wall_ns: read(ClockId::CLOCK_REALTIME),
+        }
+    }
+
+    /// The wall-clock time of a CLOCK_MONOTONIC time in nanoseconds.
+    #[must_use]
+    pub fn wall(&self, monotonic_ns: u64) -> jiff::Timestamp {
+        let nanoseconds = self.wall_ns + i128::from(monotonic_ns) - self.monotonic_ns;
+        jiff::Timestamp::from_nanosecond(nanoseconds).unwrap_or_default()
+    }
+}
+
+/// Runs until `cancel`; then detaches, drains, sends [`SweepReason::End`] and returns.
+///
+/// # Errors
+/// epoll or a map fails: nothing more can be read.
+pub fn spawn(
+    loaded: Loaded,
+    sizes: Sizes,
+    period: Duration,
+    cancel: CancellationToken,
+) -> (mpsc::Receiver<Batch>, tokio::task::JoinHandle<io::Result<()>>) {
+    let (sender, receiver) = mpsc::channel(CHANNEL);
+    let task = tokio::spawn(async move {
+        let mut capture = Capture::new(loaded, sizes, sender)?;
+        capture.run(period, &cancel).await?;
+        capture.finish().await
+    });
+    (receiver, task)
+}
+
+struct Capture {
+    loaded: Loaded,
+    ring: Ring,
+    sender: mpsc::Sender<Batch>,
+    /// Sweep when this many keys are new.
+    pressure: u64,
+    new_keys: u64,
+    losses: Losses,
+    removed: Vec<u64>,
+}
+
+impl Capture {
+    fn new(mut loaded: Loaded, sizes: Sizes, sender: mpsc::Sender<Batch>) -> io::Result<Self> {
+        let ring = loaded
+            .ring
+            .take()
+            .ok_or_else(|| io::Error::other("the ring buffer has a reader already"))?;
+        Ok(Self {
+            loaded,
+            ring: Ring::new(ring)?,
+            sender,
+            pressure: u64::from(sizes.table_entries.min(sizes.cgroup_quota) / 4),
+            new_keys: 0,
+            losses: Losses::default(),
+            removed: Vec::new(),
+        })
+    }
+
+    async fn run(&mut self, period: Duration, cancel: &CancellationToken) -> io::Result<()> {
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                _ = ticks.tick() => self.sweep(SweepReason::Interval).await?,
+                woken = self.ring.woken() => {
+                    woken?;
+                    self.read_while_busy(&mut ticks, cancel).await?;
+                }
+            }
+        }
+    }
+
+    /// The kernel wakes at most once in [`WAKE_INTERVAL_NS`], so whoever was woken looks again
+    /// after that long, until there is nothing.
+    async fn read_while_busy(
+        &mut self,
+        ticks: &mut Interval,
+        cancel: &CancellationToken,
+    ) -> io::Result<()> {
+        while self.read_ring().await? {
+            if self.under_pressure()? {
+                self.sweep(SweepReason::Pressure).await?;
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                _ = ticks.tick() => self.sweep(SweepReason::Interval).await?,
+                () = sleep(Duration::from_nanos(WAKE_INTERVAL_NS)) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes the ring's content on; false if there was none.
+    async fn read_ring(&mut self) -> io::Result<bool> {
+        let mut any = false;
+        loop {
+            let events = self.ring.take();
+            if events.is_empty() {
+                return Ok(any);
+            }
+            any = true;
+            self.note(&events);
+            self.send(Batch::News(events)).await?;
+            if self.new_keys >= self.pressure {
+                self.sweep(SweepReason::Pressure).await?;
+            }
+        }
+    }
+
+    fn note(&mut self, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::NewFlow { .. } => self.new_keys += 1,
+                Event::CgroupRemoved { cgroup_id } => self.removed.push(*cgroup_id),
+                Event::CgroupCreated { .. } => {}
+            }
+        }
+    }
+
+    /// Keys whose event was lost are new as well.
+    fn under_pressure(&mut self) -> io::Result<bool> {
+        let before = self.losses.by_reason[loss::RING_FULL as usize];
+        let now = self.read_losses()?;
+        let unseen = now[loss::RING_FULL as usize] - before;
+        Ok(self.new_keys + unseen >= self.pressure)
+    }
+
+    async fn sweep(&mut self, reason: SweepReason) -> io::Result<()> {
+        let mut counts = Vec::with_capacity(self.new_keys as usize);
+        self.loaded
+            .tables
+            .sweep(|key, value| counts.push((*key, *value)))?;
+        self.new_keys = 0;
+        self.update_losses()?;
+        if !counts.is_empty() {
+            self.send(Batch::Counts(counts, ClockSample::now())).await?;
+        }
+        let losses = self.losses.clone();
+        self.send(Batch::Swept { losses, reason }).await
+    }
+
+    fn update_losses(&mut self) -> io::Result<()> {
+        let now = self.read_losses()?;
+        let refused = |losses: &[u64; loss::COUNT as usize]| {
+            losses[loss::TABLE_FULL as usize] + losses[loss::QUOTA_FULL as usize]
+        };
+        if refused(&now) != refused(&self.losses.by_reason) {
+            self.read_refused()?;
+        }
+        self.losses.by_reason = now;
+        self.losses.undecodable = self.ring.undecodable();
+        self.forget_removed()
+    }
+
+    fn read_refused(&mut self) -> io::Result<()> {
+        let generation = self.loaded.tables.generation();
+        for quota in read_quotas(&self.loaded.quotas, generation)? {
+            if quota.refused > 0 {
+                self.losses.refused.insert(quota.cgroup_id, quota.refused);
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_removed(&mut self) -> io::Result<()> {
+        use std::os::fd::AsFd as _;
+        for cgroup_id in std::mem::take(&mut self.removed) {
+            sys::delete(self.loaded.quotas.as_fd(), &cgroup_id)?;
+        }
+        Ok(())
+    }
+
+    fn read_losses(&self) -> io::Result<[u64; loss::COUNT as usize]> {
+        let mut totals = [0; loss::COUNT as usize];
+        for (reason, total) in (0_u32..).zip(&mut totals) {
+            let per_cpu = self.loaded.losses.get(&reason, 0).map_err(io::Error::other)?;
+            *total = per_cpu.iter().sum();
+        }
+        Ok(totals)
+    }
+
+    async fn send(&self, batch: Batch) -> io::Result<()> {
+        self.sender
+            .send(batch)
+            .await
+            .map_err(|_closed| io::Error::other("the aggregation has ended"))
+    }
+
+    async fn finish(mut self) -> io::Result<()> {
+        self.loaded.detach();
+        self.read_ring().await?;
+        self.sweep(SweepReason::End).await
+    }
+}

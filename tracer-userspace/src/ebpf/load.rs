@@ -1,0 +1,233 @@
+//! Programs and maps: loading, attaching, and letting go of them.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader,
+    maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, ProgramError, RawTracePoint},
+};
+use aya_log::EbpfLogger;
+use tracer_common::{
+    flow::{FlowKey, FlowValue},
+    offsets::Offsets,
+};
+
+use super::{offsets, sweep::FlowTables, sys};
+
+/// The kernel half, compiled by the build script.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf"));
+
+/// The programs without which recording makes no sense, and the direction of each.
+const ADDRESS_HOOKS: [&str; 4] = ["connect4", "connect6", "sendmsg4", "sendmsg6"];
+const EGRESS_HOOK: &str = "datagram_egress";
+const CGROUP_HOOKS: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
+
+/// Sizes, set before loading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Keys in the flow table, at least 64.
+    pub table_entries: u32,
+    /// Keys of one cgroup in the flow table.
+    pub cgroup_quota: u32,
+    /// Bytes of the ring buffer: a power of two, at least a page.
+    pub ring_bytes: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { table_entries: 32_768, cgroup_quota: 16_384, ring_bytes: 1 << 20 }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("cannot read the kernel's type information: {0}")]
+    Btf(#[from] btf_rs::Error),
+    #[error("cannot load the eBPF object: {0}")]
+    Object(#[from] EbpfError),
+    #[error("the kernel refused the program {name}: {source}")]
+    Program { name: &'static str, source: ProgramError },
+    #[error("cannot open the cgroup {path}: {source}")]
+    Cgroup { path: PathBuf, source: io::Error },
+    #[error("cannot make a flow table of {entries} entries: {source}")]
+    Table { entries: u32, source: io::Error },
+    #[error("the map {name} is not what it should be: {source}")]
+    Map { name: &'static str, source: MapError },
+    #[error("the eBPF object lacks {0}: it was built from other sources")]
+    Missing(&'static str),
+}
+
+/// Everything loaded. Dropping it detaches all of it.
+pub struct Loaded {
+    /// Owns programs and links; `None` once detached.
+    ebpf: Option<Ebpf>,
+    pub tables: FlowTables,
+    /// Taken by the one task that reads it.
+    pub ring: Option<RingBuf<MapData>>,
+    pub quotas: OwnedFd,
+    pub losses: PerCpuArray<MapData, u64>,
+    /// The probe's own diagnostics, when they were asked for.
+    pub log: Option<EbpfLogger<&'static dyn log::Log>>,
+    /// What is attached, by name.
+    pub hooks: Vec<String>,
+}
+
+/// Loads every program; nothing is attached yet.
+///
+/// `verbose` turns the probe's own diagnostics on.
+///
+/// # Errors
+/// The kernel refuses a program or a map, or the object was built from other sources.
+pub fn load(sizes: Sizes, verbose: bool) -> Result<Loaded, LoadError> {
+    let offsets = offsets::find(Path::new(offsets::VMLINUX_BTF))?;
+    let mut ebpf = load_object(sizes, &offsets, verbose)?;
+    load_programs(&mut ebpf)?;
+    let log = verbose.then(|| EbpfLogger::init(&mut ebpf)).and_then(|log| {
+        log.inspect_err(|error| tracing::warn!("no diagnostics from the probe: {error}")).ok()
+    });
+    let table = |source| LoadError::Table { entries: sizes.table_entries, source };
+    let outer = owned_fd(take(&mut ebpf, "FLOWS")?).map_err(table)?;
+    let state = owned_fd(take(&mut ebpf, "STATE")?).map_err(table)?;
+    let tables = FlowTables::install(outer, state, sizes.table_entries).map_err(table)?;
+    let quotas = owned_fd(take(&mut ebpf, "QUOTAS")?).map_err(table)?;
+    // The bucket that cgroups share when the table of quotas is full.
+    sys::update(quotas.as_fd(), &0_u64, &tracer_common::limits::CgroupQuota::default())
+        .map_err(table)?;
+    Ok(Loaded {
+        tables,
+        ring: Some(typed(&mut ebpf, "EVENTS")?),
+        quotas,
+        losses: typed(&mut ebpf, "LOSSES")?,
+        log,
+        hooks: Vec::new(),
+        ebpf: Some(ebpf),
+    })
+}
+
+impl Loaded {
+    /// Attaches the address and egress hooks to a cgroup and all below it, beside whatever else
+    /// is attached there.
+    ///
+    /// # Errors
+    /// The cgroup cannot be opened or the kernel refuses.
+    pub fn attach_cgroup(&mut self, path: &Path) -> Result<(), LoadError> {
+        let ebpf = self.ebpf.as_mut().ok_or(LoadError::Missing("programs"))?;
+        let cgroup = File::open(path)
+            .map_err(|source| LoadError::Cgroup { path: path.to_owned(), source })?;
+        for name in ADDRESS_HOOKS {
+            let program: &mut CgroupSockAddr = program(ebpf, name)?;
+            // "Single" is what the kernel calls a plain link, and links are multi-attach.
+            program
+                .attach(&cgroup, CgroupAttachMode::Single)
+                .map_err(|source| LoadError::Program { name, source })?;
+        }
+        let egress: &mut CgroupSkb = program(ebpf, EGRESS_HOOK)?;
+        egress
+            .attach(&cgroup, CgroupSkbAttachType::Egress, CgroupAttachMode::Single)
+            .map_err(|source| LoadError::Program { name: EGRESS_HOOK, source })?;
+        let names = ADDRESS_HOOKS.iter().chain([&EGRESS_HOOK]);
+        for name in names.map(|name| (*name).to_owned()) {
+            if !self.hooks.contains(&name) {
+                self.hooks.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches the cgroup tracepoints, which tell of containers before their first process.
+    ///
+    /// # Errors
+    /// The kernel lacks them or refuses.
+    pub fn attach_cgroup_events(&mut self) -> Result<(), LoadError> {
+        let ebpf = self.ebpf.as_mut().ok_or(LoadError::Missing("programs"))?;
+        for name in CGROUP_HOOKS {
+            let program: &mut RawTracePoint = program(ebpf, name)?;
+            program
+                .attach(name)
+                .map_err(|source| LoadError::Program { name, source })?;
+            self.hooks.push(name.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Detaches every program; the maps stay readable, so that what is in them can be drained.
+    pub fn detach(&mut self) {
+        self.ebpf = None;
+        self.hooks.clear();
+    }
+}
+
+fn load_object(sizes: Sizes, offsets: &Offsets, verbose: bool) -> Result<Ebpf, LoadError> {
+    let words: [u32; 8] = bytemuck::cast(*offsets);
+    let quota = u64::from(sizes.cgroup_quota);
+    let level: u8 = if verbose { u8::MAX } else { 0 };
+    let btf = Btf::from_sys_fs().ok();
+    let ebpf = EbpfLoader::new()
+        .btf(btf.as_ref())
+        .override_global("OFFSETS", words.as_slice(), true)
+        .override_global("CGROUP_QUOTA", &quota, true)
+        .override_global(aya_log::LEVEL, &level, false)
+        .map_max_entries("EVENTS", sizes.ring_bytes)
+        .load(OBJECT)?;
+    Ok(ebpf)
+}
+
+fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    for name in ADDRESS_HOOKS {
+        let program: &mut CgroupSockAddr = program(ebpf, name)?;
+        program.load().map_err(|source| LoadError::Program { name, source })?;
+    }
+    let egress: &mut CgroupSkb = program(ebpf, EGRESS_HOOK)?;
+    egress.load().map_err(|source| LoadError::Program { name: EGRESS_HOOK, source })?;
+    for name in CGROUP_HOOKS {
+        let program: &mut RawTracePoint = program(ebpf, name)?;
+        program.load().map_err(|source| LoadError::Program { name, source })?;
+    }
+    Ok(())
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    ebpf.program_mut(name)
+        .ok_or(LoadError::Missing(name))?
+        .try_into()
+        .map_err(|source| LoadError::Program { name, source })
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
+    ebpf.take_map(name).ok_or(LoadError::Missing(name))
+}
+
+fn typed<M: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<M, LoadError> {
+    M::try_from(take(ebpf, name)?).map_err(|source| LoadError::Map { name, source })
+}
+
+/// The descriptor of a map that is used through [`sys`] alone.
+fn owned_fd(map: Map) -> io::Result<OwnedFd> {
+    match map {
+        Map::Array(data) | Map::ArrayOfMaps(data) | Map::HashMap(data) => {
+            data.fd().as_fd().try_clone_to_owned()
+        }
+        #[expect(clippy::wildcard_enum_match_arm, reason = "a list of thirty kinds tells nothing")]
+        _ => Err(io::Error::other("unexpected kind of map")),
+    }
+}
+
+/// Kernel memory that a flow table of this many entries takes: key, value and the kernel's own
+/// 48 bytes an element, preallocated, twice.
+#[must_use]
+pub fn table_bytes(entries: u32) -> u64 {
+    let element = 48 + size_of::<FlowKey>() + size_of::<FlowValue>();
+    2 * u64::from(entries) * element as u64
+}

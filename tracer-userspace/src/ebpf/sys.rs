@@ -1,0 +1,199 @@
+//! The system calls that aya does not offer: batches, inner maps of a chosen size, cookies.
+
+use std::{
+    io, mem,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+};
+
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_type};
+use bytemuck::{Pod, Zeroable};
+
+/// Makes a hash map for keys `K` and values `V`.
+///
+/// # Errors
+/// What `bpf(BPF_MAP_CREATE)` says: `EPERM` without CAP_BPF, `ENOMEM` when it is too large.
+pub fn create_hash<K: Pod, V: Pod>(name: &str, entries: u32) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    // SAFETY: plain integers of the variant that BPF_MAP_CREATE reads.
+    unsafe {
+        let create = &mut attr.__bindgen_anon_1;
+        create.map_type = bpf_map_type::BPF_MAP_TYPE_HASH as u32;
+        create.key_size = size_of::<K>() as u32;
+        create.value_size = size_of::<V>() as u32;
+        create.max_entries = entries;
+        for (to, from) in create.map_name.iter_mut().zip(name.bytes().take(15)) {
+            *to = from as libc::c_char;
+        }
+    }
+    let fd = bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr)?;
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Sets slot 0 of an array of maps. Returns when no running program can still be using the map
+/// that was there (the kernel waits for them).
+///
+/// # Errors
+/// What `bpf(BPF_MAP_UPDATE_ELEM)` says: `EINVAL` if the inner map has another shape.
+pub fn install(outer: BorrowedFd<'_>, inner: BorrowedFd<'_>) -> io::Result<()> {
+    update(outer, &0_u32, &inner.as_raw_fd())
+}
+
+/// Sets `key` to `value`.
+///
+/// # Errors
+/// What `bpf(BPF_MAP_UPDATE_ELEM)` says.
+pub fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    let mut attr = zeroed_attr();
+    // SAFETY: plain integers of the variant that BPF_MAP_UPDATE_ELEM reads; the pointers outlive
+    // the call.
+    unsafe {
+        let element = &mut attr.__bindgen_anon_2;
+        element.map_fd = map.as_raw_fd() as u32;
+        element.key = std::ptr::from_ref(key) as u64;
+        element.__bindgen_anon_1.value = std::ptr::from_ref(value) as u64;
+    }
+    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// Removes `key`; an absent key is no error.
+///
+/// # Errors
+/// What `bpf(BPF_MAP_DELETE_ELEM)` says.
+pub fn delete<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
+    let mut attr = zeroed_attr();
+    // SAFETY: as for `update`.
+    unsafe {
+        let element = &mut attr.__bindgen_anon_2;
+        element.map_fd = map.as_raw_fd() as u32;
+        element.key = std::ptr::from_ref(key) as u64;
+    }
+    match bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// How a batch treats what it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// Leave it. May miss or repeat entries of a map that is being written to.
+    Look,
+    /// Take it out. Only exact on a map that nobody writes to.
+    Take,
+}
+
+/// Reads a hash map from end to end, a batch at a time (Linux 5.6).
+///
+/// # Errors
+/// What `bpf(BPF_MAP_LOOKUP_BATCH)` says; what was read before is in `each`'s hands.
+pub fn read_all<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    mode: Batch,
+    mut each: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    // A batch holds whole hash buckets; ENOSPC asks for a larger one.
+    let mut room = 1024_usize;
+    let mut position: Option<u64> = None;
+    let mut keys = vec![K::zeroed(); room];
+    let mut values = vec![V::zeroed(); room];
+    loop {
+        let mut next = 0_u64;
+        let (count, end) =
+            match one_batch(map, mode, position, &mut next, &mut keys, &mut values) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                    room *= 2;
+                    keys.resize(room, K::zeroed());
+                    values.resize(room, V::zeroed());
+                    continue;
+                }
+                other => other?,
+            };
+        keys.iter()
+            .zip(&values)
+            .take(count)
+            .for_each(|(key, value)| each(key, value));
+        if end {
+            return Ok(());
+        }
+        position = Some(next);
+    }
+}
+
+/// Number of entries read, and whether the map's end was reached.
+fn one_batch<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    mode: Batch,
+    position: Option<u64>,
+    next: &mut u64,
+    keys: &mut [K],
+    values: &mut [V],
+) -> io::Result<(usize, bool)> {
+    let mut attr = zeroed_attr();
+    attr.batch.in_batch = position.as_ref().map_or(0, |at| std::ptr::from_ref(at) as u64);
+    attr.batch.out_batch = std::ptr::from_mut(next) as u64;
+    attr.batch.keys = keys.as_mut_ptr() as u64;
+    attr.batch.values = values.as_mut_ptr() as u64;
+    attr.batch.count = keys.len() as u32;
+    attr.batch.map_fd = map.as_raw_fd() as u32;
+    let command = match mode {
+        Batch::Look => bpf_cmd::BPF_MAP_LOOKUP_BATCH,
+        Batch::Take => bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_BATCH,
+    };
+    let end = match bpf(command, &mut attr) {
+        Ok(_) => false,
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+        Err(error) => return Err(error),
+    };
+    // SAFETY: the kernel has written how many entries it copied.
+    let count = unsafe { attr.batch.count } as usize;
+    Ok((count.min(keys.len()), end))
+}
+
+/// The cookie of this process's network namespace (`SO_NETNS_COOKIE`, Linux 5.14).
+///
+/// # Errors
+/// No socket could be made, or the kernel does not know the option.
+pub fn own_netns_cookie() -> io::Result<u64> {
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the buffer has the length that is passed.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if failed == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+fn zeroed_attr() -> bpf_attr {
+    // SAFETY: a union of integers and arrays of integers; all zero is what the kernel expects of
+    // fields that a command does not use.
+    unsafe { mem::zeroed() }
+}
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
+    // SAFETY: `attr` is a whole, initialised bpf_attr.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as libc::c_long,
+            std::ptr::from_mut(attr),
+            size_of::<bpf_attr>(),
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Reads one value that crossed the ABI; `None` if it is shorter than it should be.
+#[must_use]
+pub fn read_pod<T: Pod + Zeroable>(bytes: &[u8]) -> Option<T> {
+    bytes
+        .get(..size_of::<T>())
+        .map(bytemuck::pod_read_unaligned)
+}

@@ -1,0 +1,389 @@
+//! Who is who on this machine: from a flow's ids to the workload and run that it belongs to.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sha2::{Digest as _, Sha256};
+use tracer_common::flow::FlowKey;
+
+use super::{
+    cgroup::CgroupIndex,
+    container::{ContainerRef, Owner, Runtime},
+    docker::{Answer, ContainerInfo, Questions},
+};
+use crate::record::{Container, Via};
+
+/// How long a flow waits for its container's name.
+pub const NAME_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The workload of all that is in no container and no unit.
+pub const HOST: &str = "host";
+
+/// Threads of the engines that resolve names inside a container's network namespace.
+const ENGINES: [&[u8]; 1] = [b"dockerd\0"];
+
+/// Whose flow it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub workload: Arc<str>,
+    pub run: Arc<str>,
+    pub cgroup_path: Option<Arc<str>>,
+    pub container: Option<Arc<Container>>,
+    pub via: Option<Via>,
+}
+
+/// What is known of a flow's origin by now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attribution {
+    Known(Origin),
+    /// The container's name is on its way.
+    Waiting,
+    /// Not what was asked to be recorded.
+    NotSelected,
+}
+
+/// Something that the log must say apart from flows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A selected container has a name now, or never will have: its run begins.
+    RunBegan { workload: Arc<str>, run: Arc<str> },
+    /// A selected container's cgroup is gone.
+    RunEnded { workload: Arc<str>, run: Arc<str> },
+    /// Flows of `provisional` belong to `workload`.
+    Renamed { provisional: Arc<str>, workload: Arc<str>, run: Arc<str> },
+}
+
+/// What to record.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Container names; empty: every container, unit and the host.
+    pub containers: Vec<glob::Pattern>,
+    /// Paths of chosen cgroups, relative to the hierarchy's root; empty: all.
+    pub cgroups: Vec<String>,
+}
+
+/// One container.
+#[derive(Debug)]
+struct Known {
+    reference: ContainerRef,
+    container: Arc<Container>,
+    run: Arc<str>,
+    cgroup_id: u64,
+    naming: Naming,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Naming {
+    Asked { since: Instant },
+    Named { workload: Arc<str>, selected: bool },
+    /// Nobody named it in time.
+    Provisional { workload: Arc<str>, selected: bool },
+}
+
+/// Cgroups, containers and network namespaces of this machine.
+#[derive(Debug)]
+pub struct Machine {
+    proc: PathBuf,
+    boot_id: String,
+    cgroups: CgroupIndex,
+    selection: Selection,
+    questions: Questions,
+    containers: HashMap<String, Known>,
+    /// The container whose network namespace a cookie names.
+    namespaces: HashMap<u64, String>,
+    host_namespace: u64,
+    changes: Vec<Change>,
+}
+
+impl Machine {
+    /// Takes in the containers that are already there.
+    #[must_use]
+    pub fn new(
+        proc: &Path,
+        cgroups: CgroupIndex,
+        host_namespace: u64,
+        selection: Selection,
+        questions: Questions,
+        now: Instant,
+    ) -> Self {
+        let boot_id = std::fs::read_to_string(proc.join("sys/kernel/random/boot_id"));
+        let mut machine = Self {
+            proc: proc.to_owned(),
+            boot_id: boot_id.unwrap_or_default(),
+            cgroups,
+            selection,
+            questions,
+            containers: HashMap::new(),
+            namespaces: HashMap::new(),
+            host_namespace,
+            changes: Vec::new(),
+        };
+        let present: Vec<_> = machine
+            .cgroups
+            .iter()
+            .filter_map(|(cgroup_id, cgroup)| match &cgroup.owner {
+                Owner::Container(found) => Some((cgroup_id, found.clone())),
+                Owner::Unit(_) | Owner::Host => None,
+            })
+            .collect();
+        for (cgroup_id, found) in present {
+            machine.meet(cgroup_id, &found, now);
+        }
+        machine
+    }
+
+    /// A cgroup was made: if it is a container's, its name is asked for right away.
+    pub fn cgroup_created(&mut self, cgroup_id: u64, path: Option<String>, now: Instant) {
+        let owner = self.cgroups.created(cgroup_id, path).map(|found| found.owner.clone());
+        match owner {
+            Some(Owner::Container(found)) => self.meet(cgroup_id, &found, now),
+            Some(Owner::Unit(_) | Owner::Host) | None => {}
+        }
+    }
+
+    /// A cgroup was removed: if it was a container's own, the run is over.
+    pub fn cgroup_removed(&mut self, cgroup_id: u64) {
+        self.cgroups.removed(cgroup_id);
+        let ended = self.containers.values().find(|known| known.cgroup_id == cgroup_id);
+        if let Some(Known { run, naming, .. }) = ended
+            && let Some((workload, true)) = naming.workload()
+        {
+            let change = Change::RunEnded { workload: workload.clone(), run: run.clone() };
+            self.changes.push(change);
+        }
+    }
+
+    /// The engine has answered.
+    pub fn named(&mut self, answer: Answer) {
+        let Some(known) = self.containers.get_mut(&answer.id) else { return };
+        let Some(info) = answer.info else {
+            // Nobody else will name it: no use in waiting.
+            if matches!(known.naming, Naming::Asked { .. }) {
+                Self::settle(known, &self.selection, &mut self.changes);
+            }
+            return;
+        };
+        let workload: Arc<str> = info.default_workload().into();
+        let selected = selects(&self.selection, &[&info.name, &workload]);
+        let before = known.naming.clone();
+        known.container = Arc::new(describe(&known.container, info));
+        known.naming = Naming::Named { workload: workload.clone(), selected };
+        if !selected {
+            return;
+        }
+        let run = known.run.clone();
+        self.changes.push(Change::RunBegan { workload: workload.clone(), run: run.clone() });
+        if let Naming::Provisional { workload: provisional, .. } = before {
+            self.changes.push(Change::Renamed { provisional, workload, run });
+        }
+    }
+
+    /// Containers that have waited long enough get a provisional name.
+    pub fn settle_overdue(&mut self, now: Instant) {
+        for known in self.containers.values_mut() {
+            if let Naming::Asked { since } = known.naming
+                && now.duration_since(since) >= NAME_PATIENCE
+            {
+                Self::settle(known, &self.selection, &mut self.changes);
+            }
+        }
+    }
+
+    /// Gives every container that still waits a provisional name: nothing will follow.
+    pub fn settle_all(&mut self) {
+        for known in self.containers.values_mut() {
+            if matches!(known.naming, Naming::Asked { .. }) {
+                Self::settle(known, &self.selection, &mut self.changes);
+            }
+        }
+    }
+
+    fn settle(known: &mut Known, selection: &Selection, changes: &mut Vec<Change>) {
+        let workload: Arc<str> = known.reference.provisional_name().into();
+        let selected = selects(selection, &[&workload]);
+        known.naming = Naming::Provisional { workload: workload.clone(), selected };
+        if selected {
+            changes.push(Change::RunBegan { workload, run: known.run.clone() });
+        }
+    }
+
+    /// What the log must say since the last call.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Notes whose network namespace this is, so that what others send in it can be told.
+    pub fn learn(&mut self, key: &FlowKey, now: Instant) {
+        let owner = self.owner_of(key.cgroup_id, key.pid);
+        if let Owner::Container(found) = owner {
+            if !self.containers.contains_key(&found.id) {
+                self.meet(key.cgroup_id, &found, now);
+            }
+            if key.netns_cookie != self.host_namespace {
+                self.namespaces.entry(key.netns_cookie).or_insert(found.id);
+            }
+        }
+    }
+
+    /// Whose flow it is, as far as is known by now. `comm` is the sender's, NUL-padded.
+    pub fn attribute(&mut self, key: &FlowKey, comm: &[u8; 16]) -> Attribution {
+        let (path, owner) = match self.cgroups.get(key.cgroup_id, &self.proc, key.pid) {
+            Some(found) => (Some(Arc::from(found.path.as_str())), found.owner.clone()),
+            None => (None, Owner::Host),
+        };
+        match owner {
+            Owner::Container(found) => self.container_origin(&found.id, path, None),
+            Owner::Unit(_) | Owner::Host if self.is_engines(key, comm) => {
+                let id = self.namespaces[&key.netns_cookie].clone();
+                self.container_origin(&id, path, Some(Via::Engine))
+            }
+            Owner::Unit(name) => self.other_origin(&name, path),
+            Owner::Host => self.other_origin(HOST, path),
+        }
+    }
+
+    /// The workload to which losses in a cgroup are told; `None` if it is not known.
+    pub fn workload_of_cgroup(&mut self, cgroup_id: u64) -> Option<Arc<str>> {
+        match self.owner_of(cgroup_id, 0) {
+            Owner::Container(found) => {
+                let (workload, _) = self.containers.get(&found.id)?.naming.workload()?;
+                Some(workload.clone())
+            }
+            Owner::Unit(name) => Some(name.into()),
+            Owner::Host => Some(HOST.into()),
+        }
+    }
+
+    /// The run of a workload that is no container: it lasts as long as the machine is up.
+    #[must_use]
+    pub fn boot_run(&self, workload: &str) -> Arc<str> {
+        run_id(&[&self.boot_id, workload])
+    }
+
+    fn owner_of(&mut self, cgroup_id: u64, pid: u32) -> Owner {
+        self.cgroups
+            .get(cgroup_id, &self.proc, pid)
+            .map_or(Owner::Host, |found| found.owner.clone())
+    }
+
+    fn is_engines(&self, key: &FlowKey, comm: &[u8; 16]) -> bool {
+        ENGINES.iter().any(|engine| comm.starts_with(engine))
+            && self.namespaces.contains_key(&key.netns_cookie)
+    }
+
+    fn meet(&mut self, cgroup_id: u64, found: &ContainerRef, now: Instant) {
+        if self.containers.contains_key(&found.id) {
+            return;
+        }
+        let container = Container {
+            id: found.id.clone(),
+            runtime: found.runtime.name().to_owned(),
+            pod: found.pod_uid.clone(),
+            ..Container::default()
+        };
+        // Of nested cgroups the container's own is the outermost; its id outlives the others.
+        let mut known = Known {
+            reference: found.clone(),
+            container: Arc::new(container),
+            run: run_id(&[&self.boot_id, &found.id, &cgroup_id.to_string()]),
+            cgroup_id,
+            naming: Naming::Asked { since: now },
+        };
+        let has_engine = found.runtime == Runtime::Docker;
+        if !has_engine || !self.questions.ask(&found.id) {
+            Self::settle(&mut known, &self.selection, &mut self.changes);
+        }
+        self.containers.insert(found.id.clone(), known);
+    }
+
+    fn container_origin(
+        &self,
+        id: &str,
+        cgroup_path: Option<Arc<str>>,
+        via: Option<Via>,
+    ) -> Attribution {
+        let Some(known) = self.containers.get(id) else {
+            return Attribution::Waiting;
+        };
+        match known.naming.workload() {
+            None => Attribution::Waiting,
+            Some((_, false)) => Attribution::NotSelected,
+            Some((workload, true)) => Attribution::Known(Origin {
+                workload: workload.clone(),
+                run: known.run.clone(),
+                cgroup_path,
+                container: Some(known.container.clone()),
+                via,
+            }),
+        }
+    }
+
+    fn other_origin(&self, workload: &str, cgroup_path: Option<Arc<str>>) -> Attribution {
+        let chosen = self.selection.cgroups.iter().find(|chosen| {
+            cgroup_path.as_deref().is_some_and(|path| is_below(path, chosen))
+        });
+        let workload = match chosen {
+            Some(cgroup) => cgroup.rsplit('/').next().unwrap_or(workload),
+            None if self.selects_everything() => workload,
+            None => return Attribution::NotSelected,
+        };
+        Attribution::Known(Origin {
+            workload: workload.into(),
+            run: self.boot_run(workload),
+            cgroup_path,
+            container: None,
+            via: None,
+        })
+    }
+
+    fn selects_everything(&self) -> bool {
+        self.selection.containers.is_empty() && self.selection.cgroups.is_empty()
+    }
+}
+
+impl Naming {
+    /// The name, and whether the container is to be recorded.
+    fn workload(&self) -> Option<(&Arc<str>, bool)> {
+        match self {
+            Self::Asked { .. } => None,
+            Self::Named { workload, selected } | Self::Provisional { workload, selected } => {
+                Some((workload, *selected))
+            }
+        }
+    }
+}
+
+fn selects(selection: &Selection, names: &[&str]) -> bool {
+    let by_name = |pattern: &glob::Pattern| names.iter().any(|name| pattern.matches(name));
+    selection.containers.is_empty() || selection.containers.iter().any(by_name)
+}
+
+fn is_below(path: &str, cgroup: &str) -> bool {
+    path.strip_prefix(cgroup)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || cgroup.ends_with('/'))
+}
+
+fn describe(container: &Container, info: ContainerInfo) -> Container {
+    Container {
+        name: Some(info.name),
+        image: info.image,
+        labels: info.labels,
+        ..container.clone()
+    }
+}
+
+/// Sixteen hex digits that are the same whenever the parts are: a restarted daemon continues
+/// the runs of containers that are still there.
+fn run_id(parts: &[&str]) -> Arc<str> {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.trim().as_bytes());
+        hash.update([0]);
+    }
+    let digest = hash.finalize();
+    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+}
