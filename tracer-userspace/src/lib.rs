@@ -16,6 +16,9 @@ pub mod decode;
 pub mod ebpf;
 #[cfg(feature = "capture")]
 pub mod enrich;
+#[cfg(feature = "capture")]
+pub mod commands;
+pub mod output;
 pub mod place;
 pub mod policy;
 pub mod record;

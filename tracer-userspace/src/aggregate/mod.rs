@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`table`] | counts per flow since they were last written |
 //! | [`losses`] | from the kernel's counters to `gap` records |
+//! | [`workload`] | one workload's log, observations and candidates |
 //! | [`recorder`] | the one owner of the aggregation: takes batches in, writes records out |
 
 pub mod losses;
 pub mod recorder;
 pub mod table;
+pub mod workload;

@@ -1,3 +1,26 @@
 //! From records to a policy, and from a policy to the rules that may be rendered. Pure.
+//!
+//! ```text
+//! record ─► workloads ─► observe ─► infer ─► model ─► document   policy.toml
+//!                        (seen)         └──► evidence            policy.evidence.json
+//!                                            model ─► rules ─► render
+//! ```
+//!
+//! [`candidates`] walks the whole way; the daemon and `generate` both call it.
 
+pub mod candidates;
+pub mod document;
+pub mod evidence;
+pub mod infer;
 pub mod model;
+pub mod observe;
+pub mod rules;
+pub mod seen;
+pub mod workloads;
+
+#[cfg(test)]
+mod properties;
+
+pub use candidates::{CandidateFiles, candidates};
+pub use observe::Observations;
+pub use workloads::Workloads;

@@ -59,17 +59,67 @@ pub enum Target {
 /// What an entry allows there: `443/tcp`, `icmp/echo-request`, `gre`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Service {
-    Port { protocol: Protocol, port: u16 },
+    Port {
+        protocol: Protocol,
+        port: u16,
+    },
     /// A protocol without ports; `kind` is an ICMP type by its nftables name.
-    Protocol { protocol: Protocol, kind: Option<String> },
+    Protocol {
+        protocol: Protocol,
+        kind: Option<String>,
+    },
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ParseError {
     #[error("{0:?} is neither an address, a network nor a host name")]
     Target(String),
-    #[error("{0:?} is not a service: expected PORT/PROTOCOL such as 443/tcp, or a protocol such as icmp/echo-request")]
+    #[error(
+        "{0:?} is not a service: expected PORT/PROTOCOL such as 443/tcp, or a protocol such as icmp/echo-request"
+    )]
     Service(String),
+}
+
+impl Target {
+    /// Whether everything that `other` stands for is also this.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self.network(), other.network()) {
+            (Some(wide), Some(narrow)) => wide.contains(&narrow),
+            (Some(_), None) | (None, Some(_)) => false,
+            (None, None) => self == other,
+        }
+    }
+
+    /// The addresses, a single one as a /32 or /128; `None` for a name.
+    #[must_use]
+    pub fn network(&self) -> Option<IpNet> {
+        match self {
+            Self::Address(address) => Some(IpNet::from(*address)),
+            Self::Network(network) => Some(network.trunc()),
+            Self::Name(_) => None,
+        }
+    }
+}
+
+impl Service {
+    /// Whether everything that `other` allows is also allowed by this.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Protocol {
+                    protocol,
+                    kind: None,
+                },
+                Self::Protocol {
+                    protocol: other,
+                    kind: _,
+                },
+            ) => protocol == other,
+            (Self::Protocol { .. } | Self::Port { .. }, _) => self == other,
+        }
+    }
 }
 
 impl fmt::Display for Target {
@@ -123,8 +173,14 @@ impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Port { protocol, port } => write!(f, "{port}/{protocol}"),
-            Self::Protocol { protocol, kind: None } => protocol.fmt(f),
-            Self::Protocol { protocol, kind: Some(kind) } => write!(f, "{protocol}/{kind}"),
+            Self::Protocol {
+                protocol,
+                kind: None,
+            } => protocol.fmt(f),
+            Self::Protocol {
+                protocol,
+                kind: Some(kind),
+            } => write!(f, "{protocol}/{kind}"),
         }
     }
 }
@@ -136,9 +192,14 @@ impl FromStr for Service {
         let unknown = || ParseError::Service(text.to_owned());
         let Some((left, right)) = text.split_once('/') else {
             let protocol: Protocol = text.parse().map_err(|_| unknown())?;
-            return Ok(Self::Protocol { protocol, kind: None });
+            return Ok(Self::Protocol {
+                protocol,
+                kind: None,
+            });
         };
-        if let Ok(protocol) = right.parse::<Protocol>() {
+        if let Ok(protocol) = right.parse::<Protocol>()
+            && protocol.has_ports()
+        {
             let port = decimal_port(left).ok_or_else(unknown)?;
             return Ok(Self::Port { protocol, port });
         }
@@ -150,7 +211,10 @@ impl FromStr for Service {
         if !is_kind || protocol.has_ports() {
             return Err(unknown());
         }
-        Ok(Self::Protocol { protocol, kind: Some(right.to_owned()) })
+        Ok(Self::Protocol {
+            protocol,
+            kind: Some(right.to_owned()),
+        })
     }
 }
 

@@ -51,7 +51,10 @@ pub enum Scope {
     /// Everything that leaves the network namespace in which the rules are loaded (hook output).
     Namespace,
     /// What the host forwards for a container: by its addresses, or by its interface.
-    Forward { sources: Vec<IpNet>, interface: Option<String> },
+    Forward {
+        sources: Vec<IpNet>,
+        interface: Option<String>,
+    },
     /// What processes of one cgroup on this host send (hook output).
     Cgroup { path: String },
 }
@@ -90,4 +93,45 @@ pub fn hosts(rules: &RuleSet) -> BTreeSet<IpAddr> {
         .filter(|rule| rule.to.prefix_len() == rule.to.max_prefix_len())
         .map(|rule| rule.to.addr())
         .collect()
+}
+
+/// The rule languages, by the name they have on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    Nftables,
+    Iptables,
+    Ip6tables,
+}
+
+impl Format {
+    /// What the rules are called where nobody chooses.
+    #[must_use]
+    pub fn default_options(self) -> Options {
+        let table = match self {
+            Self::Nftables => "egress_tracer",
+            Self::Iptables | Self::Ip6tables => "filter",
+        };
+        Options {
+            table: table.to_owned(),
+            chain: "EGRESS".to_owned(),
+            scope: Scope::Namespace,
+            verdict: Verdict::Log,
+        }
+    }
+
+    /// The rules as text.
+    #[must_use]
+    pub fn render(self, rules: &RuleSet, options: &Options) -> Rendered {
+        let mut text = format!("# {self:?} {options:?} {:?}\n", rules.warnings);
+        for rule in &rules.rules {
+            text.push_str(&format!(
+                "# {} {} {:?}\n",
+                rule.to, rule.service, rule.comment
+            ));
+        }
+        Rendered {
+            text,
+            omissions: Vec::new(),
+        }
+    }
 }

@@ -1,0 +1,513 @@
+//! The one owner of the aggregation: takes batches in, writes records out.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tracer_common::{
+    flow::FlowKey,
+    limits::loss,
+};
+
+use super::{
+    losses::{Affected, gaps},
+    table::{Table, Tally, Told},
+    workload::{CandidatesError, Keeping, Workload, WorkloadError},
+};
+use crate::{
+    decode::event::Event,
+    ebpf::capture::{Batch, ClockSample, Losses, SweepReason},
+    enrich::{
+        docker::Answer,
+        machine::{Attribution, Change, Machine, Origin},
+        process::{ProcessId, Processes},
+    },
+    place::place,
+    record::{
+        Channel, Direction, Flow, Outcome, Process, Protocol, Record, Start, Stats, ip_from_mapped,
+    },
+};
+
+/// Processes whose command lines are remembered.
+const PROCESSES: usize = 8192;
+
+/// A workload with news tells the counters at most this often.
+const STATS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// `IPPROTO_MPTCP`: TCP, on the wire and in every rule.
+const MPTCP: u16 = 262;
+
+/// Where records go.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub host: Arc<str>,
+    pub output: Output,
+    pub keeping: Keeping,
+    /// Flows held before they are written ahead of time.
+    pub table_limit: usize,
+    /// What every `start` record says.
+    pub start: Start,
+}
+
+/// How the files are laid out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Nothing is written.
+    Memory,
+    /// One workload, directly in the directory.
+    Flat(PathBuf),
+    /// A directory for each workload.
+    PerWorkload(PathBuf),
+}
+
+/// Whose flows are being recorded.
+#[derive(Debug)]
+pub enum Subject {
+    /// One command: all that happens below its cgroup is its own.
+    Command { workload: Arc<str>, run: Arc<str>, cgroups: Box<crate::enrich::cgroup::CgroupIndex> },
+    /// Everything on this machine, or a choice of it.
+    Machine(Box<Machine>),
+}
+
+/// Takes batches in, writes records out.
+#[derive(Debug)]
+pub struct Recorder {
+    settings: Settings,
+    subject: Subject,
+    proc: PathBuf,
+    processes: Processes,
+    table: Table,
+    clock: ClockSample,
+    losses: Losses,
+    workloads: BTreeMap<Arc<str>, Recorded>,
+    counters: Counters,
+}
+
+/// A workload, and when it last told the counters.
+#[derive(Debug)]
+struct Recorded {
+    workload: Workload,
+    last_run: Arc<str>,
+    /// Runs whose cgroup is gone, with their last flows perhaps still in the kernel.
+    ending: Vec<Arc<str>>,
+    told_stats: Option<Instant>,
+}
+
+/// What this process has done so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    news: u64,
+    counted_keys: u64,
+    sweeps: u64,
+}
+
+impl Recorder {
+    #[must_use]
+    pub fn new(settings: Settings, subject: Subject, proc: &Path) -> Self {
+        Self {
+            settings,
+            subject,
+            proc: proc.to_owned(),
+            processes: Processes::new(proc, PROCESSES),
+            table: Table::default(),
+            clock: ClockSample::now(),
+            losses: Losses::default(),
+            workloads: BTreeMap::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Begins what is known from the start: the command's run, or the containers that are there.
+    ///
+    /// # Errors
+    /// An output directory cannot be written.
+    pub fn begin(&mut self) -> Result<(), WorkloadError> {
+        if let Subject::Command { workload, run, .. } = &self.subject {
+            let (workload, run) = (workload.clone(), run.clone());
+            self.workload(&workload, &run)?;
+        }
+        self.tell_changes()
+    }
+
+    /// Takes one batch in. Says why the kernel was swept, if it was.
+    ///
+    /// # Errors
+    /// An output directory cannot be written.
+    pub fn take(&mut self, batch: Batch, now: Instant) -> Result<Option<SweepReason>, WorkloadError> {
+        match batch {
+            Batch::News(events) => {
+                self.counters.news += events.len() as u64;
+                events.into_iter().for_each(|event| self.hear(event, now));
+                self.tell_changes()?;
+                Ok(None)
+            }
+            Batch::Counts(counts, clock) => {
+                self.clock = clock;
+                self.counters.counted_keys += counts.len() as u64;
+                for (key, value) in &counts {
+                    self.learn(key, now);
+                    self.table.absorb(key, value);
+                }
+                Ok(None)
+            }
+            Batch::Swept { losses, reason } => {
+                self.counters.sweeps += 1;
+                self.swept(losses, reason, now)?;
+                Ok(Some(reason))
+            }
+        }
+    }
+
+    /// The container engine has answered.
+    ///
+    /// # Errors
+    /// An output directory cannot be written.
+    pub fn answered(&mut self, answer: Answer) -> Result<(), WorkloadError> {
+        if let Subject::Machine(machine) = &mut self.subject {
+            machine.named(answer);
+        }
+        self.tell_changes()
+    }
+
+    /// Opens every log again.
+    pub fn reopen(&mut self) {
+        for recorded in self.workloads.values_mut() {
+            recorded.workload.reopen();
+        }
+    }
+
+    /// Ends every run and writes the last candidates.
+    ///
+    /// # Errors
+    /// The disk refuses; everything is tried before the first error is returned.
+    pub fn finish(&mut self, reason: &str, exit_code: Option<i32>) -> io::Result<()> {
+        let counters = self.counters();
+        let mut result = Ok(());
+        for recorded in self.workloads.values_mut() {
+            let run = recorded.last_run.clone();
+            recorded.tell_stats(&counters);
+            for run in recorded.workload.open_runs() {
+                recorded.workload.end(&run, reason, exit_code);
+            }
+            recorded.workload.flush(&run);
+            let closed = recorded.workload.close();
+            recorded.write_candidates();
+            result = result.and(closed);
+        }
+        result
+    }
+
+    /// What was observed, by workload.
+    pub fn workloads(&self) -> impl Iterator<Item = (&str, &Workload)> {
+        self.workloads.iter().map(|(name, recorded)| (&**name, &recorded.workload))
+    }
+
+    fn hear(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::NewFlow { key, .. } => {
+                self.learn(&key, now);
+                // Read while the process is there.
+                self.processes.get(process_id(&key));
+            }
+            Event::CgroupCreated { cgroup_id, path } => match &mut self.subject {
+                Subject::Machine(machine) => machine.cgroup_created(cgroup_id, path, now),
+                Subject::Command { cgroups, .. } => {
+                    cgroups.created(cgroup_id, path);
+                }
+            },
+            Event::CgroupRemoved { cgroup_id } => match &mut self.subject {
+                Subject::Machine(machine) => machine.cgroup_removed(cgroup_id),
+                Subject::Command { cgroups, .. } => cgroups.removed(cgroup_id),
+            },
+        }
+    }
+
+    fn learn(&mut self, key: &FlowKey, now: Instant) {
+        if let Subject::Machine(machine) = &mut self.subject {
+            machine.learn(key, now);
+        }
+    }
+
+    fn swept(&mut self, losses: Losses, reason: SweepReason, now: Instant) -> Result<(), WorkloadError> {
+        let is_full = self.table.len() > self.settings.table_limit;
+        if let Subject::Machine(machine) = &mut self.subject {
+            match reason {
+                // Nothing will follow, or there is no room to wait.
+                SweepReason::End => machine.settle_all(),
+                SweepReason::Pressure if is_full => machine.settle_all(),
+                SweepReason::Pressure | SweepReason::Interval => machine.settle_overdue(now),
+            }
+        }
+        self.tell_losses(losses)?;
+        match reason {
+            SweepReason::Interval | SweepReason::End => {
+                self.tell_flows()?;
+                self.tell_changes()?;
+                self.write_out(now);
+            }
+            SweepReason::Pressure if is_full => {
+                self.tell_flows()?;
+                self.tell_changes()?;
+            }
+            SweepReason::Pressure => {}
+        }
+        Ok(())
+    }
+
+    fn write_out(&mut self, now: Instant) {
+        let counters = self.counters();
+        for recorded in self.workloads.values_mut() {
+            let is_due = recorded
+                .told_stats
+                .is_none_or(|told| now.duration_since(told) >= STATS_INTERVAL);
+            if recorded.workload.has_news() && is_due {
+                recorded.told_stats = Some(now);
+                recorded.tell_stats(&counters);
+            }
+            recorded.end_runs();
+            let run = recorded.last_run.clone();
+            recorded.workload.flush(&run);
+            recorded.write_candidates();
+        }
+    }
+
+    fn tell_flows(&mut self) -> Result<(), WorkloadError> {
+        // The table lends its entries while records are made, which needs the rest of `self`.
+        let mut table = std::mem::take(&mut self.table);
+        let mut result = Ok(());
+        table.tell(|key, tally, told| {
+            let origin = match self.attribute(key, &tally.comm) {
+                Attribution::Waiting => return false,
+                Attribution::NotSelected => return true,
+                Attribution::Known(origin) => origin,
+            };
+            for told in told {
+                let flow = self.flow(key, tally, told, &origin);
+                if let Err(error) = self.tell_flow(flow, &origin) {
+                    result = Err(error);
+                    return false;
+                }
+            }
+            true
+        });
+        self.table = table;
+        result
+    }
+
+    fn attribute(&mut self, key: &FlowKey, comm: &[u8; 16]) -> Attribution {
+        match &mut self.subject {
+            Subject::Machine(machine) => machine.attribute(key, comm),
+            Subject::Command { workload, run, cgroups } => {
+                let cgroup = cgroups.get(key.cgroup_id, &self.proc, key.pid);
+                Attribution::Known(Origin {
+                    workload: workload.clone(),
+                    run: run.clone(),
+                    cgroup_path: cgroup.map(|cgroup| cgroup.path.as_str().into()),
+                    container: None,
+                    via: None,
+                })
+            }
+        }
+    }
+
+    fn flow(&mut self, key: &FlowKey, tally: &Tally, told: &Told, origin: &Origin) -> Flow {
+        let protocol = match key.protocol {
+            MPTCP => Protocol::TCP,
+            number => Protocol(u8::try_from(number).unwrap_or(u8::MAX)),
+        };
+        let dest_ip = ip_from_mapped(key.address);
+        let is_egress = told.channel != Channel::UdpProbe;
+        Flow {
+            protocol,
+            dest_ip,
+            dest_port: protocol.has_ports().then_some(key.port),
+            names: Vec::new(),
+            channel: told.channel,
+            direction: Direction::Egress,
+            place: place(dest_ip),
+            via: origin.via,
+            outcomes: is_egress.then_some((Outcome::Unknown, told.count)).into_iter().collect(),
+            count: told.count,
+            bytes_sent: None,
+            bytes_received: None,
+            first_seen: self.clock.wall(told.first_ns),
+            last_seen: self.clock.wall(told.last_ns),
+            process: self.process(key, tally),
+            cgroup_id: Some(key.cgroup_id),
+            cgroup_path: origin.cgroup_path.as_deref().map(str::to_owned),
+            container: origin.container.as_deref().cloned(),
+        }
+    }
+
+    fn process(&mut self, key: &FlowKey, tally: &Tally) -> Process {
+        let comm = tally.comm.split(|byte| *byte == 0).next().unwrap_or_default();
+        let mut process = Process {
+            pid: Some(key.pid),
+            tid: Some(tally.tid),
+            ppid: Some(tally.parent_pid),
+            uid: Some(tally.uid),
+            comm: Some(String::from_utf8_lossy(comm).into_owned()),
+            ..Process::default()
+        };
+        self.processes.get(process_id(key)).describe(&mut process);
+        process
+    }
+
+    fn tell_flow(&mut self, flow: Flow, origin: &Origin) -> Result<(), WorkloadError> {
+        let recorded = self.workload(&origin.workload, &origin.run)?;
+        let record = Record::Flow(recorded.workload.envelope(&origin.run, Box::new(flow)));
+        recorded.workload.tell(&record);
+        Ok(())
+    }
+
+    fn tell_losses(&mut self, now: Losses) -> Result<(), WorkloadError> {
+        let before = std::mem::replace(&mut self.losses, now);
+        let found = gaps(&before, &self.losses, |cgroup_id| match &mut self.subject {
+            Subject::Machine(machine) => machine.workload_of_cgroup(cgroup_id),
+            Subject::Command { workload, .. } => Some(workload.clone()),
+        });
+        found.into_iter().try_for_each(|affected| self.tell_gap(affected))
+    }
+
+    fn tell_gap(&mut self, Affected { workload, gap }: Affected) -> Result<(), WorkloadError> {
+        if let Some(name) = workload {
+            let run = self.run_of(&name);
+            self.workload(&name, &run)?.workload.tell_gap(&run, gap);
+            return Ok(());
+        }
+        for recorded in self.workloads.values_mut() {
+            let run = recorded.last_run.clone();
+            recorded.workload.tell_gap(&run, gap.clone());
+        }
+        Ok(())
+    }
+
+    /// A run of the workload to which a gap can be told.
+    fn run_of(&self, workload: &Arc<str>) -> Arc<str> {
+        if let Some(recorded) = self.workloads.get(workload) {
+            return recorded.last_run.clone();
+        }
+        match &self.subject {
+            Subject::Machine(machine) => machine.boot_run(workload),
+            Subject::Command { run, .. } => run.clone(),
+        }
+    }
+
+    fn tell_changes(&mut self) -> Result<(), WorkloadError> {
+        let Subject::Machine(machine) = &mut self.subject else {
+            return Ok(());
+        };
+        for change in machine.take_changes() {
+            match change {
+                Change::RunBegan { workload, run } => {
+                    self.workload(&workload, &run)?;
+                }
+                Change::RunEnded { workload, run } => {
+                    // What the run did last is still in the kernel.
+                    if let Some(recorded) = self.workloads.get_mut(&workload) {
+                        recorded.ending.push(run);
+                    }
+                }
+                Change::Renamed { provisional, workload, run } => {
+                    self.tell_alias(&provisional, &workload, &run)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Both logs say so: whoever reads either finds the other.
+    fn tell_alias(
+        &mut self,
+        provisional: &Arc<str>,
+        workload: &Arc<str>,
+        run: &Arc<str>,
+    ) -> Result<(), WorkloadError> {
+        let body = crate::record::Alias { provisional: provisional.to_string() };
+        let entry = self.workload(workload, run)?.workload.envelope(run, body);
+        let record = Record::Alias(entry);
+        for name in [workload, provisional] {
+            if let Some(recorded) = self.workloads.get_mut(name) {
+                recorded.workload.tell(&record);
+            }
+        }
+        Ok(())
+    }
+
+    /// The workload of that name with that run begun, opened if need be.
+    fn workload(&mut self, name: &Arc<str>, run: &Arc<str>) -> Result<&mut Recorded, WorkloadError> {
+        let recorded = match self.workloads.entry(name.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Recorded::open(&self.settings, name, run)?),
+        };
+        recorded.last_run.clone_from(run);
+        recorded.workload.begin(run, &self.settings.start);
+        Ok(recorded)
+    }
+
+    /// The counters of a `stats` record, documented in `docs/log.md`.
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let lost = |reason: u32| self.losses.by_reason[reason as usize];
+        [
+            ("events", self.counters.news),
+            ("counted_keys", self.counters.counted_keys),
+            ("sweeps", self.counters.sweeps),
+            ("ring_full", lost(loss::RING_FULL)),
+            ("table_full", lost(loss::TABLE_FULL)),
+            ("quota_full", lost(loss::QUOTA_FULL)),
+            ("cgroups_full", lost(loss::CGROUPS_FULL)),
+            ("socket_storage", lost(loss::SOCKET_STORAGE)),
+            ("no_table", lost(loss::NO_TABLE)),
+            ("undecodable", self.losses.undecodable),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+}
+
+impl Recorded {
+    fn open(settings: &Settings, name: &Arc<str>, run: &Arc<str>) -> Result<Self, WorkloadError> {
+        let Settings { host, keeping, .. } = settings;
+        let (name, host) = (name.clone(), host.clone());
+        let directory = match &settings.output {
+            Output::Memory => None,
+            Output::Flat(directory) => Some(directory.clone()),
+            Output::PerWorkload(root) => Some(root.join(&*name)),
+        };
+        let workload = match directory {
+            Some(directory) => Workload::on_disk(name, host, &directory, *keeping, run)?,
+            None => Workload::in_memory(name, host, keeping.max_destinations),
+        };
+        Ok(Self { workload, last_run: run.clone(), ending: Vec::new(), told_stats: None })
+    }
+
+    fn tell_stats(&mut self, counters: &BTreeMap<String, u64>) {
+        let body = Stats { counters: counters.clone() };
+        let record = Record::Stats(self.workload.envelope(&self.last_run, body));
+        self.workload.tell(&record);
+    }
+
+    /// Ends the runs whose containers are gone, now that their last flows are told.
+    fn end_runs(&mut self) {
+        for run in std::mem::take(&mut self.ending) {
+            self.workload.end(&run, "ended", None);
+        }
+    }
+
+    fn write_candidates(&mut self) {
+        match self.workload.write_candidates() {
+            Ok(()) => {}
+            Err(error @ (CandidatesError::Candidates(_) | CandidatesError::Write(_) | CandidatesError::Read { .. })) => {
+                tracing::warn!("no candidates: {error}");
+            }
+        }
+    }
+}
+
+fn process_id(key: &FlowKey) -> ProcessId {
+    ProcessId { pid: key.pid, start: key.process_start }
+}

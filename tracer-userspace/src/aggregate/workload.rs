@@ -1,0 +1,430 @@
+//! One workload's log, what it has shown so far, and the candidate files made from it.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    import::{self, Input},
+    output::{
+        files,
+        log::{Ending, LogError, LogWriter, Rotation},
+    },
+    policy::{Observations, candidates},
+    record::{Entry, Gap, GapKind, Record, SCHEMA, Severity, Start, Stop},
+};
+
+/// Beside the candidates: digests of what we wrote, to tell our files from other people's.
+const WRITTEN: &str = ".written.json";
+
+/// How a workload's files are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Keeping {
+    pub rotation: Rotation,
+    pub max_destinations: usize,
+    /// What to do with candidate files that somebody else wrote last.
+    pub foreign: Foreign,
+}
+
+/// Candidate files that somebody else wrote last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// Left alone: a daemon comes back every few seconds.
+    Leave,
+    /// The policy is merged into, the rules are made anew: asked for by a person.
+    Merge,
+}
+
+/// Why a workload cannot be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkloadError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("cannot read the log in {directory}: {error}")]
+    Import { directory: PathBuf, error: Box<import::ImportError> },
+    #[error("{directory} holds the log of workload {theirs:?}, not of {ours:?}: choose another directory, or --workload {theirs:?}")]
+    OtherWorkload { directory: PathBuf, theirs: String, ours: String },
+}
+
+/// One workload being recorded.
+#[derive(Debug)]
+pub struct Workload {
+    name: Arc<str>,
+    host: Arc<str>,
+    disk: Option<Disk>,
+    observations: Observations,
+    runs: BTreeMap<Arc<str>, Totals>,
+    /// Something was told since the candidates were last written.
+    has_news: bool,
+    /// The disk refused a line, and no gap has told of it yet.
+    refused: u64,
+}
+
+/// What one run wrote in this process's time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Totals {
+    records: u64,
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Disk {
+    directory: PathBuf,
+    log: LogWriter,
+    written: Written,
+    foreign: Foreign,
+}
+
+/// The content of [`WRITTEN`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Written {
+    /// SHA-256 by file name.
+    files: BTreeMap<String, String>,
+    /// Log segments were deleted: the policy knows more than the log does.
+    segments_deleted: bool,
+}
+
+impl Workload {
+    /// A workload that is kept in memory only.
+    #[must_use]
+    pub fn in_memory(name: Arc<str>, host: Arc<str>, max_destinations: usize) -> Self {
+        Self {
+            observations: Observations::new(name.to_string(), max_destinations),
+            name,
+            host,
+            disk: None,
+            runs: BTreeMap::new(),
+            has_news: true,
+            refused: 0,
+        }
+    }
+
+    /// Opens or continues the log in `directory`.
+    ///
+    /// # Errors
+    /// The directory cannot be written, is another workload's, or is in use.
+    pub fn on_disk(
+        name: Arc<str>,
+        host: Arc<str>,
+        directory: &Path,
+        keeping: Keeping,
+        run: &str,
+    ) -> Result<Self, WorkloadError> {
+        let (log, ending) = LogWriter::open(directory, keeping.rotation)?;
+        let mut workload = Self::in_memory(name, host, keeping.max_destinations);
+        if ending != Ending::New || has_closed_segments(directory) {
+            workload.continue_from(directory, keeping.max_destinations)?;
+        }
+        workload.disk = Some(Disk {
+            directory: directory.to_owned(),
+            log,
+            written: Written::read(directory),
+            foreign: keeping.foreign,
+        });
+        if ending == Ending::Unclosed {
+            workload.tell_gap(run, downtime());
+        }
+        Ok(workload)
+    }
+
+    fn continue_from(&mut self, directory: &Path, max_destinations: usize) -> Result<(), WorkloadError> {
+        let failed = |error| WorkloadError::Import {
+            directory: directory.to_owned(),
+            error: Box::new(error),
+        };
+        let settings = import::Settings {
+            max_destinations,
+            ..import::Settings::default()
+        };
+        let inputs = import::find(&[directory.to_owned()]).map_err(failed)?;
+        let (open, closed): (Vec<Input>, Vec<Input>) = inputs
+            .into_iter()
+            .partition(|input| input.name().ends_with(crate::output::log::OPEN_SEGMENT));
+        for (inputs, is_open) in [(closed, false), (open, true)] {
+            if inputs.is_empty() {
+                continue;
+            }
+            let known = match import::import(&inputs, &settings) {
+                Ok(imported) => imported.workloads.resolve(),
+                // A log that was cut off before its first record.
+                Err(import::ImportError::NothingUsable(_)) => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            self.absorb(directory, known, is_open)?;
+        }
+        Ok(())
+    }
+
+    fn absorb(
+        &mut self,
+        directory: &Path,
+        known: BTreeMap<String, Observations>,
+        is_open: bool,
+    ) -> Result<(), WorkloadError> {
+        for (theirs, mut observations) in known {
+            if theirs != *self.name {
+                return Err(WorkloadError::OtherWorkload {
+                    directory: directory.to_owned(),
+                    theirs,
+                    ours: self.name.to_string(),
+                });
+            }
+            if is_open {
+                // It goes on growing: its digest is set whenever candidates are written.
+                observations.forget_sources();
+            }
+            self.observations.merge(&observations);
+        }
+        Ok(())
+    }
+
+    /// Writes one record.
+    pub fn tell(&mut self, record: &Record) {
+        self.has_news = true;
+        self.observations.observe(record);
+        if let Record::Flow(entry) = record {
+            let totals = self.runs.entry(entry.run.as_str().into()).or_default();
+            totals.records += 1;
+            totals.count += entry.body.count;
+        }
+        let Some(disk) = &mut self.disk else { return };
+        if let Err(error) = disk.log.append(record) {
+            self.refused += 1;
+            tracing::warn!(workload = %self.name, "cannot write the log: {error}");
+        }
+        if disk.log.is_full() {
+            self.rotate();
+        }
+    }
+
+    /// Wraps what is a record's own in what every record carries.
+    pub fn envelope<T>(&self, run: &str, body: T) -> Entry<T> {
+        Entry {
+            schema: SCHEMA.to_owned(),
+            ts: Timestamp::now(),
+            host: self.host.to_string(),
+            run: run.to_owned(),
+            workload: self.name.to_string(),
+            body,
+        }
+    }
+
+    /// Writes a `start` record, once a run.
+    pub fn begin(&mut self, run: &Arc<str>, start: &Start) {
+        if self.runs.contains_key(run) {
+            return;
+        }
+        self.runs.insert(run.clone(), Totals::default());
+        let record = Record::Start(self.envelope(run, start.clone()));
+        self.tell(&record);
+    }
+
+    /// Writes a `stop` record for a run that was begun.
+    pub fn end(&mut self, run: &Arc<str>, reason: &str, exit_code: Option<i32>) {
+        let Some(totals) = self.runs.remove(run) else { return };
+        let stop = Stop {
+            reason: reason.to_owned(),
+            records: totals.records,
+            count: totals.count,
+            exit_code,
+        };
+        let record = Record::Stop(self.envelope(run, stop));
+        self.tell(&record);
+    }
+
+    /// Runs that have begun and not ended.
+    pub fn open_runs(&self) -> Vec<Arc<str>> {
+        self.runs.keys().cloned().collect()
+    }
+
+    /// Writes a `gap` record.
+    pub fn tell_gap(&mut self, run: &str, gap: Gap) {
+        let record = Record::Gap(self.envelope(run, gap));
+        self.tell(&record);
+    }
+
+    /// Whether anything was told since the candidates were last written.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.has_news
+    }
+
+    #[must_use]
+    pub fn observations(&self) -> &Observations {
+        &self.observations
+    }
+
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        self.disk.as_ref().map(|disk| disk.directory.as_path())
+    }
+
+    /// Puts what was told on disk; what could not be is told in a gap once the disk takes lines
+    /// again.
+    pub fn flush(&mut self, run: &str) {
+        let Some(disk) = &mut self.disk else { return };
+        if let Err(error) = disk.log.flush() {
+            tracing::warn!(workload = %self.name, "cannot write the log: {error}");
+            return;
+        }
+        let lost = disk.log.take_lost();
+        if lost > 0 {
+            self.refused = 0;
+            self.tell_gap(run, refused_lines(lost));
+            self.flush(run);
+        }
+    }
+
+    /// Opens the log again after somebody moved it away.
+    pub fn reopen(&mut self) {
+        if let Some(disk) = &mut self.disk
+            && let Err(error) = disk.log.reopen()
+        {
+            tracing::error!(workload = %self.name, "{error}");
+        }
+    }
+
+    /// Rewrites the candidate files if there is anything new.
+    ///
+    /// # Errors
+    /// They cannot be made or written; they are tried again next time.
+    pub fn write_candidates(&mut self) -> Result<(), CandidatesError> {
+        let Some(disk) = self.disk.as_mut().filter(|_| self.has_news) else {
+            return Ok(());
+        };
+        for closed in disk.log.take_closed() {
+            self.observations.add_source(closed);
+        }
+        self.observations.set_open_source(Some(disk.log.source()));
+        disk.write_candidates(&self.observations)?;
+        self.has_news = false;
+        Ok(())
+    }
+
+    /// Flushes and lets go of the log.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn close(&mut self) -> io::Result<()> {
+        self.disk.as_mut().map_or(Ok(()), |disk| disk.log.close())
+    }
+
+    fn rotate(&mut self) {
+        let run = self.runs.keys().next().cloned().unwrap_or_default();
+        let envelope = self.envelope(&run, ());
+        let Some(disk) = &mut self.disk else { return };
+        let deleted = disk.log.deleted();
+        if let Err(error) = disk.log.rotate(&envelope, Timestamp::now()) {
+            tracing::warn!(workload = %self.name, "cannot rotate the log: {error}");
+            return;
+        }
+        if disk.log.deleted() > deleted {
+            // What the segment said is in the observations; the policy has to keep it from now on.
+            disk.written.segments_deleted = true;
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CandidatesError {
+    #[error(transparent)]
+    Candidates(#[from] crate::policy::CandidateError),
+    #[error(transparent)]
+    Write(#[from] files::WriteError),
+    #[error("cannot read {path}: {error}")]
+    Read { path: PathBuf, error: io::Error },
+}
+
+impl Disk {
+    fn write_candidates(&mut self, observations: &Observations) -> Result<(), CandidatesError> {
+        let existing = self.existing_policy()?;
+        let files = candidates(observations, existing.as_deref())?;
+        let ours: Vec<(&str, &str)> = files
+            .named()
+            .into_iter()
+            .filter(|(name, _)| self.may_write(name))
+            .collect();
+        files::write_all(&self.directory, &ours)?;
+        for (name, text) in ours {
+            self.written.files.insert(name.to_owned(), digest(text.as_bytes()));
+        }
+        self.written.save(&self.directory)?;
+        Ok(())
+    }
+
+    /// The policy to merge into: somebody's decisions, or what deleted segments have shown. What
+    /// we wrote ourselves from a whole log is made anew, so that it is always what `generate`
+    /// would say.
+    fn existing_policy(&self) -> Result<Option<String>, CandidatesError> {
+        let path = self.directory.join("policy.toml");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(CandidatesError::Read { path, error }),
+        };
+        let is_ours = self.written.is_ours("policy.toml", text.as_bytes());
+        Ok((!is_ours || self.written.segments_deleted).then_some(text))
+    }
+
+    fn may_write(&self, name: &str) -> bool {
+        let current = fs::read(self.directory.join(name));
+        let is_foreign = current.is_ok_and(|bytes| !self.written.is_ours(name, &bytes));
+        if is_foreign && self.foreign == Foreign::Leave {
+            let path = self.directory.join(name);
+            tracing::warn!("{} was changed by somebody else: left alone", path.display());
+            return false;
+        }
+        true
+    }
+}
+
+impl Written {
+    fn read(directory: &Path) -> Self {
+        fs::read(directory.join(WRITTEN))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default()
+    }
+
+    fn save(&self, directory: &Path) -> Result<(), files::WriteError> {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        files::write(&directory.join(WRITTEN), &text)
+    }
+
+    fn is_ours(&self, name: &str, bytes: &[u8]) -> bool {
+        self.files.get(name) == Some(&digest(bytes))
+    }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn has_closed_segments(directory: &Path) -> bool {
+    directory.join("flows.1.jsonl.zst").exists() || directory.join("flows.1.jsonl").exists()
+}
+
+fn downtime() -> Gap {
+    Gap {
+        what: GapKind::Downtime,
+        detail: "the recording before this one did not end in good order".to_owned(),
+        lost: None,
+        severity: Severity::Destinations,
+    }
+}
+
+fn refused_lines(lost: u64) -> Gap {
+    Gap {
+        what: GapKind::LogWrite,
+        detail: "the disk refused lines of this log".to_owned(),
+        lost: Some(lost),
+        severity: Severity::Destinations,
+    }
+}

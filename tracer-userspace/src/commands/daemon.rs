@@ -1,0 +1,214 @@
+//! `daemon`: records containers, pods, units and the host as they come and go.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read as _, Seek as _, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::live::{self, Bounds, PROC};
+use crate::{
+    aggregate::{
+        recorder::{Output, Recorder, Settings, Subject},
+        workload::Foreign,
+    },
+    ebpf::{
+        capture,
+        load::{self, Loaded},
+        support::{self, Cgroup2},
+        sys,
+    },
+    enrich::{
+        cgroup::CgroupIndex,
+        docker,
+        machine::{Machine, Selection},
+    },
+    output::files::make_directory,
+};
+
+#[derive(Args, Debug)]
+pub struct DaemonArgs {
+    /// Where each workload gets a directory with its log and candidates
+    #[arg(short, long, value_name = "DIR", default_value = "/var/lib/egress-tracer")]
+    output: PathBuf,
+    /// How often the log and the candidates are written
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = live::duration)]
+    interval: Duration,
+    /// Record only containers whose name matches; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    container: Vec<glob::Pattern>,
+    /// Record only below this cgroup (v2); may be given several times
+    #[arg(long, value_name = "PATH")]
+    cgroup: Vec<PathBuf>,
+    /// Make this file once every hook is attached, and remove it at the end
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// Where the Docker engine listens
+    #[arg(long, value_name = "SOCKET", default_value = docker::DEFAULT_SOCKET)]
+    docker_socket: PathBuf,
+    #[command(flatten)]
+    bounds: Bounds,
+}
+
+/// Records until SIGINT or SIGTERM.
+///
+/// # Errors
+/// One sentence that says what to do; nothing stays attached.
+pub fn daemon(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
+    let cgroup2 = support::check(Path::new(PROC))?;
+    let _lock = lock(&args.output)?;
+    live::runtime()?.block_on(record(args, &cgroup2))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn record(args: &DaemonArgs, cgroup2: &Cgroup2) -> anyhow::Result<()> {
+    let mut loaded = load::load(args.bounds.sizes(), args.bounds.probe_log)?;
+    // First, so that no container slips between the walk and the events.
+    loaded.attach_cgroup_events()?;
+    let (questions, mut answers) = docker::spawn(args.docker_socket.clone());
+    let machine = Machine::new(
+        Path::new(PROC),
+        CgroupIndex::walk(&cgroup2.mount).context("cannot read the cgroup hierarchy")?,
+        sys::own_netns_cookie().unwrap_or(0),
+        selection(args, cgroup2),
+        questions,
+        Instant::now(),
+    );
+    attach(&mut loaded, args, cgroup2)?;
+    let settings = Settings {
+        host: live::host_name(),
+        output: Output::PerWorkload(args.output.clone()),
+        keeping: args.bounds.keeping(Foreign::Leave),
+        table_limit: args.bounds.table_limit(),
+        start: live::start_record(&loaded.hooks, Vec::new()),
+    };
+    let mut recorder = Recorder::new(settings, Subject::Machine(Box::new(machine)), Path::new(PROC));
+    recorder.begin()?;
+
+    let cancel = CancellationToken::new();
+    let reopen = Arc::new(tokio::sync::Notify::new());
+    let reason = watch_signals(cancel.clone(), reopen.clone())?;
+    let (mut batches, capture) =
+        capture::spawn(loaded, args.bounds.sizes(), args.interval, cancel.clone());
+    let ready = Ready::announce(args.ready_file.as_deref())?;
+    tracing::info!("recording to {}", args.output.display());
+
+    let fed = live::feed(&mut recorder, &mut batches, &mut answers, &reopen, &cancel).await;
+    drop(ready);
+    let reason = reason.get().copied().unwrap_or("error");
+    let finished = recorder.finish(reason, None).context("cannot write the end of a log");
+    drop(batches);
+    let captured = capture.await.context("the capture task ended badly")?;
+    fed.and(finished)
+        .and(captured.context("cannot read from the kernel any more"))
+}
+
+fn attach(loaded: &mut Loaded, args: &DaemonArgs, cgroup2: &Cgroup2) -> anyhow::Result<()> {
+    if args.cgroup.is_empty() {
+        loaded.attach_cgroup(&cgroup2.mount)?;
+    }
+    for path in &args.cgroup {
+        loaded.attach_cgroup(&live::below_mount(&cgroup2.mount, path))?;
+    }
+    Ok(())
+}
+
+fn selection(args: &DaemonArgs, cgroup2: &Cgroup2) -> Selection {
+    let relative = |path: &PathBuf| {
+        let full = live::below_mount(&cgroup2.mount, path);
+        let inside = full.strip_prefix(&cgroup2.mount).unwrap_or(&full);
+        format!("/{}", inside.display())
+    };
+    Selection {
+        containers: args.container.clone(),
+        cgroups: args.cgroup.iter().map(relative).collect(),
+    }
+}
+
+/// SIGINT and SIGTERM end the recording; SIGHUP reopens the logs. Tells which one it was.
+fn watch_signals(
+    cancel: CancellationToken,
+    reopen: Arc<tokio::sync::Notify>,
+) -> anyhow::Result<Arc<std::sync::OnceLock<&'static str>>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let reason = Arc::new(std::sync::OnceLock::new());
+    let told = reason.clone();
+    tokio::spawn(async move {
+        loop {
+            let name = tokio::select! {
+                _ = interrupt.recv() => "SIGINT",
+                _ = terminate.recv() => "SIGTERM",
+                _ = hangup.recv() => {
+                    reopen.notify_one();
+                    continue;
+                }
+            };
+            told.get_or_init(|| name);
+            cancel.cancel();
+        }
+    });
+    Ok(reason)
+}
+
+/// Holds the output directory: two daemons would spoil each other's logs.
+fn lock(directory: &Path) -> anyhow::Result<File> {
+    make_directory(directory)
+        .with_context(|| format!("cannot make the directory {}", directory.display()))?;
+    let path = directory.join(".daemon.lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("cannot write to {}", directory.display()))?;
+    match file.try_lock() {
+        Ok(()) => {
+            file.set_len(0)?;
+            file.rewind()?;
+            write!(file, "{}", std::process::id())?;
+            Ok(file)
+        }
+        Err(fs::TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            file.read_to_string(&mut pid)?;
+            bail!("another daemon (pid {}) records to {}", pid.trim(), directory.display())
+        }
+        Err(fs::TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// Tells that every hook is attached, for as long as it lives.
+struct Ready(Option<PathBuf>);
+
+impl Ready {
+    fn announce(file: Option<&Path>) -> anyhow::Result<Self> {
+        if let Some(path) = file {
+            fs::write(path, format!("{}\n", std::process::id()))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        // Not started by systemd: nobody to tell.
+        let _told = sd_notify::notify(&[NotifyState::Ready]);
+        Ok(Self(file.map(Path::to_owned)))
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        let _told = sd_notify::notify(&[NotifyState::Stopping]);
+        if let Some(path) = &self.0 {
+            let _gone = fs::remove_file(path);
+        }
+    }
+}

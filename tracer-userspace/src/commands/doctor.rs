@@ -1,0 +1,161 @@
+//! `doctor`: what works on this machine, what does not, and what is therefore not seen.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Args;
+
+use super::{live::PROC, run_cgroup::RunCgroup};
+use crate::{
+    ebpf::{
+        load::{self, Sizes},
+        offsets::{self, VMLINUX_BTF},
+        support::{self, Cgroup2},
+    },
+    enrich::docker,
+    output::terminal::escape,
+};
+
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Where the Docker engine listens
+    #[arg(long, value_name = "SOCKET", default_value = docker::DEFAULT_SOCKET)]
+    docker_socket: PathBuf,
+}
+
+/// One thing that was tried.
+struct Finding {
+    what: &'static str,
+    verdict: Verdict,
+    detail: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Works,
+    /// Recording works without it, and sees less.
+    Reduced,
+    /// Nothing can be recorded.
+    Blocks,
+}
+
+/// Tries everything that recording needs; exit code 1 if nothing can be recorded.
+#[must_use]
+pub fn doctor(args: &DoctorArgs) -> ExitCode {
+    let findings = examine(args);
+    for finding in &findings {
+        let mark = match finding.verdict {
+            Verdict::Works => "ok  ",
+            Verdict::Reduced => "less",
+            Verdict::Blocks => "NO  ",
+        };
+        println!("{mark}  {:<20}  {}", finding.what, escape(&finding.detail));
+    }
+    println!("\nnot seen by this version, on any kernel:");
+    for (what, why) in UNSEEN {
+        println!("      {what:<20}  {why}");
+    }
+    let blocked = findings.iter().any(|finding| finding.verdict == Verdict::Blocks);
+    ExitCode::from(u8::from(blocked))
+}
+
+/// What no hook of this version sees.
+const UNSEEN: [(&str, &str); 4] = [
+    ("raw and ping sockets", "ICMP and own headers: they pass no address hook"),
+    ("AF_PACKET, TUN, vsock", "they bypass IP sockets"),
+    ("open sockets", "connected before recording began"),
+    ("other kernels", "gVisor, Kata and microVM guests: run the daemon inside"),
+];
+
+fn examine(args: &DoctorArgs) -> Vec<Finding> {
+    let proc = Path::new(PROC);
+    let mut findings = vec![kernel(proc), privilege(proc), btf()];
+    let cgroup2 = Cgroup2::find(proc);
+    findings.push(hierarchy(&cgroup2));
+    let blocked = findings.iter().any(|finding| finding.verdict == Verdict::Blocks);
+    if let (Ok(cgroup2), false) = (&cgroup2, blocked) {
+        findings.extend(hooks(cgroup2, proc));
+    }
+    findings.push(engine(&args.docker_socket));
+    findings
+}
+
+fn kernel(proc: &Path) -> Finding {
+    let release = fs::read_to_string(proc.join("sys/kernel/osrelease")).unwrap_or_default();
+    finding("kernel", Verdict::Works, format!("Linux {}", release.trim()))
+}
+
+fn privilege(proc: &Path) -> Finding {
+    match support::may_load_programs(proc) {
+        Ok(true) => finding("privilege", Verdict::Works, "may load and attach programs"),
+        Ok(false) => finding("privilege", Verdict::Blocks, support::Unsupported::Privilege),
+        Err(error) => finding("privilege", Verdict::Blocks, error),
+    }
+}
+
+fn btf() -> Finding {
+    match offsets::find(Path::new(VMLINUX_BTF)) {
+        Ok(found) => {
+            let missing = bytemuck::cast::<_, [u32; 8]>(found)
+                .iter()
+                .filter(|offset| **offset == tracer_common::offsets::ABSENT)
+                .count();
+            match missing {
+                0 => finding("type information", Verdict::Works, VMLINUX_BTF),
+                _ => finding(
+                    "type information",
+                    Verdict::Reduced,
+                    format!("{missing} kernel fields are unknown: start times or cgroup ids are missing"),
+                ),
+            }
+        }
+        Err(_) => finding("type information", Verdict::Blocks, support::Unsupported::NoBtf),
+    }
+}
+
+fn hierarchy(cgroup2: &Result<Cgroup2, support::Unsupported>) -> Finding {
+    match cgroup2 {
+        Ok(Cgroup2 { mount, hybrid }) => {
+            let beside = if *hybrid { " (cgroup v1 beside it)" } else { "" };
+            finding("cgroup v2", Verdict::Works, format!("{}{beside}", mount.display()))
+        }
+        Err(error) => finding("cgroup v2", Verdict::Blocks, error),
+    }
+}
+
+/// Loads everything and attaches it to a cgroup in which nothing runs.
+fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
+    let mut loaded = match load::load(Sizes { table_entries: 64, ..Sizes::default() }, false) {
+        Ok(loaded) => loaded,
+        Err(error) => return vec![finding("programs", Verdict::Blocks, error)],
+    };
+    let events = match loaded.attach_cgroup_events() {
+        Ok(()) => finding("cgroup events", Verdict::Works, "containers are known before they run"),
+        Err(error) => finding("cgroup events", Verdict::Blocks, error),
+    };
+    let attached = RunCgroup::make(&cgroup2.mount, proc)
+        .and_then(|cgroup| Ok(loaded.attach_cgroup(cgroup.path())?));
+    let address = match attached {
+        Ok(()) => finding("connection hooks", Verdict::Works, loaded.hooks.join(", ")),
+        Err(error) => finding("connection hooks", Verdict::Blocks, format!("{error:#}")),
+    };
+    vec![events, address]
+}
+
+fn engine(socket: &Path) -> Finding {
+    match std::os::unix::net::UnixStream::connect(socket) {
+        Ok(_) => finding("Docker", Verdict::Works, socket.display()),
+        Err(error) => finding(
+            "Docker",
+            Verdict::Reduced,
+            format!("{}: {error}: containers are called by their ids", socket.display()),
+        ),
+    }
+}
+
+fn finding(what: &'static str, verdict: Verdict, detail: impl ToString) -> Finding {
+    Finding { what, verdict, detail: detail.to_string() }
+}

@@ -1,0 +1,196 @@
+//! What `run` and `daemon` share: sizes, preparations, and the loop that feeds the recorder.
+
+use std::{path::Path, sync::Arc, time::{Duration, Instant}};
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    aggregate::{
+        recorder::Recorder,
+        workload::{Foreign, Keeping},
+    },
+    ebpf::{
+        capture::{Batch, SweepReason},
+        load::Sizes,
+    },
+    enrich::docker::Answer,
+    output::log::Rotation,
+    policy::observe::DEFAULT_MAX_DESTINATIONS,
+    record::Start,
+};
+
+/// Where the kernel tells about processes.
+pub const PROC: &str = "/proc";
+
+/// Sizes of everything that is bounded. What does not fit is counted and told in a gap.
+#[derive(Args, Clone, Debug)]
+pub struct Bounds {
+    /// Flows that the kernel's table holds between two sweeps
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().table_entries,
+          value_parser = clap::value_parser!(u32).range(64..=16_777_216))]
+    pub table_entries: u32,
+    /// Flows of one cgroup in that table, so that one workload's flood costs only that workload
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().cgroup_quota,
+          value_parser = clap::value_parser!(u32).range(64..=16_777_216))]
+    pub cgroup_quota: u32,
+    /// Bytes of the kernel's ring buffer; rounded up to a power of two
+    #[arg(long, value_name = "BYTES", default_value_t = Sizes::default().ring_bytes,
+          value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
+    pub ring_bytes: u32,
+    /// Rotate a log at this size
+    #[arg(long, value_name = "BYTES", default_value_t = Rotation::default().bytes)]
+    pub rotate_bytes: u64,
+    /// Closed log segments to keep
+    #[arg(long, value_name = "N", default_value_t = Rotation::default().keep)]
+    pub rotate_keep: u32,
+    /// Destinations of one workload in a policy
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_DESTINATIONS)]
+    pub max_destinations: usize,
+    /// Show the kernel probe's own diagnostics
+    #[arg(long)]
+    pub probe_log: bool,
+}
+
+impl Bounds {
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            table_entries: self.table_entries,
+            cgroup_quota: self.cgroup_quota.min(self.table_entries),
+            ring_bytes: self.ring_bytes.next_power_of_two(),
+        }
+    }
+
+    #[must_use]
+    pub fn keeping(&self, foreign: Foreign) -> Keeping {
+        Keeping {
+            rotation: Rotation { bytes: self.rotate_bytes, keep: self.rotate_keep },
+            max_destinations: self.max_destinations,
+            foreign,
+        }
+    }
+
+    /// Flows that userspace holds before it writes ahead of time.
+    #[must_use]
+    pub fn table_limit(&self) -> usize {
+        2 * self.table_entries as usize
+    }
+}
+
+/// The `start` record of this process.
+#[must_use]
+pub fn start_record(hooks: &[String], command: Vec<String>) -> Start {
+    Start {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        hooks: hooks.to_vec(),
+        missing: std::collections::BTreeMap::new(),
+        command,
+    }
+}
+
+/// This machine's name.
+#[must_use]
+pub fn host_name() -> Arc<str> {
+    nix::unistd::gethostname()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+        .into()
+}
+
+/// Two workers: one drains the kernel while the other writes.
+///
+/// # Errors
+/// Threads or epoll are refused.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+/// Feeds the recorder until the kernel has told everything.
+///
+/// # Errors
+/// The recorder cannot go on; `cancel` is then cancelled, so that nothing stays attached.
+pub async fn feed(
+    recorder: &mut Recorder,
+    batches: &mut mpsc::Receiver<Batch>,
+    answers: &mut mpsc::Receiver<Answer>,
+    reopen: &tokio::sync::Notify,
+    cancel: &CancellationToken,
+) -> anyhow::Result<()> {
+    let _cancel_on_error = cancel.clone().drop_guard();
+    loop {
+        tokio::select! {
+            // In this order: what is known by now helps to attribute what follows.
+            biased;
+            Some(answer) = answers.recv() => recorder.answered(answer)?,
+            () = reopen.notified() => recorder.reopen(),
+            batch = batches.recv() => {
+                let Some(batch) = batch else { return Ok(()) };
+                if recorder.take(batch, Instant::now())? == Some(SweepReason::End) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// `10s`, `500ms`, `2m`.
+///
+/// # Errors
+/// Anything else, and zero.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a duration such as 10s, 500ms or 2m");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" | "" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _unknown => return Err(wrong()),
+    };
+    let total = number.checked_mul(milliseconds).filter(|total| *total > 0);
+    total.map(Duration::from_millis).ok_or_else(wrong)
+}
+
+/// Whether a path names a directory below a mount, as an absolute path or relative to it.
+#[must_use]
+pub fn below_mount(mount: &Path, path: &Path) -> std::path::PathBuf {
+    if path.starts_with(mount) {
+        path.to_owned()
+    } else {
+        mount.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "s", "0s", "-1s", "1d", "99999999999999999999s", "1 s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn cgroup_paths() {
+        let mount = Path::new("/sys/fs/cgroup");
+        let expected = Path::new("/sys/fs/cgroup/a/b");
+        for path in ["/a/b", "a/b", "/sys/fs/cgroup/a/b"] {
+            assert_eq!(below_mount(mount, Path::new(path)), expected);
+        }
+    }
+}

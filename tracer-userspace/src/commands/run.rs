@@ -1,0 +1,220 @@
+//! `run`: records one command in a cgroup of its own.
+
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal as _},
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{ExitCode, ExitStatus},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{
+    process::{Child, Command},
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, mpsc},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    launch::{self, Account},
+    live::{self, Bounds, PROC},
+    run_cgroup::RunCgroup,
+    summary,
+};
+use crate::{
+    aggregate::{
+        recorder::{Output, Recorder, Settings, Subject},
+        workload::Foreign,
+    },
+    ebpf::{
+        capture, load,
+        support::{self, Cgroup2},
+    },
+    enrich::cgroup::CgroupIndex,
+    output::{files::make_directory, terminal::escape},
+    workload_name,
+};
+
+/// Exit codes of `run` itself; all others are the command's.
+const OWN_FAILURE: u8 = 125;
+
+/// How often the table is swept while the command runs.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Keep the log, the candidate policy and the candidate rules in this directory
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// What the policy is for [default: the command's name]
+    #[arg(long, value_name = "NAME")]
+    workload: Option<String>,
+    /// Run the command as this user [default: who called sudo]
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Record the command this many times; it finds the number of the run in EGRESS_TRACER_RUN
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
+    #[command(flatten)]
+    bounds: Bounds,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Records the command and exits as it does.
+///
+/// # Errors
+/// None: a failure of its own is told in one sentence, and the exit code is 125, 126 or 127.
+pub fn run(args: &RunArgs) -> ExitCode {
+    match record_all(args) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("egress-tracer: {}", escape(&format!("{error:#}")));
+            ExitCode::from(launch::exit_code(&error).unwrap_or(OWN_FAILURE))
+        }
+    }
+}
+
+fn record_all(args: &RunArgs) -> anyhow::Result<u8> {
+    let cgroup2 = support::check(Path::new(PROC))?;
+    let account = Account::choose(args.user.as_deref())?;
+    let program = launch::find(&args.command[0])?;
+    if let Some(directory) = &args.output {
+        make_output(directory, &account)?;
+    }
+    let mut last = 0;
+    for number in 1..=args.repeat {
+        last = live::runtime()?.block_on(record(args, &cgroup2, &account, &program, number))?;
+    }
+    Ok(last)
+}
+
+async fn record(
+    args: &RunArgs,
+    cgroup2: &Cgroup2,
+    account: &Account,
+    program: &Path,
+    number: u32,
+) -> anyhow::Result<u8> {
+    let cgroup = RunCgroup::make(&cgroup2.mount, Path::new(PROC))?;
+    let mut loaded = load::load(args.bounds.sizes(), args.bounds.probe_log)?;
+    loaded.attach_cgroup_events()?;
+    loaded.attach_cgroup(cgroup.path())?;
+    let mut recorder = recorder(args, cgroup2, &loaded.hooks)?;
+    recorder.begin()?;
+
+    let cancel = CancellationToken::new();
+    let (mut batches, capture) =
+        capture::spawn(loaded, args.bounds.sizes(), INTERVAL, cancel.clone());
+    let child = launch::command(program, &args.command, cgroup.path(), account)?
+        .env("EGRESS_TRACER_RUN", number.to_string())
+        .spawn()
+        .context("cannot start the command")?;
+    let waiting = wait(child, cancel.clone());
+    let (_questions, mut answers) = mpsc::channel(1);
+    let reopen = Notify::new();
+    let feeding = live::feed(&mut recorder, &mut batches, &mut answers, &reopen, &cancel);
+    let (status, fed) = tokio::join!(waiting, feeding);
+
+    let code = exit_code(status?);
+    let finished = recorder.finish("exit", Some(i32::from(code))).context("cannot write the end of the log");
+    drop(batches);
+    let captured = capture.await.context("the capture task ended badly")?;
+    if let Some(directory) = &args.output {
+        account.own(directory)?;
+    }
+    summary::print(&recorder, &cgroup.left_behind());
+    fed.and(finished).and(captured.context("cannot read from the kernel any more"))?;
+    Ok(code)
+}
+
+fn recorder(args: &RunArgs, cgroup2: &Cgroup2, hooks: &[String]) -> anyhow::Result<Recorder> {
+    let workload = workload_name::encode(&workload(args));
+    let command = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let settings = Settings {
+        host: live::host_name(),
+        output: args.output.clone().map_or(Output::Memory, Output::Flat),
+        keeping: args.bounds.keeping(Foreign::Merge),
+        table_limit: args.bounds.table_limit(),
+        start: live::start_record(hooks, command),
+    };
+    let cgroups = CgroupIndex::walk(&cgroup2.mount).context("cannot read the cgroup hierarchy")?;
+    let subject = Subject::Command {
+        workload: workload.into(),
+        run: random_run()?,
+        cgroups: Box::new(cgroups),
+    };
+    Ok(Recorder::new(settings, subject, Path::new(PROC)))
+}
+
+fn workload(args: &RunArgs) -> String {
+    let program = Path::new(&args.command[0]);
+    let base = program.file_name().unwrap_or(program.as_os_str());
+    args.workload
+        .clone()
+        .unwrap_or_else(|| base.to_string_lossy().into_owned())
+}
+
+fn random_run() -> anyhow::Result<Arc<str>> {
+    let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid")
+        .context("cannot read /proc/sys/kernel/random/uuid")?;
+    let hex: String = uuid.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    Ok(hex.into())
+}
+
+/// The directory belongs to whoever asked for it, also under sudo.
+fn make_output(directory: &Path, account: &Account) -> anyhow::Result<()> {
+    let is_new = !directory.exists();
+    make_directory(directory)
+        .with_context(|| format!("cannot make the directory {}", directory.display()))?;
+    if !directory.is_dir() {
+        bail!("{} is not a directory", directory.display());
+    }
+    if is_new {
+        account.own(directory)?;
+    }
+    Ok(())
+}
+
+/// Waits for the command, passing signals on to it, and then ends the recording.
+async fn wait(mut child: Child, cancel: CancellationToken) -> io::Result<ExitStatus> {
+    let _end = cancel.drop_guard();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+    // A terminal sends these to the whole foreground group: the command has them already.
+    let from_terminal = io::stdin().is_terminal();
+    loop {
+        let received = tokio::select! {
+            status = child.wait() => return status,
+            _ = interrupt.recv() => Signal::SIGINT,
+            _ = quit.recv() => Signal::SIGQUIT,
+            _ = terminate.recv() => Signal::SIGTERM,
+            _ = hangup.recv() => Signal::SIGHUP,
+        };
+        let has_it = from_terminal && matches!(received, Signal::SIGINT | Signal::SIGQUIT);
+        if let Some(pid) = pid.filter(|_| !has_it) {
+            // It may have ended meanwhile: then the wait above tells.
+            let _sent = kill(pid, received);
+        }
+    }
+}
+
+/// 128+n for a command killed by signal n, as shells do.
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    u8::try_from(code).unwrap_or(OWN_FAILURE)
+}

@@ -1,0 +1,104 @@
+//! How entries and ports are laid out: new tables, and new ports in lists that people have laid
+//! out themselves.
+
+use toml_edit::{Array, Table, Value, value};
+
+use crate::policy::model::{Entry, Service};
+
+/// A new `[[allow]]` table for a candidate.
+pub(super) fn table(entry: &Entry) -> Table {
+    let mut table = Table::new();
+    table.insert("to", value(entry.to.to_string()));
+    let ports: Array = entry.ports.iter().map(ToString::to_string).collect();
+    table.insert("ports", value(ports));
+    table.insert("status", value("candidate"));
+    table
+}
+
+/// Adds `service` to a list of ports where it sorts in, and leaves every comment where it is.
+pub(super) fn insert_port(ports: &mut Array, service: &Service) {
+    let later = |value: &Value| {
+        let known = value.as_str().and_then(|text| text.parse::<Service>().ok());
+        known.is_some_and(|known| known > *service)
+    };
+    let mut new = Value::from(service.to_string());
+    let place = ports.iter().position(later);
+    match place {
+        Some(index) => {
+            place_before(ports, index, &mut new);
+            ports.insert_formatted(index, new);
+        }
+        None => {
+            place_last(ports, &mut new);
+            ports.push_formatted(new);
+        }
+    }
+}
+
+/// Moves what ends the previous line (its comment) in front of `new`, which starts a line of its
+/// own if the element at `index` does.
+fn place_before(ports: &mut Array, index: usize, new: &mut Value) {
+    let Some(next) = ports.get_mut(index) else {
+        return;
+    };
+    let prefix = text_of(next.decor().prefix());
+    match prefix.split_once('\n') {
+        Some((line_end, _)) => {
+            let indent = indent_of(&prefix);
+            let rest = &prefix[line_end.len()..];
+            next.decor_mut().set_prefix(rest);
+            new.decor_mut().set_prefix(format!("{line_end}\n{indent}"));
+        }
+        None if index == 0 => {
+            next.decor_mut().set_prefix(" ");
+            new.decor_mut().set_prefix(prefix);
+        }
+        None => new.decor_mut().set_prefix(" "),
+    }
+}
+
+/// The same at the end of the list, where what ends the last line is the list's or its last
+/// element's.
+fn place_last(ports: &mut Array, new: &mut Value) {
+    let indent = ports
+        .iter()
+        .last()
+        .map(|last| text_of(last.decor().prefix()))
+        .filter(|prefix| prefix.contains('\n'))
+        .map(|prefix: String| indent_of(&prefix).to_owned());
+    let trailing_comma = ports.trailing_comma();
+    let end = match ports
+        .len()
+        .checked_sub(1)
+        .and_then(|last| ports.get_mut(last))
+    {
+        Some(last) if !trailing_comma => {
+            let suffix = text_of(last.decor().suffix());
+            last.decor_mut().set_suffix("");
+            suffix
+        }
+        Some(_) | None => String::new(),
+    };
+    let end = format!("{end}{}", ports.trailing().as_str().unwrap_or_default());
+    let line_end = end.split('\n').next().unwrap_or_default();
+    let (prefix, rest) = match indent {
+        Some(indent) => (format!("{line_end}\n{indent}"), &end[line_end.len()..]),
+        // A comment must end its line, whatever the list looks like.
+        None if line_end.contains('#') => (format!("{line_end}\n"), &end[line_end.len()..]),
+        None => (" ".to_owned(), end.as_str()),
+    };
+    new.decor_mut().set_prefix(prefix);
+    ports.set_trailing(rest);
+    ports.set_trailing_comma(trailing_comma);
+}
+
+/// What stands before an element in its own line.
+fn indent_of(prefix: &str) -> &str {
+    prefix.rsplit('\n').next().unwrap_or_default()
+}
+
+fn text_of(raw: Option<&toml_edit::RawString>) -> String {
+    raw.and_then(toml_edit::RawString::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}

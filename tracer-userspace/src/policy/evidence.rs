@@ -1,0 +1,165 @@
+//! `policy.evidence.json`: the figures behind a policy, which change with every run.
+//!
+//! They live beside `policy.toml` so that its own history shows only news.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use crate::{
+    policy::{model::Service, observe},
+    record::{Channel, GapKind, Outcome, Severity, nanoseconds},
+};
+
+/// The value of the file's `schema` key.
+pub const SCHEMA: &str = "egress-tracer/evidence/1";
+
+/// The whole file. Every list is sorted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    pub schema: String,
+    pub workload: String,
+    /// Whether no destination is known to be missing.
+    pub complete: bool,
+    /// Why one may be missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub incomplete: Vec<String>,
+    /// Runs recorded.
+    pub runs: u64,
+    /// Recordings that ended in neither `rotate` nor `stop`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unclosed: u64,
+    /// Records about destinations beyond the maximum.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<GapFigures>,
+    /// Hooks that the kernel lacked, each with what was therefore not seen.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub missing_hooks: BTreeMap<String, String>,
+    pub sources: Vec<Source>,
+    pub destinations: Vec<Destination>,
+}
+
+/// Gap records of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapFigures {
+    pub what: GapKind,
+    pub severity: Severity,
+    pub records: u64,
+    pub lost: u64,
+}
+
+/// A log segment or an imported file, known by its content alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Of the uncompressed bytes.
+    pub sha256: String,
+    pub records: u64,
+}
+
+impl From<&observe::Source> for Source {
+    fn from(source: &observe::Source) -> Self {
+        Self {
+            sha256: source.sha256.clone(),
+            records: source.records,
+        }
+    }
+}
+
+/// What was seen of one destination and service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    pub to: IpAddr,
+    #[serde(
+        serialize_with = "service_text",
+        deserialize_with = "service_from_text"
+    )]
+    pub service: Service,
+    /// Runs in which it was seen.
+    pub runs: u64,
+    pub connections: u64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outcomes: BTreeMap<Outcome, u64>,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time")]
+    pub first_seen: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time")]
+    pub last_seen: Option<Timestamp>,
+    pub processes: Vec<String>,
+    /// There were more processes than are listed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more_processes: bool,
+    /// The container engine's resolver asked on the workload's behalf.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub via_engine: bool,
+    pub channels: Vec<Channel>,
+}
+
+/// Why a text is not evidence.
+#[derive(Debug, thiserror::Error)]
+pub enum EvidenceError {
+    #[error("not an evidence file: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("schema {0:?} is not known to this version; expected {SCHEMA:?}")]
+    Schema(String),
+}
+
+impl Evidence {
+    /// Reads the file's text.
+    pub fn parse(text: &str) -> Result<Self, EvidenceError> {
+        let evidence: Self = serde_json::from_str(text)?;
+        if evidence.schema != SCHEMA {
+            return Err(EvidenceError::Schema(evidence.schema));
+        }
+        Ok(evidence)
+    }
+
+    /// The file's text: the same evidence gives the same bytes.
+    pub fn to_text(&self) -> Result<String, EvidenceError> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        Ok(text)
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn service_text<S: Serializer>(service: &Service, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(service)
+}
+
+fn service_from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Service, D::Error> {
+    String::deserialize(deserializer)?
+        .parse()
+        .map_err(D::Error::custom)
+}
+
+/// Times as in the log, where they are known.
+mod time {
+    use super::{Deserialize, Deserializer, Serializer, Timestamp, nanoseconds};
+
+    pub(super) fn serialize<S: Serializer>(
+        time: &Option<Timestamp>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => nanoseconds::serialize(time, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Timestamp>, D::Error> {
+        Option::<Timestamp>::deserialize(deserializer)
+    }
+}

@@ -1,0 +1,102 @@
+//! From observations to candidate entries and their evidence.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use crate::policy::{
+    evidence::{self, Evidence, GapFigures},
+    model::{Entry, Service, Status, Target},
+    observe::{Destination, Observations},
+    seen::Seen,
+};
+
+/// One candidate per address, with sorted services; sorted by address.
+#[must_use]
+pub fn entries(observations: &Observations) -> Vec<Entry> {
+    let mut services: BTreeMap<IpAddr, BTreeSet<Service>> = BTreeMap::new();
+    for (destination, _) in observations.destinations() {
+        services
+            .entry(destination.ip)
+            .or_default()
+            .insert(destination.service.clone());
+    }
+    services
+        .into_iter()
+        .map(|(address, services)| {
+            Entry::candidate(Target::Address(address), services.into_iter().collect())
+        })
+        .collect()
+}
+
+impl Entry {
+    /// An entry that nobody has decided on.
+    #[must_use]
+    pub fn candidate(to: Target, ports: Vec<Service>) -> Self {
+        Self {
+            to,
+            ports,
+            tools: None,
+            status: Status::Candidate,
+            reason: None,
+            owner: None,
+            approved: None,
+            expires: None,
+            reference: None,
+            findings: Vec::new(),
+        }
+    }
+}
+
+/// The figures behind the candidates.
+#[must_use]
+pub fn evidence(observations: &Observations) -> Evidence {
+    let incomplete = observations.incomplete();
+    Evidence {
+        schema: evidence::SCHEMA.to_owned(),
+        workload: observations.workload().to_owned(),
+        complete: incomplete.is_empty(),
+        incomplete,
+        runs: observations.runs() as u64,
+        unclosed: observations.unclosed(),
+        left_out: observations.turned_away(),
+        gaps: gaps(observations),
+        missing_hooks: observations.missing_hooks().clone(),
+        sources: observations.sources().map(evidence::Source::from).collect(),
+        destinations: observations
+            .destinations()
+            .map(|(destination, seen)| figures(destination, seen))
+            .collect(),
+    }
+}
+
+fn gaps(observations: &Observations) -> Vec<GapFigures> {
+    observations
+        .gaps()
+        .map(|(severity, what, tally)| GapFigures {
+            what,
+            severity,
+            records: tally.records,
+            lost: tally.lost,
+        })
+        .collect()
+}
+
+fn figures(destination: &Destination, seen: &Seen) -> evidence::Destination {
+    evidence::Destination {
+        to: destination.ip,
+        service: destination.service.clone(),
+        runs: seen.runs.len() as u64,
+        connections: seen.count,
+        outcomes: seen.outcomes.clone(),
+        bytes_sent: seen.bytes_sent,
+        bytes_received: seen.bytes_received,
+        first_seen: seen.first_seen,
+        last_seen: seen.last_seen,
+        processes: seen.processes.iter().map(str::to_owned).collect(),
+        more_processes: seen.processes.more(),
+        via_engine: seen.via_engine,
+        channels: seen.channels.iter().copied().collect(),
+    }
+}

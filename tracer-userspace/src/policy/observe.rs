@@ -1,0 +1,365 @@
+//! `Observations`: everything that the records of one workload say, in bounded space.
+//!
+//! Merging is associative and commutative, so that the order and grouping of runs, files and
+//! segments never shows in a policy.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use crate::{
+    policy::{
+        model::Service,
+        seen::{Figures, Seen},
+    },
+    record::{Channel, Direction, Flow, Gap, GapKind, Place, Protocol, Record, Severity, Start},
+};
+
+/// Destinations kept per workload unless the caller says otherwise.
+pub const DEFAULT_MAX_DESTINATIONS: usize = 65_536;
+
+/// Where a flow went.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Destination {
+    pub ip: IpAddr,
+    pub service: Service,
+}
+
+/// One sequence of records, by its content: a log segment or an imported file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    /// SHA-256 of the uncompressed bytes, in lower-case hex.
+    pub sha256: String,
+    /// How many records it holds.
+    pub records: u64,
+}
+
+/// Gap records of one kind, summed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GapTally {
+    pub records: u64,
+    /// How many were lost, as far as the records say.
+    pub lost: u64,
+}
+
+/// What the records of one workload say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observations {
+    workload: String,
+    max_destinations: usize,
+    destinations: BTreeMap<Destination, Seen>,
+    runs: BTreeSet<Arc<str>>,
+    sources: BTreeSet<Source>,
+    open_source: Option<Source>,
+    gaps: BTreeMap<(Severity, GapKind), GapTally>,
+    missing_hooks: BTreeMap<String, String>,
+    unclosed: u64,
+    turned_away: u64,
+    unplaced: u64,
+}
+
+impl Observations {
+    /// Nothing observed yet. Of more than `max_destinations` the lowest addresses are kept.
+    #[must_use]
+    pub fn new(workload: impl Into<String>, max_destinations: usize) -> Self {
+        Self {
+            workload: workload.into(),
+            max_destinations,
+            destinations: BTreeMap::new(),
+            runs: BTreeSet::new(),
+            sources: BTreeSet::new(),
+            open_source: None,
+            gaps: BTreeMap::new(),
+            missing_hooks: BTreeMap::new(),
+            unclosed: 0,
+            turned_away: 0,
+            unplaced: 0,
+        }
+    }
+
+    /// Takes in one record. The caller sees to it that the record is this workload's
+    /// ([`Workloads`](super::Workloads) does so for many workloads).
+    pub fn observe(&mut self, record: &Record) {
+        match record {
+            Record::Flow(entry) => self.observe_flow(&entry.run, &entry.body),
+            Record::Gap(entry) => self.observe_gap(&entry.body),
+            Record::Start(entry) => {
+                self.run(&entry.run);
+                self.observe_start(&entry.body);
+            }
+            Record::Stop(entry) => {
+                self.run(&entry.run);
+            }
+            Record::Alias(_) | Record::Stats(_) | Record::Rotate(_) => {}
+        }
+    }
+
+    /// Takes in one flow, ours or imported, that is a candidate's evidence.
+    pub fn see(&mut self, run: &str, destination: Destination, figures: &Figures<'_>) {
+        let run = self.run(run);
+        self.destinations
+            .entry(destination)
+            .or_default()
+            .add(&run, figures);
+        self.cut();
+    }
+
+    /// Counts in what was observed elsewhere of the same workload, whose name stays this one's.
+    pub fn merge(&mut self, other: &Self) {
+        for (destination, seen) in &other.destinations {
+            match self.destinations.get_mut(destination) {
+                Some(known) => known.merge(seen),
+                None => {
+                    self.destinations.insert(destination.clone(), seen.clone());
+                }
+            }
+        }
+        self.runs.extend(other.runs.iter().cloned());
+        self.sources.extend(other.sources().cloned());
+        for (&kind, tally) in &other.gaps {
+            self.tally(kind, tally.records, tally.lost);
+        }
+        for (hook, unseen) in &other.missing_hooks {
+            self.missing_hook(hook, unseen);
+        }
+        self.unclosed = self.unclosed.saturating_add(other.unclosed);
+        self.turned_away = self.turned_away.saturating_add(other.turned_away);
+        self.unplaced = self.unplaced.saturating_add(other.unplaced);
+        self.max_destinations = self.max_destinations.min(other.max_destinations);
+        self.cut();
+    }
+
+    /// Notes a source that will not change any more.
+    pub fn add_source(&mut self, source: Source) {
+        self.sources.insert(source);
+    }
+
+    /// Sets or replaces what the segment being written holds so far; `None` when there is none.
+    pub fn set_open_source(&mut self, source: Option<Source>) {
+        self.open_source = source;
+    }
+
+    /// Notes recordings that ended in neither `rotate` nor `stop`.
+    pub fn add_unclosed(&mut self, recordings: u64) {
+        self.unclosed = self.unclosed.saturating_add(recordings);
+    }
+
+    /// The same observations under another name.
+    #[must_use]
+    pub fn renamed(mut self, workload: impl Into<String>) -> Self {
+        self.workload = workload.into();
+        self
+    }
+
+    /// The workload's name.
+    #[must_use]
+    pub fn workload(&self) -> &str {
+        &self.workload
+    }
+
+    /// Candidate destinations in sorted order.
+    pub fn destinations(&self) -> impl ExactSizeIterator<Item = (&Destination, &Seen)> {
+        self.destinations.iter()
+    }
+
+    /// How many runs were recorded, those without any flow among them.
+    #[must_use]
+    pub fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Every source in sorted order, the open segment among them.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        let open = self
+            .open_source
+            .iter()
+            .filter(|open| !self.sources.contains(*open));
+        let mut all: Vec<&Source> = self.sources.iter().chain(open).collect();
+        all.sort_unstable();
+        all.into_iter()
+    }
+
+    /// Known gaps by severity and kind.
+    pub fn gaps(&self) -> impl Iterator<Item = (Severity, GapKind, GapTally)> {
+        self.gaps
+            .iter()
+            .map(|(&(severity, kind), &tally)| (severity, kind, tally))
+    }
+
+    /// Hooks that the recording kernels lacked, each with what was therefore not seen.
+    #[must_use]
+    pub fn missing_hooks(&self) -> &BTreeMap<String, String> {
+        &self.missing_hooks
+    }
+
+    /// Recordings that ended in neither `rotate` nor `stop`.
+    #[must_use]
+    pub fn unclosed(&self) -> u64 {
+        self.unclosed
+    }
+
+    /// Records about destinations beyond the maximum.
+    #[must_use]
+    pub fn turned_away(&self) -> u64 {
+        self.turned_away
+    }
+
+    /// Records that name no port although their protocol has ports.
+    #[must_use]
+    pub fn unplaced(&self) -> u64 {
+        self.unplaced
+    }
+
+    /// Why a destination may be missing, one sentence each; empty when the evidence is complete.
+    #[must_use]
+    pub fn incomplete(&self) -> Vec<String> {
+        let mut reasons: Vec<String> = self
+            .gaps()
+            .filter(|(severity, ..)| *severity == Severity::Destinations)
+            .map(|(_, kind, tally)| gap_reason(kind, tally))
+            .collect();
+        let mut counted = |number: u64, what: &str| {
+            if number > 0 {
+                reasons.push(format!("{number} {what}"));
+            }
+        };
+        counted(
+            self.unclosed,
+            "recording(s) ended in neither rotate nor stop",
+        );
+        counted(
+            self.turned_away,
+            "record(s) about destinations beyond the maximum left out",
+        );
+        counted(self.unplaced, "flow record(s) without a port left out");
+        reasons
+    }
+
+    fn observe_flow(&mut self, run: &str, flow: &Flow) {
+        let run = self.run(run);
+        if !is_candidate(flow) {
+            return;
+        }
+        let Some(service) = service(flow.protocol, flow.dest_port) else {
+            self.unplaced = self.unplaced.saturating_add(1);
+            return;
+        };
+        let destination = Destination {
+            ip: flow.dest_ip,
+            service,
+        };
+        self.destinations
+            .entry(destination)
+            .or_default()
+            .add(&run, &Figures::from(flow));
+        self.cut();
+    }
+
+    fn observe_gap(&mut self, gap: &Gap) {
+        self.tally((gap.severity, gap.what), 1, gap.lost.unwrap_or(0));
+    }
+
+    fn observe_start(&mut self, start: &Start) {
+        for (hook, unseen) in &start.missing {
+            self.missing_hook(hook, unseen);
+        }
+    }
+
+    fn tally(&mut self, kind: (Severity, GapKind), records: u64, lost: u64) {
+        let tally = self.gaps.entry(kind).or_default();
+        tally.records = tally.records.saturating_add(records);
+        tally.lost = tally.lost.saturating_add(lost);
+    }
+
+    /// Kernels may word it differently; the same word wins whatever the order.
+    fn missing_hook(&mut self, hook: &str, unseen: &str) {
+        match self.missing_hooks.get_mut(hook) {
+            Some(known) if known.as_str() <= unseen => {}
+            Some(known) => unseen.clone_into(known),
+            None => {
+                self.missing_hooks
+                    .insert(hook.to_owned(), unseen.to_owned());
+            }
+        }
+    }
+
+    /// The one copy of a run's name. A record without a run belongs to none.
+    fn run(&mut self, run: &str) -> Arc<str> {
+        if let Some(known) = self.runs.get(run) {
+            return Arc::clone(known);
+        }
+        let name: Arc<str> = Arc::from(run);
+        if !run.is_empty() {
+            self.runs.insert(Arc::clone(&name));
+        }
+        name
+    }
+
+    /// Keeps the lowest destinations. One that is evicted can never be among the lowest again, so
+    /// the figures of those that are kept are whole, and what is left out is the same in any order.
+    fn cut(&mut self) {
+        while self.destinations.len() > self.max_destinations {
+            if let Some((_, seen)) = self.destinations.pop_last() {
+                self.turned_away = self.turned_away.saturating_add(seen.records);
+            }
+        }
+    }
+}
+
+fn gap_reason(kind: GapKind, tally: GapTally) -> String {
+    let what = match kind {
+        GapKind::FlowTable => "the kernel's flow table was full",
+        GapKind::CgroupQuota => "the workload's share of the flow table was used up",
+        GapKind::Ring => "the ring buffer was full",
+        GapKind::SocketStorage => "sockets could not be remembered",
+        GapKind::Undecodable => "the kernel sent what this version cannot read",
+        GapKind::Downtime => "the tracer was not running",
+        GapKind::SegmentDeleted => "a log segment was deleted",
+        GapKind::LogWrite => "the log could not be written",
+    };
+    let GapTally { records, lost } = tally;
+    match lost {
+        0 => format!("{what} ({records} gap record(s))"),
+        1.. => format!("{what} ({records} gap record(s), {lost} lost)"),
+    }
+}
+
+/// Whether a flow asks for a rule: it is egress, it left the host's own loopback, and something
+/// was sent.
+fn is_candidate(flow: &Flow) -> bool {
+    let inside = match flow.place {
+        Some(Place::Loopback | Place::Unspecified) => true,
+        Some(
+            Place::LinkLocal
+            | Place::Metadata
+            | Place::Private
+            | Place::Shared
+            | Place::Multicast
+            | Place::Broadcast
+            | Place::Documentation,
+        )
+        | None => stays_inside(flow.dest_ip),
+    };
+    flow.direction == Direction::Egress && flow.channel != Channel::UdpProbe && !inside
+}
+
+/// Whether packets to `address` never leave the host.
+#[must_use]
+pub fn stays_inside(address: IpAddr) -> bool {
+    address.is_loopback() || address.is_unspecified()
+}
+
+/// What is allowed where `protocol` goes to `port`; `None` if the port that it needs is missing.
+#[must_use]
+pub fn service(protocol: Protocol, port: Option<u16>) -> Option<Service> {
+    if protocol.has_ports() {
+        port.map(|port| Service::Port { protocol, port })
+    } else {
+        Some(Service::Protocol {
+            protocol,
+            kind: None,
+        })
+    }
+}

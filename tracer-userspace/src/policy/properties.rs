@@ -1,0 +1,181 @@
+//! Properties that hold for any observations: order never shows, regenerating changes nothing, and
+//! no decision is lost.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use proptest::prelude::*;
+
+use crate::{
+    policy::{
+        document, infer,
+        model::{Entry, Policy, Service, Status, Target},
+        observe::{Destination, Observations, Source},
+        seen::Figures,
+    },
+    record::{Channel, Protocol},
+};
+
+#[derive(Clone, Debug)]
+struct Sighting {
+    run: u8,
+    host: u8,
+    port: u16,
+    count: u64,
+    process: u8,
+    second: i64,
+}
+
+fn sightings() -> impl Strategy<Value = Vec<Sighting>> {
+    let one = (0..4u8, 0..12u8, 1..5u16, 0..3u64, 0..40u8, 0..100i64).prop_map(
+        |(run, host, port, count, process, second)| Sighting {
+            run,
+            host,
+            port,
+            count,
+            process,
+            second,
+        },
+    );
+    proptest::collection::vec(one, 0..60)
+}
+
+fn observe(sightings: &[Sighting], max: usize) -> Observations {
+    let mut observations = Observations::new("w", max);
+    for sighting in sightings {
+        let time = jiff::Timestamp::from_second(sighting.second).unwrap();
+        let figures = Figures {
+            count: sighting.count,
+            outcomes: None,
+            bytes_sent: sighting.count,
+            bytes_received: 1,
+            first_seen: Some(time),
+            last_seen: Some(time),
+            process: Some(["curl", "python", "node"][usize::from(sighting.process) % 3]),
+            via_engine: sighting.host == 0,
+            channel: Channel::Connect,
+        };
+        let destination = Destination {
+            ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, sighting.host)),
+            service: Service::Port {
+                protocol: Protocol::TCP,
+                port: sighting.port,
+            },
+        };
+        observations.see(&format!("run-{}", sighting.run), destination, &figures);
+    }
+    let records = sightings.len() as u64;
+    observations.add_source(Source {
+        sha256: format!("{sightings:?}"),
+        records,
+    });
+    observations
+}
+
+fn merged(one: &Observations, other: &Observations) -> Observations {
+    let mut all = one.clone();
+    all.merge(other);
+    all
+}
+
+/// A policy with decisions: every third entry is denied, every third approved.
+fn decided(sightings: &[Sighting]) -> String {
+    let found = infer::entries(&observe(sightings, 100));
+    let mut text = document::fresh("w", &[]).unwrap();
+    for (index, entry) in found.iter().enumerate() {
+        let decision = match index % 3 {
+            0 => "status = \"denied\"",
+            1 => "status = \"approved\"\nreason = \"r\"\nowner = \"o\"\nexpires = 2030-01-01",
+            _ => "status = \"candidate\"",
+        };
+        let port = &entry.ports[0];
+        text.push_str(&format!(
+            "\n# about {to}\n[[allow]]\nto = \"{to}\" # why\nports = [\n  # first\n  \"{port}\", \
+             # last\n]\n{decision}\n# after {to}\n",
+            to = entry.to
+        ));
+    }
+    text
+}
+
+fn decisions(policy: &Policy) -> Vec<&Entry> {
+    policy
+        .entries
+        .iter()
+        .filter(|entry| entry.status != Status::Candidate)
+        .collect()
+}
+
+/// What the entries say, port by port.
+fn said(policy: &Policy) -> Vec<(Target, Service, Status)> {
+    let mut all: Vec<_> = policy
+        .entries
+        .iter()
+        .flat_map(|entry| {
+            let said = |port: &Service| (entry.to.clone(), port.clone(), entry.status);
+            entry.ports.iter().map(said)
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+proptest! {
+    #[test]
+    fn merging_is_commutative_and_associative(
+        a in sightings(), b in sightings(), c in sightings(), max in 1..60usize,
+    ) {
+        let [a, b, c] = [a, b, c].map(|part| observe(&part, max));
+        prop_assert_eq!(merged(&a, &b), merged(&b, &a));
+        prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+    }
+
+    #[test]
+    fn grouping_into_files_does_not_show(
+        all in sightings(), cut in 0..60usize, max in 1..60usize,
+    ) {
+        let (head, tail) = all.split_at(cut.min(all.len()));
+        let whole = infer::evidence(&observe(&all, max));
+        let parts = infer::evidence(&merged(&observe(head, max), &observe(tail, max)));
+        prop_assert_eq!(whole.destinations, parts.destinations);
+        prop_assert_eq!(whole.left_out, parts.left_out);
+    }
+
+    #[test]
+    fn regenerating_changes_nothing(base in sightings(), more in sightings()) {
+        let found = infer::entries(&observe(&more, 100));
+        let once = document::merge(&decided(&base), &found).unwrap();
+        prop_assert_eq!(document::merge(&once, &found).unwrap(), once);
+    }
+
+    #[test]
+    fn an_untouched_policy_does_not_show_its_history(a in sightings(), b in sightings()) {
+        let both = observe(&[a.clone(), b.clone()].concat(), 100);
+        let at_once = document::fresh("w", &infer::entries(&both)).unwrap();
+        let first = document::fresh("w", &infer::entries(&observe(&a, 100))).unwrap();
+        let stepwise = document::merge(&first, &infer::entries(&both)).unwrap();
+        prop_assert_eq!(stepwise, at_once);
+    }
+
+    #[test]
+    fn no_decision_and_no_comment_is_lost(base in sightings(), more in sightings()) {
+        let before = decided(&base);
+        let found = infer::entries(&observe(&more, 100));
+        let after = document::merge(&before, &found).unwrap();
+        let (old, new) = (document::parse(&before).unwrap(), document::parse(&after).unwrap());
+        prop_assert_eq!(decisions(&old), decisions(&new));
+        let mut lines = after.lines();
+        for line in before.lines() {
+            prop_assert!(lines.any(|kept| kept == line), "{line:?} is lost in\n{after}");
+        }
+        let (said_before, said_after) = (said(&old), said(&new));
+        prop_assert!(said_before.iter().all(|known| said_after.contains(known)));
+        for entry in &found {
+            for port in &entry.ports {
+                let said: Vec<_> =
+                    said_after.iter().filter(|(to, known, _)| to == &entry.to && known == port).collect();
+                prop_assert_eq!(said.len(), 1, "{} {}", entry.to, port);
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What was seen of one destination: figures that merge in any order and grouping.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+
+use crate::record::{Channel, Flow, Outcome, Process, Via};
+
+/// How many process names are kept per destination.
+const MAX_PROCESSES: usize = 32;
+/// How many bytes of a process name are kept.
+const MAX_PROCESS_NAME: usize = 64;
+
+/// The figures of one destination and service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The runs in which it was seen.
+    pub runs: BTreeSet<Arc<str>>,
+    /// How many records told of it.
+    pub records: u64,
+    /// The sum of their counts.
+    pub count: u64,
+    pub outcomes: BTreeMap<Outcome, u64>,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    /// Absent when no record said.
+    pub first_seen: Option<Timestamp>,
+    pub last_seen: Option<Timestamp>,
+    pub processes: ProcessNames,
+    /// The container engine's resolver asked on the workload's behalf.
+    pub via_engine: bool,
+    pub channels: BTreeSet<Channel>,
+}
+
+/// The figures of one record.
+#[derive(Clone, Debug)]
+pub struct Figures<'a> {
+    pub count: u64,
+    pub outcomes: Option<&'a BTreeMap<Outcome, u64>>,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    pub first_seen: Option<Timestamp>,
+    pub last_seen: Option<Timestamp>,
+    pub process: Option<&'a str>,
+    pub via_engine: bool,
+    pub channel: Channel,
+}
+
+impl<'a> From<&'a Flow> for Figures<'a> {
+    fn from(flow: &'a Flow) -> Self {
+        Self {
+            count: flow.count,
+            outcomes: Some(&flow.outcomes),
+            bytes_sent: flow.bytes_sent.unwrap_or(0),
+            bytes_received: flow.bytes_received.unwrap_or(0),
+            first_seen: Some(flow.first_seen),
+            last_seen: Some(flow.last_seen),
+            process: process_name(&flow.process),
+            via_engine: flow.via == Some(Via::Engine),
+            channel: flow.channel,
+        }
+    }
+}
+
+impl Seen {
+    /// Counts one record in.
+    pub fn add(&mut self, run: &Arc<str>, figures: &Figures<'_>) {
+        // A record without a run is evidence all the same.
+        if !run.is_empty() && !self.runs.contains(run) {
+            self.runs.insert(Arc::clone(run));
+        }
+        self.records = self.records.saturating_add(1);
+        self.count = self.count.saturating_add(figures.count);
+        if let Some(outcomes) = figures.outcomes {
+            add_all(&mut self.outcomes, outcomes);
+        }
+        self.bytes_sent = self.bytes_sent.saturating_add(figures.bytes_sent);
+        self.bytes_received = self.bytes_received.saturating_add(figures.bytes_received);
+        self.first_seen = earlier(self.first_seen, figures.first_seen);
+        self.last_seen = self.last_seen.max(figures.last_seen);
+        if let Some(name) = figures.process {
+            self.processes.add(name);
+        }
+        self.via_engine |= figures.via_engine;
+        self.channels.insert(figures.channel);
+    }
+
+    /// Counts in what was seen elsewhere of the same destination.
+    pub fn merge(&mut self, other: &Self) {
+        self.runs.extend(other.runs.iter().cloned());
+        self.records = self.records.saturating_add(other.records);
+        self.count = self.count.saturating_add(other.count);
+        add_all(&mut self.outcomes, &other.outcomes);
+        self.bytes_sent = self.bytes_sent.saturating_add(other.bytes_sent);
+        self.bytes_received = self.bytes_received.saturating_add(other.bytes_received);
+        self.first_seen = earlier(self.first_seen, other.first_seen);
+        self.last_seen = self.last_seen.max(other.last_seen);
+        self.processes.merge(&other.processes);
+        self.via_engine |= other.via_engine;
+        self.channels.extend(&other.channels);
+    }
+}
+
+fn add_all(sums: &mut BTreeMap<Outcome, u64>, more: &BTreeMap<Outcome, u64>) {
+    for (&outcome, &count) in more {
+        let sum = sums.entry(outcome).or_default();
+        *sum = sum.saturating_add(count);
+    }
+}
+
+/// The earlier of two times, where an unknown time says nothing.
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// What a process is called in evidence: its executable's file name, else its `comm`.
+fn process_name(process: &Process) -> Option<&str> {
+    let exe = process.exe.as_deref().map(|path| {
+        // The kernel marks a replaced executable; a rebuild is not another process.
+        let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+        path.rsplit('/').next().unwrap_or(path)
+    });
+    exe.filter(|name| !name.is_empty())
+        .or(process.comm.as_deref())
+        .filter(|name| !name.is_empty())
+}
+
+/// A bounded set of names: the first ones in sorted order, so that merging stays order-free.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessNames {
+    names: BTreeSet<String>,
+    more: bool,
+}
+
+impl ProcessNames {
+    /// The names kept, sorted.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &str> + ExactSizeIterator {
+        self.names.iter().map(String::as_str)
+    }
+
+    /// Whether there were more names than are kept.
+    #[must_use]
+    pub fn more(&self) -> bool {
+        self.more
+    }
+
+    fn add(&mut self, name: &str) {
+        let name = cut_at(name, MAX_PROCESS_NAME);
+        if self.names.contains(name) {
+            return;
+        }
+        self.names.insert(name.to_owned());
+        self.cut();
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.more |= other.more;
+        self.names.extend(other.names.iter().cloned());
+        self.cut();
+    }
+
+    fn cut(&mut self) {
+        while self.names.len() > MAX_PROCESSES {
+            self.names.pop_last();
+            self.more = true;
+        }
+    }
+}
+
+/// The longest start of `text` that fits into `bytes`.
+fn cut_at(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_named_after_its_executable() {
+        let mut process = Process {
+            comm: Some("worker-1".into()),
+            exe: Some("/usr/bin/python3.12 (deleted)".into()),
+            ..Process::default()
+        };
+        assert_eq!(process_name(&process), Some("python3.12"));
+        process.exe = None;
+        assert_eq!(process_name(&process), Some("worker-1"));
+        process.comm = Some(String::new());
+        assert_eq!(process_name(&process), None);
+    }
+
+    #[test]
+    fn process_names_are_bounded_whatever_the_order() {
+        let names: Vec<String> = (0..100).map(|n| format!("p{n:02}")).collect();
+        let (mut up, mut down) = (ProcessNames::default(), ProcessNames::default());
+        names.iter().for_each(|name| up.add(name));
+        names.iter().rev().for_each(|name| down.add(name));
+        assert_eq!(up, down);
+        assert!(up.more());
+        assert_eq!(up.iter().next_back().unwrap(), "p31");
+    }
+
+    #[test]
+    fn long_names_are_cut_at_a_character() {
+        let mut names = ProcessNames::default();
+        names.add(&"é".repeat(60));
+        assert_eq!(names.iter().next().unwrap().len(), 64);
+    }
+}
