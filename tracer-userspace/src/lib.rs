@@ -7,7 +7,15 @@
 //!                                                            workload)   │
 //!                                                  import/ (other logs) ─┘
 //! ```
+//!
+//! Around them: `cli` (what can be asked for), `commands/` (one thin function a verb), `output/`
+//! (files and terminals) and `workload_name` (what a workload is called on disk).
 
+pub mod cli;
+pub mod commands;
+pub mod import;
+pub mod output;
 pub mod policy;
 pub mod record;
 pub mod render;
+pub mod workload_name;
