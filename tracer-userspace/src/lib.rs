@@ -7,19 +7,24 @@
 //!                                                            workload)   │
 //!                                                  import/ (other logs) ─┘
 //! ```
+//!
+//! Around them: `cli` (what can be asked for), `commands/` (one thin function a verb), `output/`
+//! (files and terminals) and `workload_name` (what a workload is called on disk).
 
 #[cfg(feature = "capture")]
 pub mod aggregate;
+pub mod cli;
+pub mod commands;
 #[cfg(feature = "capture")]
 pub mod decode;
 #[cfg(feature = "capture")]
 pub mod ebpf;
 #[cfg(feature = "capture")]
 pub mod enrich;
-#[cfg(feature = "capture")]
-pub mod commands;
+pub mod import;
 pub mod output;
 pub mod place;
 pub mod policy;
 pub mod record;
 pub mod render;
+pub mod workload_name;

@@ -1,3 +1,21 @@
-//! The binary.
+//! The binary: parse, do, exit with the code that says how it went.
 
-fn main() {}
+use std::{io, process::ExitCode};
+
+use clap::Parser as _;
+use tracer_userspace::{cli::Cli, commands};
+use tracing_subscriber::EnvFilter;
+
+/// What is logged to stderr, in tracing-subscriber's filter syntax.
+const LOG_VARIABLE: &str = "EGRESS_TRACER_LOG";
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .init();
+    commands::dispatch(cli)
+}

@@ -335,7 +335,7 @@ impl Workload {
 #[derive(Debug, thiserror::Error)]
 pub enum CandidatesError {
     #[error(transparent)]
-    Candidates(#[from] crate::policy::CandidateError),
+    Candidates(#[from] candidates::CandidateError),
     #[error(transparent)]
     Write(#[from] files::WriteError),
     #[error("cannot read {path}: {error}")]

@@ -4,7 +4,6 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
-    process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -35,6 +34,7 @@ use crate::{
     output::files::make_directory,
 };
 
+/// Records containers, pods and units as they come and go, and the host as one more.
 #[derive(Args, Debug)]
 pub struct DaemonArgs {
     /// Where each workload gets a directory with its log and candidates
@@ -63,11 +63,10 @@ pub struct DaemonArgs {
 ///
 /// # Errors
 /// One sentence that says what to do; nothing stays attached.
-pub fn daemon(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn daemon(args: &DaemonArgs) -> anyhow::Result<()> {
     let cgroup2 = support::check(Path::new(PROC))?;
     let _lock = lock(&args.output)?;
-    live::runtime()?.block_on(record(args, &cgroup2))?;
-    Ok(ExitCode::SUCCESS)
+    live::runtime()?.block_on(record(args, &cgroup2))
 }
 
 async fn record(args: &DaemonArgs, cgroup2: &Cgroup2) -> anyhow::Result<()> {

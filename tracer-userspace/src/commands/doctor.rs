@@ -19,6 +19,7 @@ use crate::{
     output::terminal::escape,
 };
 
+/// Says what this machine lets us see, and what not.
 #[derive(Args, Debug)]
 pub struct DoctorArgs {
     /// Where the Docker engine listens

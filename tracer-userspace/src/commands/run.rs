@@ -17,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 use tokio::{
-    process::{Child, Command},
+    process::Child,
     signal::unix::{SignalKind, signal},
     sync::{Notify, mpsc},
 };
@@ -49,6 +49,7 @@ const OWN_FAILURE: u8 = 125;
 /// How often the table is swept while the command runs.
 const INTERVAL: Duration = Duration::from_secs(10);
 
+/// Records one command in a cgroup of its own.
 #[derive(Args, Debug)]
 pub struct RunArgs {
     /// Keep the log, the candidate policy and the candidate rules in this directory

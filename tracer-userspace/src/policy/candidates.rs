@@ -9,7 +9,7 @@ use crate::{
         observe::Observations,
         rules::{self, Rules},
     },
-    render::{Format, Options, Rendered, Scope, Verdict},
+    render::{Format, Options, Rendered, Verdict},
 };
 
 /// The texts of the candidate files.
@@ -43,42 +43,6 @@ impl CandidateFiles {
     }
 }
 
-/// How rules are to be rendered, where the caller does not leave it to the defaults.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuleChoices {
-    pub table: Option<String>,
-    pub chain: Option<String>,
-    pub scope: Scope,
-    pub verdict: Verdict,
-}
-
-impl Default for RuleChoices {
-    /// Unreviewed rules only count and log.
-    fn default() -> Self {
-        Self {
-            table: None,
-            chain: None,
-            scope: Scope::Namespace,
-            verdict: Verdict::Log,
-        }
-    }
-}
-
-impl RuleChoices {
-    fn options(&self, format: Format) -> Options {
-        let mut options = format.default_options();
-        options.scope = self.scope.clone();
-        options.verdict = self.verdict;
-        if let Some(table) = &self.table {
-            options.table.clone_from(table);
-        }
-        if let Some(chain) = &self.chain {
-            options.chain.clone_from(chain);
-        }
-        options
-    }
-}
-
 /// Why there are no candidate files.
 #[derive(Debug, thiserror::Error)]
 pub enum CandidateError {
@@ -90,27 +54,27 @@ pub enum CandidateError {
     Evidence(#[from] EvidenceError),
 }
 
-/// The candidate files, with the default choices for rules. `existing` is the policy that is there
-/// already: it is merged into.
+/// The candidate files, `existing` is the policy that is there already: it is merged into. The
+/// rules are a dry run: nobody has reviewed them.
 pub fn candidates(
     observations: &Observations,
     existing: Option<&str>,
 ) -> Result<CandidateFiles, CandidateError> {
-    candidates_with(observations, existing, &RuleChoices::default())
+    candidates_with(observations, existing, &Options::new(Verdict::Log))
 }
 
-/// The candidate files, with rules rendered as chosen.
+/// The candidate files, with rules rendered as `options` say.
 pub fn candidates_with(
     observations: &Observations,
     existing: Option<&str>,
-    choices: &RuleChoices,
+    options: &Options,
 ) -> Result<CandidateFiles, CandidateError> {
     let evidence = infer::evidence(observations);
     let policy = policy_text(observations, existing)?;
     let rules = rules::unreviewed(&document::parse(&policy)?, &evidence);
     let mut omitted = rules.omitted.clone();
     let mut text = |format| {
-        let rendered = render(&rules, format, choices);
+        let rendered = render(&rules, format, options);
         let new = |omission: &String| !omitted.contains(omission);
         let omissions: Vec<String> = rendered.omissions.into_iter().filter(new).collect();
         omitted.extend(omissions);
@@ -130,11 +94,11 @@ pub fn candidates_with(
 pub fn candidate_rules(
     observations: &Observations,
     format: Format,
-    choices: &RuleChoices,
+    options: &Options,
 ) -> Result<Rendered, CandidateError> {
     let policy = document::parse(&policy_text(observations, None)?)?;
     let rules = rules::unreviewed(&policy, &infer::evidence(observations));
-    Ok(render(&rules, format, choices))
+    Ok(render(&rules, format, options))
 }
 
 /// The policy: a fresh one, or the existing one with what is new.
@@ -163,6 +127,6 @@ fn policy_text(
     ))
 }
 
-fn render(rules: &Rules, format: Format, choices: &RuleChoices) -> Rendered {
-    format.render(&rules.set, &choices.options(format))
+fn render(rules: &Rules, format: Format, options: &Options) -> Rendered {
+    format.backend().render(&rules.set, options)
 }

@@ -192,6 +192,10 @@ impl FromStr for Service {
         let unknown = || ParseError::Service(text.to_owned());
         let Some((left, right)) = text.split_once('/') else {
             let protocol: Protocol = text.parse().map_err(|_| unknown())?;
+            // "tcp" alone would quietly open every port.
+            if protocol.has_ports() {
+                return Err(unknown());
+            }
             return Ok(Self::Protocol {
                 protocol,
                 kind: None,
@@ -222,4 +226,68 @@ impl FromStr for Service {
 fn decimal_port(text: &str) -> Option<u16> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
     (plain || text == "0").then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_are_read_as_they_are_written() {
+        for text in [
+            "443/tcp",
+            "0/udp",
+            "icmp",
+            "icmp/echo-request",
+            "ip-99",
+            "132/sctp",
+        ] {
+            assert_eq!(text.parse::<Service>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_service_is_refused() {
+        for text in [
+            "",
+            "443",
+            "tcp",
+            "tcp/443",
+            "443/icmp",
+            "65536/tcp",
+            "+1/tcp",
+            "01/tcp",
+            "443/TPC",
+            "tcp/x",
+            "icmp/",
+            "icmp/Echo",
+        ] {
+            assert!(text.parse::<Service>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_protocol_covers_its_kinds_and_not_the_other_way_round() {
+        let [any, echo]: [Service; 2] =
+            ["icmp", "icmp/echo-request"].map(|text| text.parse().unwrap());
+        assert!(any.covers(&echo) && any.covers(&any));
+        assert!(!echo.covers(&any));
+    }
+
+    #[test]
+    fn addresses_that_need_guessing_are_not_targets() {
+        for text in [
+            "0177.0.0.1",
+            "1.2.3",
+            "1",
+            "0x7f000001",
+            "",
+            "-a.b",
+            "a..b",
+            "a b",
+        ] {
+            assert!(text.parse::<Target>().is_err(), "{text}");
+        }
+    }
 }

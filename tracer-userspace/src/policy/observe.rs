@@ -86,14 +86,17 @@ impl Observations {
             Record::Flow(entry) => self.observe_flow(&entry.run, &entry.body),
             Record::Gap(entry) => self.observe_gap(&entry.body),
             Record::Start(entry) => {
-                self.run(&entry.run);
+                self.add_run(&entry.run);
                 self.observe_start(&entry.body);
             }
-            Record::Stop(entry) => {
-                self.run(&entry.run);
-            }
+            Record::Stop(entry) => self.add_run(&entry.run),
             Record::Alias(_) | Record::Stats(_) | Record::Rotate(_) => {}
         }
+    }
+
+    /// Notes a run, whether or not anything left in it.
+    pub fn add_run(&mut self, run: &str) {
+        self.run(run);
     }
 
     /// Takes in one flow, ours or imported, that is a candidate's evidence.
@@ -139,6 +142,11 @@ impl Observations {
     /// Sets or replaces what the segment being written holds so far; `None` when there is none.
     pub fn set_open_source(&mut self, source: Option<Source>) {
         self.open_source = source;
+    }
+
+    /// Leaves out what the sources were: for a segment that goes on growing.
+    pub fn forget_sources(&mut self) {
+        self.sources.clear();
     }
 
     /// Notes recordings that ended in neither `rotate` nor `stop`.

@@ -95,8 +95,8 @@ pub fn hosts(rules: &RuleSet) -> BTreeSet<IpAddr> {
         .collect()
 }
 
-/// The rule languages, by the name they have on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+/// The rule languages that can be asked for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Format {
     Nftables,
     Iptables,
@@ -104,25 +104,47 @@ pub enum Format {
 }
 
 impl Format {
-    /// What the rules are called where nobody chooses.
+    /// What writes this format.
     #[must_use]
-    pub fn default_options(self) -> Options {
-        let table = match self {
-            Self::Nftables => "egress_tracer",
-            Self::Iptables | Self::Ip6tables => "filter",
-        };
-        Options {
-            table: table.to_owned(),
-            chain: "EGRESS".to_owned(),
+    pub fn backend(self) -> &'static dyn Backend {
+        &Listing
+    }
+}
+
+/// Why options cannot be rendered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the chain needs a name")]
+pub struct BadOption;
+
+impl Options {
+    /// Table `egress_tracer`, chain `egress`, everything that leaves the network namespace.
+    #[must_use]
+    pub fn new(verdict: Verdict) -> Self {
+        let (table, chain) = ("egress_tracer".to_owned(), "egress".to_owned());
+        Self {
+            table,
+            chain,
             scope: Scope::Namespace,
-            verdict: Verdict::Log,
+            verdict,
         }
     }
 
-    /// The rules as text.
-    #[must_use]
-    pub fn render(self, rules: &RuleSet, options: &Options) -> Rendered {
-        let mut text = format!("# {self:?} {options:?} {:?}\n", rules.warnings);
+    /// Whether every backend can render with these.
+    pub fn check(&self) -> Result<(), BadOption> {
+        if self.chain.is_empty() {
+            Err(BadOption)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The rules as comments.
+struct Listing;
+
+impl Backend for Listing {
+    fn render(&self, rules: &RuleSet, options: &Options) -> Rendered {
+        let mut text = format!("# {options:?} {:?}\n", rules.warnings);
         for rule in &rules.rules {
             text.push_str(&format!(
                 "# {} {} {:?}\n",

@@ -1,0 +1,76 @@
+//! One thin function a verb, and how each of them ends.
+
+#[cfg(feature = "capture")]
+mod daemon;
+#[cfg(feature = "capture")]
+mod doctor;
+mod generate;
+#[cfg(feature = "capture")]
+mod launch;
+#[cfg(feature = "capture")]
+mod live;
+#[cfg(feature = "capture")]
+mod run;
+#[cfg(feature = "capture")]
+mod run_cgroup;
+#[cfg(feature = "capture")]
+mod summary;
+
+#[cfg(feature = "capture")]
+pub use self::{
+    daemon::DaemonArgs,
+    doctor::DoctorArgs,
+    launch::BecomeArgs,
+    run::RunArgs,
+};
+
+use std::process::ExitCode;
+
+use crate::{
+    cli::{Cli, Verb},
+    output::terminal,
+};
+
+/// Does what was asked for.
+#[must_use]
+pub fn dispatch(cli: Cli) -> ExitCode {
+    let result = match cli.verb {
+        Verb::Generate(arguments) => generate::generate(&arguments),
+        #[cfg(feature = "capture")]
+        Verb::Daemon(arguments) => daemon::daemon(&arguments).map_err(Failure::Input),
+        // These speak with exit codes of their own.
+        #[cfg(feature = "capture")]
+        Verb::Run(arguments) => return run::run(&arguments),
+        #[cfg(feature = "capture")]
+        Verb::Doctor(arguments) => return doctor::doctor(&arguments),
+        #[cfg(feature = "capture")]
+        Verb::Become(arguments) => return launch::become_command(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            terminal::tell(&failure.to_string());
+            failure.exit_code()
+        }
+    }
+}
+
+/// Why a verb did not do what was asked for. The exit codes are a contract.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// Bad usage or input.
+    #[error("{0:#}")]
+    Input(#[from] anyhow::Error),
+    /// A destination may be missing.
+    #[error("{0}")]
+    Incomplete(String),
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Input(_) => ExitCode::from(2),
+            Self::Incomplete(_) => ExitCode::from(3),
+        }
+    }
+}

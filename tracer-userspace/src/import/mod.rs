@@ -1,0 +1,154 @@
+//! Logs in, observations out: our own segments and what other tools wrote, as files or streams.
+//!
+//! Order and names of the inputs never show in the result. What cannot be read is counted and
+//! shown, never fatal unless asked for.
+
+mod completeness;
+mod content;
+mod destination_line;
+mod inputs;
+mod line;
+mod lines;
+mod problems;
+mod source;
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    io,
+    path::PathBuf,
+};
+
+pub use inputs::{Input, find};
+pub use problems::{Problem, Problems};
+
+use crate::policy::{Workloads, observe};
+use source::{Contents, Reading};
+
+/// How inputs are read.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The workload of lines that name none; without it, the file's name.
+    pub workload: Option<String>,
+    /// Stop at the first problem.
+    pub strict: bool,
+    /// Destinations kept per workload.
+    pub max_destinations: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            workload: None,
+            strict: false,
+            max_destinations: observe::DEFAULT_MAX_DESTINATIONS,
+        }
+    }
+}
+
+/// What the inputs said.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    pub workloads: Workloads,
+    pub problems: Problems,
+    /// Worth knowing, and no reason to stop. Texts come from the inputs: escape them.
+    pub notes: Vec<String>,
+}
+
+/// Why inputs could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    #[error("{0} is not there")]
+    NotFound(String),
+    #[error("nothing matches {0}")]
+    NoMatch(String),
+    #[error("{0} is not a pattern: {1}")]
+    Pattern(String, String),
+    #[error("{0} holds no log (looked for *.jsonl, *.jsonl.gz and *.jsonl.zst)")]
+    EmptyDirectory(String),
+    #[error("cannot read {path}: {error}")]
+    Unreadable {
+        path: String,
+        #[source]
+        error: io::Error,
+    },
+    #[error("{0}")]
+    Strict(Problem),
+    #[error("no usable record in the input{}", first_problem(.0))]
+    NothingUsable(Problems),
+}
+
+fn first_problem(problems: &Problems) -> String {
+    match problems.shown().first() {
+        Some(problem) => format!(": {} problem(s), the first at {problem}", problems.count()),
+        None => String::new(),
+    }
+}
+
+/// Reads every input to its end.
+pub fn import(inputs: &[Input], settings: &Settings) -> Result<Imported, ImportError> {
+    let mut imported = Imported {
+        workloads: Workloads::new(settings.max_destinations),
+        problems: Problems::default(),
+        notes: Vec::new(),
+    };
+    let mut known_segments = HashSet::new();
+    let mut segments = Segments::default();
+    let mut unknown_types = 0;
+    for input in inputs {
+        let contents = Reading::new(input, settings, &mut imported.problems).read()?;
+        segments.note(input, &contents);
+        unknown_types += contents.unknown_types;
+        // Two identical segments of ours are one and its copy: records carry time and run.
+        if contents.is_ours && !known_segments.insert(contents.sha256.clone()) {
+            let note = format!("{}: a copy of another input, counted once", input.name());
+            imported.notes.push(note);
+            continue;
+        }
+        imported.workloads.merge(&contents.into_workloads());
+    }
+    if imported.workloads.is_empty() {
+        return Err(ImportError::NothingUsable(imported.problems));
+    }
+    imported.notes.extend(segments.missing());
+    if unknown_types > 0 {
+        let note = format!("{unknown_types} record(s) of types that this version does not know");
+        imported.notes.push(note);
+    }
+    Ok(imported)
+}
+
+/// Which segments there are, and which ones they say come next.
+#[derive(Debug, Default)]
+struct Segments {
+    read: BTreeSet<PathBuf>,
+    next: BTreeSet<(PathBuf, PathBuf)>,
+}
+
+impl Segments {
+    fn note(&mut self, input: &Input, contents: &Contents) {
+        let Input::File(path) = input else {
+            return;
+        };
+        self.read.insert(path.clone());
+        if let Some(next) = &contents.next_segment {
+            self.next.insert((path.clone(), path.with_file_name(next)));
+        }
+    }
+
+    /// A note for each segment that is announced and not among the inputs, packed or not.
+    fn missing(&self) -> impl Iterator<Item = String> {
+        let is_read = |path: &PathBuf| {
+            let packed = |suffix: &str| {
+                let mut name = path.clone().into_os_string();
+                name.push(suffix);
+                self.read.contains(&PathBuf::from(name))
+            };
+            self.read.contains(path) || packed(".zst") || packed(".gz")
+        };
+        let missing = self.next.iter().filter(move |(_, next)| !is_read(next));
+        missing.map(|(path, next)| {
+            let (path, next) = (path.display(), next.display());
+            format!("{path} goes on in {next}, which is not among the inputs")
+        })
+    }
+}
