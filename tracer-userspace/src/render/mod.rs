@@ -1,10 +1,23 @@
 //! Rules for enforcement points: one file a backend, text out, no I/O.
+//!
+//! [`Format`] names the backends; [`Options::check`] says whether options can be rendered at all.
+
+mod elements;
+mod header;
+mod iptables;
+mod nftables;
+mod options;
+mod text;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 
+pub use self::options::{BadOption, MAX_CHAIN, MAX_TABLE};
 use crate::policy::model::Service;
+
+/// The netfilter log group that what no rule allows is logged to.
+pub const NFLOG_GROUP: u16 = 5;
 
 /// What a backend is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +64,10 @@ pub enum Scope {
     /// Everything that leaves the network namespace in which the rules are loaded (hook output).
     Namespace,
     /// What the host forwards for a container: by its addresses, or by its interface.
-    Forward { sources: Vec<IpNet>, interface: Option<String> },
+    Forward {
+        sources: Vec<IpNet>,
+        interface: Option<String>,
+    },
     /// What processes of one cgroup on this host send (hook output).
     Cgroup { path: String },
 }
@@ -79,6 +95,42 @@ pub struct Rendered {
 pub trait Backend {
     /// Deterministic: the same rules and options give the same bytes.
     fn render(&self, rules: &RuleSet, options: &Options) -> Rendered;
+}
+
+/// The rule languages that can be asked for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Format {
+    /// One nftables table, IPv4 and IPv6.
+    Nftables,
+    /// `iptables-restore` input: the IPv4 rules.
+    Iptables,
+    /// `ip6tables-restore` input: the IPv6 rules.
+    Ip6tables,
+}
+
+impl Format {
+    /// Every format, in the order in which their files are written.
+    pub const ALL: [Self; 3] = [Self::Nftables, Self::Iptables, Self::Ip6tables];
+
+    /// What writes this format.
+    #[must_use]
+    pub fn backend(self) -> &'static dyn Backend {
+        match self {
+            Self::Nftables => &nftables::Nftables,
+            Self::Iptables => &iptables::Iptables::V4,
+            Self::Ip6tables => &iptables::Iptables::V6,
+        }
+    }
+
+    /// The file name that `run`, the daemon and the output's own header use.
+    #[must_use]
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Nftables => "rules.nft",
+            Self::Iptables => "rules.v4",
+            Self::Ip6tables => "rules.v6",
+        }
+    }
 }
 
 /// The distinct destination addresses of single-host rules.
