@@ -9,6 +9,7 @@
 mod hostile;
 mod load;
 mod netns;
+mod traffic;
 
 use tracer_userspace::render::{Format, Options, Origin, Rendered, Rule, RuleSet, Scope, Verdict};
 
