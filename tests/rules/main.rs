@@ -6,6 +6,7 @@
     reason = "a test that cannot set up its scene fails"
 )]
 
+mod cgroup;
 mod hostile;
 mod load;
 mod netns;

@@ -16,23 +16,23 @@ use crate::{
 
 const CLIENT: [&str; 2] = ["198.51.100.1", "2001:db8::1"];
 /// Rules allow the first, and neither the second nor the third.
-const SERVER: [[&str; 3]; 2] = [
+pub(crate) const SERVER: [[&str; 3]; 2] = [
     ["198.51.100.2", "198.51.100.3", "198.51.100.130"],
     ["2001:db8::2", "2001:db8::3", "2001:db8::1:1"],
 ];
-const ALLOWED: u16 = 4430;
-const OTHER: u16 = 8080;
+pub(crate) const ALLOWED: u16 = 4430;
+pub(crate) const OTHER: u16 = 8080;
 /// Far longer than a packet takes, short enough to wait for one that never comes.
 const PATIENCE: Duration = Duration::from_millis(400);
 
 /// A client and a server side, joined by a wire.
-struct Wire {
-    client: Netns,
-    server: Netns,
+pub(crate) struct Wire {
+    pub(crate) client: Netns,
+    pub(crate) server: Netns,
 }
 
 impl Wire {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (client, server) = (Netns::new(), Netns::new());
         client.must(&format!(
             "ip link add wire type veth peer name wire netns {}",
@@ -123,11 +123,11 @@ impl Wire {
     }
 }
 
-fn socket_address(address: &str, port: u16) -> SocketAddr {
+pub(crate) fn socket_address(address: &str, port: u16) -> SocketAddr {
     SocketAddr::new(address.parse().unwrap(), port)
 }
 
-fn allowlist() -> RuleSet {
+pub(crate) fn allowlist() -> RuleSet {
     let port = |protocol: &str| format!("{ALLOWED}/{protocol}");
     let (tcp, udp) = (port("tcp"), port("udp"));
     rules(&[
@@ -147,16 +147,16 @@ fn allowlist() -> RuleSet {
 
 /// A tool that loads rules, and how its count of what is not allowed is read.
 #[derive(Clone, Copy, Debug)]
-enum Tool {
+pub(crate) enum Tool {
     Nft,
     Iptables,
     IptablesLegacy,
 }
 
 impl Tool {
-    const ALL: [Self; 3] = [Self::Nft, Self::Iptables, Self::IptablesLegacy];
+    pub(crate) const ALL: [Self; 3] = [Self::Nft, Self::Iptables, Self::IptablesLegacy];
 
-    fn installed(self) -> bool {
+    pub(crate) fn installed(self) -> bool {
         match self {
             Self::Nft | Self::Iptables => true,
             Self::IptablesLegacy => has("iptables-legacy-restore"),
@@ -170,7 +170,7 @@ impl Tool {
         }
     }
 
-    fn commands(self) -> Vec<(Format, &'static str)> {
+    pub(crate) fn commands(self) -> Vec<(Format, &'static str)> {
         match self {
             Self::Nft => vec![(Format::Nftables, "nft -f -")],
             Self::Iptables => vec![
@@ -185,7 +185,7 @@ impl Tool {
     }
 
     /// Packets that no rule allowed.
-    fn not_allowed(self, netns: &Netns) -> u64 {
+    pub(crate) fn not_allowed(self, netns: &Netns) -> u64 {
         match self {
             Self::Nft => {
                 let listed = netns.must("nft list counter inet egress_tracer not_allowed");
