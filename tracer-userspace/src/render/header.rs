@@ -96,6 +96,12 @@ fn status(rules: &RuleSet, verdict: Verdict) -> Vec<String> {
     ]
 }
 
+/// Where several workloads' rules meet.
+const SEVERAL: [&str; 2] = [
+    "Another workload's rules on this host need another --table (nftables) or --chain",
+    "(iptables): the same one would replace these.",
+];
+
 fn scope(scope: &Scope) -> impl Iterator<Item = &'static str> {
     let lines: &[&str] = match scope {
         Scope::Namespace => &[
@@ -111,6 +117,8 @@ fn scope(scope: &Scope) -> impl Iterator<Item = &'static str> {
             "What is sent to the host itself, or bridged, is not forwarded and not judged.",
             "Restart: a restarted container may get another address or interface; then these",
             "rules match nothing and everything passes. Give it fixed ones, or render again.",
+            SEVERAL[0],
+            SEVERAL[1],
         ],
         Scope::Cgroup { .. } => &[
             "Judges what sockets made in one cgroup v2 send, in this network namespace only: not",
@@ -118,6 +126,8 @@ fn scope(scope: &Scope) -> impl Iterator<Item = &'static str> {
             "The cgroup must exist when the rules are loaded: its path becomes an id then.",
             "Restart: a restarted container or unit has a new cgroup with another id; these rules",
             "match nothing and everything passes until they are applied again.",
+            SEVERAL[0],
+            SEVERAL[1],
         ],
     };
     lines.iter().copied()

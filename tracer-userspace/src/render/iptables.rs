@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::{
-    Backend, NFLOG_GROUP, Options, Rendered, RuleSet, Scope, Verdict,
+    Backend, DEFAULT_TABLE, NFLOG_GROUP, Options, Rendered, RuleSet, Scope, Verdict,
     elements::{Element, Elements, Family, Packets},
     header::{self, Commands},
     text,
@@ -50,6 +50,7 @@ impl Backend for Iptables {
         let elements = Elements::of(&rules.rules);
         let mut omissions = elements.omissions.clone();
         omissions.extend(self.inexpressible(&elements));
+        omissions.extend(other_table(&options.table));
         omissions.extend(
             header::unselected(&options.scope)
                 .into_iter()
@@ -119,17 +120,21 @@ impl Iptables {
     ) -> String {
         let chain = &options.chain;
         let mut out = format!("\n*filter\n# Creates the chain, or empties it.\n:{chain} - [0:0]\n");
-        let mut append = |rule: &str| out += &format!("-A {chain} {rule}\n");
-        for rule in self.fixed_block(&options.scope) {
-            append(&rule);
-        }
-        for element in &elements.list {
-            if Family::of(&element.to) == self.family && !is_any(element.packets) {
-                append(&allow(element));
+        let own = |each: &&Element| Family::of(&each.to) == self.family && !is_any(each.packets);
+        let allowed = elements.list.iter().filter(own).map(allow).collect();
+        let blocks: [(&str, Vec<String>); 3] = [
+            ("Always passes.", self.fixed_block(&options.scope)),
+            ("Allowed, one rule each.", allowed),
+            (
+                "Everything else.",
+                self.verdict_rules(&rules.workload, options.verdict),
+            ),
+        ];
+        for (title, block) in blocks {
+            out += &format!("# {title}\n");
+            for rule in block {
+                out += &format!("-A {chain} {rule}\n");
             }
-        }
-        for rule in self.verdict_rules(&rules.workload, options.verdict) {
-            append(&rule);
         }
         for jump in jumps {
             out += &format!("-I {}\n", jump.rule(quoted));
@@ -287,18 +292,25 @@ fn allow(element: &Element) -> String {
     pass(&format!("-d {} {packets}", element.to), &element.comment)
 }
 
+/// A table that was asked for, and is not one that filters.
+fn other_table(table: &str) -> Option<String> {
+    let ours = table == "filter" || table == DEFAULT_TABLE;
+    (!ours).then(|| format!("the table {table}: iptables filters in its table filter"))
+}
+
 /// Whether `-p` would widen it.
 fn is_any(packets: Packets) -> bool {
     packets == Packets::Protocol(Protocol(0))
 }
 
 fn port_match(protocol: Protocol, port: u16) -> String {
-    // There is no match named udplite.
-    if protocol == Protocol::UDPLITE {
-        return format!("-p udplite -m multiport --dports {port}");
+    match protocol {
+        // There is no match of this name.
+        Protocol::UDPLITE => format!("-p udplite -m multiport --dports {port}"),
+        // iptables would look the name up in /etc/protocols, which may be missing.
+        Protocol::DCCP => format!("-p 33 -m dccp --dport {port}"),
+        Protocol(_) => format!("-p {protocol} -m {protocol} --dport {port}"),
     }
-    // By number, as not every name is one that iptables knows by itself.
-    format!("-p {} -m {protocol} --dport {port}", protocol.0)
 }
 
 /// Back to the chain that jumped here: later rules there, not ours, decide whether it goes out.
@@ -308,4 +320,179 @@ fn pass(rule: &str, comment: &str) -> String {
         return format!("{rule} -j RETURN");
     }
     format!("{rule} -m comment --comment \"{comment}\" -j RETURN")
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot parse its own text fails"
+)]
+mod tests {
+    use super::*;
+    use crate::render::{DEFAULT_CHAIN, Format, Origin, examples};
+
+    fn render(format: Format, scope: Scope, verdict: Verdict) -> Rendered {
+        let options = Options {
+            scope,
+            ..Options::new(verdict)
+        };
+        format
+            .backend()
+            .render(&examples::mixed(Origin::Reviewed), &options)
+    }
+
+    fn forward() -> Scope {
+        Scope::Forward {
+            sources: vec!["203.0.113.9/32".parse().unwrap()],
+            interface: Some("docker0".to_owned()),
+        }
+    }
+
+    /// What iptables-restore acts on.
+    fn body(made: &Rendered) -> &str {
+        let (_, body) = made.text.split_once("\n\n").unwrap();
+        body
+    }
+
+    #[test]
+    fn forwarded_ipv4_in_full() {
+        let made = render(Format::Iptables, forward(), Verdict::Reject);
+        assert_eq!(made.text, FORWARD);
+    }
+
+    #[test]
+    fn the_ipv6_rules_of_a_cgroup() {
+        let path = r"system.slice/a\x2db.service".to_owned();
+        let made = render(Format::Ip6tables, Scope::Cgroup { path }, Verdict::Drop);
+        assert_eq!(body(&made), CGROUP6);
+        let undo =
+            r"ip6tables -w -D OUTPUT -m cgroup --path '/system.slice/a\x2db.service' -j egress";
+        assert!(made.text.contains(undo), "{}", made.text);
+    }
+
+    #[test]
+    fn without_a_source_of_its_family_nothing_jumps() {
+        let made = render(Format::Ip6tables, forward(), Verdict::Drop);
+        assert!(!made.text.contains("\n-I "), "{}", made.text);
+        assert_eq!(
+            made.omissions.last().unwrap(),
+            "no IPv6 source was given: forwarded IPv6 traffic is not judged, all of it passes"
+        );
+    }
+
+    #[test]
+    fn protocol_0_is_not_widened_to_any() {
+        let rules = examples::rule_set(Origin::Reviewed, &[("198.51.100.7/32", "ip-0", "")]);
+        let made = Format::Iptables
+            .backend()
+            .render(&rules, &Options::new(Verdict::Drop));
+        assert!(!made.text.contains("-A egress -d"), "{}", made.text);
+        assert_eq!(
+            made.omissions,
+            ["198.51.100.7/32 ip-0: iptables reads protocol 0 as any protocol"]
+        );
+    }
+
+    #[test]
+    fn a_table_that_is_not_there_is_an_omission() {
+        let table = |name: &str| {
+            let options = Options {
+                table: name.to_owned(),
+                ..Options::new(Verdict::Drop)
+            };
+            let rules = examples::rule_set(Origin::Reviewed, &[]);
+            Format::Iptables
+                .backend()
+                .render(&rules, &options)
+                .omissions
+        };
+        assert_eq!(table("filter"), [""; 0]);
+        assert_eq!(
+            table("mine"),
+            ["the table mine: iptables filters in its table filter"]
+        );
+    }
+
+    #[test]
+    fn the_jump_goes_to_the_chain_asked_for() {
+        let options = Options {
+            chain: "shop".to_owned(),
+            ..Options::new(Verdict::Drop)
+        };
+        let rules = examples::rule_set(Origin::Reviewed, &[]);
+        let made = Format::Iptables.backend().render(&rules, &options);
+        assert!(body(&made).contains(":shop - [0:0]\n"));
+        assert!(body(&made).contains("-I OUTPUT -j shop\n"));
+        assert!(!body(&made).contains(&format!("-j {DEFAULT_CHAIN}\n")));
+    }
+
+    const FORWARD: &str = r##"# egress-tracer rules for workload shop_agent
+# REVIEWED: approved, unexpired entries of a policy.
+# ENFORCES: what no rule allows is counted, logged and refused.
+#
+# Judges what this host forwards from the addresses or interface below, after DNAT.
+# What is sent to the host itself, or bridged, is not forwarded and not judged.
+# Restart: a restarted container may get another address or interface; then these
+# rules match nothing and everything passes. Give it fixed ones, or render again.
+# Another workload's rules on this host need another --table (nftables) or --chain
+# (iptables): the same one would replace these.
+#
+# Check:       iptables-restore -w --noflush --test rules.v4
+# Apply:       iptables-restore -w --noflush rules.v4
+# Apply again: iptables-restore -w --noflush rules.v4  # then remove the jump it doubled:
+#              iptables -w -D FORWARD -s 203.0.113.9/32 -i docker0 -j egress
+# Undo:        iptables -w -D FORWARD -s 203.0.113.9/32 -i docker0 -j egress
+#              iptables -w -F egress
+#              iptables -w -X egress
+# Counters:    iptables -w -L egress -n -v -x
+# Log:         tshark -i nflog:5
+#
+# Not in these rules:
+#   198.51.100.7/32 icmp/no-such-type: IPv4 has no icmp type of this name
+#
+# IPv6 rules are for ip6tables (rules.v6): 2. Without that file IPv6 is not judged at all.
+
+*filter
+# Creates the chain, or empties it.
+:egress - [0:0]
+# Always passes.
+-A egress -m conntrack --ctstate ESTABLISHED,RELATED -m comment --comment "open connections" -j RETURN
+-A egress -p icmp -m icmp --icmp-type 3/4 -m comment --comment "path MTU" -j RETURN
+# Allowed, one rule each.
+-A egress -d 198.51.100.0/24 -p tcp -m tcp --dport 443 -m comment --comment "cdn.example.com" -j RETURN
+-A egress -d 198.51.100.0/25 -p tcp -m tcp --dport 443 -m comment --comment "cdn.example.com" -j RETURN
+-A egress -d 198.51.100.7/32 -p tcp -m tcp --dport 443 -m comment --comment "api.example.com (curl)" -j RETURN
+-A egress -d 198.51.100.7/32 -p 47 -j RETURN
+# Everything else.
+-A egress -m comment --comment "not allowed"
+-A egress -m limit --limit 10/second --limit-burst 20 -j NFLOG --nflog-group 5 --nflog-prefix "egress-tracer reject shop_agent "
+-A egress -p tcp -j REJECT --reject-with tcp-reset
+-A egress -j REJECT --reject-with icmp-admin-prohibited
+-I FORWARD -s 203.0.113.9/32 -i docker0 -j egress
+COMMIT
+"##;
+
+    const CGROUP6: &str = r##"*filter
+# Creates the chain, or empties it.
+:egress - [0:0]
+# Always passes.
+-A egress -m conntrack --ctstate ESTABLISHED,RELATED -m comment --comment "open connections" -j RETURN
+-A egress -o lo -m comment --comment "loopback" -j RETURN
+-A egress -p ipv6-icmp -m icmp6 --icmpv6-type 2 -m comment --comment "path MTU" -j RETURN
+-A egress -p ipv6-icmp -m icmp6 --icmpv6-type 133 -m hl --hl-eq 255 -m comment --comment "neighbour discovery" -j RETURN
+-A egress -p ipv6-icmp -m icmp6 --icmpv6-type 135 -m hl --hl-eq 255 -m comment --comment "neighbour discovery" -j RETURN
+-A egress -p ipv6-icmp -m icmp6 --icmpv6-type 136 -m hl --hl-eq 255 -m comment --comment "neighbour discovery" -j RETURN
+-A egress -d ff02::/16 -p ipv6-icmp -m icmp6 --icmpv6-type 131 -m comment --comment "multicast reports" -j RETURN
+-A egress -d ff02::/16 -p ipv6-icmp -m icmp6 --icmpv6-type 132 -m comment --comment "multicast reports" -j RETURN
+-A egress -d ff02::/16 -p ipv6-icmp -m icmp6 --icmpv6-type 143 -m comment --comment "multicast reports" -j RETURN
+# Allowed, one rule each.
+-A egress -d 2001:db8::7/128 -p udp -m udp --dport 53 -m comment --comment "?; flush ruleset; ?" -j RETURN
+-A egress -d 2001:db8::7/128 -p ipv6-icmp -m icmp6 --icmpv6-type 128 -m comment --comment "ping" -j RETURN
+# Everything else.
+-A egress -m comment --comment "not allowed"
+-A egress -m limit --limit 10/second --limit-burst 20 -j NFLOG --nflog-group 5 --nflog-prefix "egress-tracer drop shop_agent "
+-A egress -j DROP
+-I OUTPUT -m cgroup --path "/system.slice/a\\x2db.service" -j egress
+COMMIT
+"##;
 }

@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 
-pub use self::options::{BadOption, MAX_CHAIN, MAX_TABLE};
+pub use self::options::{BadOption, DEFAULT_CHAIN, DEFAULT_TABLE, MAX_CHAIN, MAX_TABLE};
 use crate::policy::model::Service;
 
 /// The netfilter log group that what no rule allows is logged to.
@@ -142,4 +142,63 @@ pub fn hosts(rules: &RuleSet) -> BTreeSet<IpAddr> {
         .filter(|rule| rule.to.prefix_len() == rule.to.max_prefix_len())
         .map(|rule| rule.to.addr())
         .collect()
+}
+
+/// Small rule sets for the backends' tests.
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot parse its own text fails"
+)]
+mod examples {
+    use super::{Origin, Rule, RuleSet};
+
+    pub(super) fn rule_set(origin: Origin, rules: &[(&str, &str, &str)]) -> RuleSet {
+        let rules = rules.iter().map(|(to, service, comment)| Rule {
+            to: to.parse().unwrap(),
+            service: service.parse().unwrap(),
+            comment: (*comment).to_owned(),
+        });
+        RuleSet {
+            workload: "shop_agent".to_owned(),
+            origin,
+            rules: rules.collect(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// One of each shape, and one that no packet filter can say.
+    pub(super) fn mixed(origin: Origin) -> RuleSet {
+        rule_set(
+            origin,
+            &[
+                ("198.51.100.0/24", "443/tcp", "cdn.example.com"),
+                ("198.51.100.0/25", "443/tcp", "cdn.example.com"),
+                ("198.51.100.7/32", "443/tcp", "api.example.com (curl)"),
+                ("198.51.100.7/32", "gre", ""),
+                ("198.51.100.7/32", "icmp/no-such-type", ""),
+                ("2001:db8::7/128", "53/udp", "\"; flush ruleset; \""),
+                ("2001:db8::7/128", "icmpv6/echo-request", "ping"),
+            ],
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn formats_are_asked_for_by_the_tools_names() {
+        let names = Format::ALL.map(|format| {
+            format
+                .to_possible_value()
+                .map(|value| value.get_name().to_owned())
+        });
+        let expected = ["nftables", "iptables", "ip6tables"].map(|name| Some(name.to_owned()));
+        assert_eq!(names, expected);
+        assert_eq!(Format::value_variants(), Format::ALL);
+    }
 }

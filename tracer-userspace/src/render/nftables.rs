@@ -162,7 +162,8 @@ fn declaration(kind: Kind, set: &Set) -> String {
     }
     out += "\t\tcounter\n\t\telements = {\n";
     for (element, net) in &set.covered {
-        out += &format!("\t\t\t# {} lies in {net}\n", key(element));
+        let (key, comment) = (key(element), text::comment(&element.comment));
+        out += &format!("\t\t\t# {key} lies in {net}: {comment}\n");
     }
     for element in &set.elements {
         out += &format!("\t\t\t{}{},\n", key(element), comment(&element.comment));
@@ -296,4 +297,174 @@ fn source_match(source: &IpNet) -> String {
         Family::V6 => "ip6",
     };
     format!("{word} saddr {} ", source.trunc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::{Format, Origin, examples};
+
+    fn render(scope: Scope, verdict: Verdict) -> Rendered {
+        let options = Options {
+            scope,
+            ..Options::new(verdict)
+        };
+        Format::Nftables
+            .backend()
+            .render(&examples::mixed(Origin::Candidate), &options)
+    }
+
+    #[test]
+    fn a_candidate_in_full() {
+        let made = render(Scope::Namespace, Verdict::Log);
+        assert_eq!(made.text, CANDIDATE);
+        assert_eq!(made.omissions.len(), 1);
+    }
+
+    #[test]
+    fn a_cgroup_is_matched_at_its_depth() {
+        let path = r"/system.slice/a\x2db.service".to_owned();
+        let made = render(Scope::Cgroup { path }, Verdict::Drop);
+        let selector = r#"socket cgroupv2 level 2 "system.slice/a\x2db.service" jump egress"#;
+        assert!(made.text.contains(selector), "{}", made.text);
+        assert!(made.text.contains("\t\tdrop\n"), "{}", made.text);
+    }
+
+    #[test]
+    fn one_family_of_sources_leaves_the_other_unjudged_and_says_so() {
+        let sources = vec![IpNet::from(std::net::IpAddr::from([203, 0, 113, 9]))];
+        let made = render(
+            Scope::Forward {
+                sources,
+                interface: None,
+            },
+            Verdict::Drop,
+        );
+        let said =
+            "no IPv6 source was given: forwarded IPv6 traffic is not judged, all of it passes";
+        assert_eq!(made.omissions.last().map(String::as_str), Some(said));
+        assert!(made.text.contains(said), "{}", made.text);
+        assert!(
+            made.text
+                .contains("\t\tip saddr 203.0.113.9/32 jump egress\n")
+        );
+    }
+
+    #[test]
+    fn options_that_cannot_be_matched_give_no_rules() {
+        let made = render(
+            Scope::Cgroup {
+                path: "a\"b".to_owned(),
+            },
+            Verdict::Drop,
+        );
+        assert_eq!(made.omissions.len(), 1);
+        assert!(
+            made.text.lines().all(|line| line.starts_with('#')),
+            "{}",
+            made.text
+        );
+    }
+
+    const CANDIDATE: &str = r##"# egress-tracer rules for workload shop_agent
+# CANDIDATE, made from observation; nobody has reviewed it.
+# DRY RUN: what no rule allows is counted and logged, and passes. To enforce: --verdict drop or reject.
+#
+# Judges everything that leaves the network namespace they are loaded in: enter the
+# container's, as below. In the host's own they judge the whole host.
+# Docker's DNS, 127.0.0.11, goes out through lo, which passes. dockerd asks the servers
+# behind it from inside this namespace: those need rules like any other destination.
+# Restart: a restarted container has a new namespace, without these rules: everything
+# passes until they are applied again.
+#
+# Check:       nsenter -t "$(docker inspect -f '{{.State.Pid}}' NAME)" -n nft -c -f rules.nft
+# Apply:       nsenter -t "$(docker inspect -f '{{.State.Pid}}' NAME)" -n nft -f rules.nft
+# Apply again: nsenter -t "$(docker inspect -f '{{.State.Pid}}' NAME)" -n nft -f rules.nft  # replaces the table in one step
+# Undo:        nsenter -t "$(docker inspect -f '{{.State.Pid}}' NAME)" -n nft delete table inet egress_tracer
+# Counters:    nsenter -t "$(docker inspect -f '{{.State.Pid}}' NAME)" -n nft list table inet egress_tracer
+# Log:         nsenter -t "$(docker inspect -f '{{.State.Pid}}' NAME)" -n tshark -i nflog:5
+#
+# Not in these rules:
+#   198.51.100.7/32 icmp/no-such-type: IPv4 has no icmp type of this name
+
+# Declare, delete, define: one transaction, whether the table exists or not.
+table inet egress_tracer
+delete table inet egress_tracer
+
+table inet egress_tracer {
+	counter not_allowed {
+	}
+
+	set ipv4_ports {
+		typeof ip daddr . meta l4proto . th dport
+		counter
+		elements = {
+			198.51.100.7 . tcp . 443 comment "api.example.com (curl)",
+		}
+	}
+
+	set ipv4_ports_networks {
+		typeof ip daddr . meta l4proto . th dport
+		flags interval
+		counter
+		elements = {
+			# 198.51.100.0/25 . tcp . 443 lies in 198.51.100.0/24: cdn.example.com
+			198.51.100.0/24 . tcp . 443 comment "cdn.example.com",
+		}
+	}
+
+	set ipv4_protocols {
+		typeof ip daddr . meta l4proto
+		counter
+		elements = {
+			198.51.100.7 . 47,
+		}
+	}
+
+	set ipv6_ports {
+		typeof ip6 daddr . meta l4proto . th dport
+		counter
+		elements = {
+			2001:db8::7 . udp . 53 comment "?; flush ruleset; ?",
+		}
+	}
+
+	set ipv6_icmp {
+		typeof ip6 daddr . icmpv6 type
+		counter
+		elements = {
+			2001:db8::7 . echo-request comment "ping",
+		}
+	}
+
+	chain egress {
+		# Always passes: answers and open connections with their errors, loopback,
+		# path-MTU errors, and what IPv6 needs to find its neighbours (with multicast reports,
+		# without which switches may not deliver the questions).
+		ct state established,related accept
+		oifname "lo" accept
+		icmp type destination-unreachable icmp code frag-needed accept
+		icmpv6 type packet-too-big accept
+		ip6 hoplimit 255 icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
+		ip6 daddr ff02::/16 icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report } accept
+
+		# Allowed, one element each.
+		ip daddr . meta l4proto . th dport @ipv4_ports accept
+		ip daddr . meta l4proto . th dport @ipv4_ports_networks accept
+		ip daddr . meta l4proto @ipv4_protocols accept
+		ip6 daddr . meta l4proto . th dport @ipv6_ports accept
+		ip6 daddr . icmpv6 type @ipv6_icmp accept
+
+		# Everything else.
+		counter name not_allowed
+		limit rate 10/second burst 20 packets log prefix "egress-tracer log shop_agent " group 5
+		accept comment "dry run"
+	}
+
+	chain egress_hook {
+		type filter hook output priority filter; policy accept;
+		jump egress
+	}
+}
+"##;
 }

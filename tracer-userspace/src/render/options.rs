@@ -2,6 +2,10 @@
 
 use super::{Options, Scope, Verdict};
 
+/// The nftables table that is ours unless another is asked for.
+pub const DEFAULT_TABLE: &str = "egress_tracer";
+/// The chain that is ours unless another is asked for.
+pub const DEFAULT_CHAIN: &str = "egress";
 /// The longest table name.
 pub const MAX_TABLE: usize = 64;
 /// The longest chain name: iptables keeps 28 bytes.
@@ -38,8 +42,8 @@ impl Options {
     #[must_use]
     pub fn new(verdict: Verdict) -> Self {
         Self {
-            table: "egress_tracer".to_owned(),
-            chain: "egress".to_owned(),
+            table: DEFAULT_TABLE.to_owned(),
+            chain: DEFAULT_CHAIN.to_owned(),
             scope: Scope::Namespace,
             verdict,
         }
