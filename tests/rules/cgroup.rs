@@ -7,9 +7,10 @@ use std::{
     process::id,
 };
 
-use tracer_userspace::render::{Scope, Verdict};
+use tracer_userspace::render::{Format, Scope, Verdict};
 
 use crate::{
+    load::follow,
     netns::{Netns, Said, ready},
     render,
     traffic::{ALLOWED, OTHER, SERVER, Tool, Wire, allowlist, socket_address},
@@ -116,15 +117,35 @@ fn a_cgroup_is_judged_alone_and_not_after_it_is_made_anew() {
             "{tool:?}: the header says that it passes: {}",
             said.err
         );
+        fs::remove_dir(cgroup.folder()).unwrap();
+        undo(tool, &cgroup, &wire.client);
     }
 }
 
+fn texts(tool: Tool, cgroup: &Cgroup) -> Vec<(Format, &'static str, String)> {
+    let scope = || Scope::Cgroup {
+        path: cgroup.path.clone(),
+    };
+    let made = |format| render(format, &allowlist(), Verdict::Drop, scope()).text;
+    tool.commands()
+        .into_iter()
+        .map(|(format, command)| (format, command, made(format)))
+        .collect()
+}
+
 fn load(tool: Tool, cgroup: &Cgroup, netns: &Netns) {
-    for (format, command) in tool.commands() {
-        let scope = Scope::Cgroup {
-            path: cgroup.path.clone(),
-        };
-        let made = render(format, &allowlist(), Verdict::Drop, scope);
-        netns.must_with(&cgroup.shown(command), &made.text);
+    for (_, command, text) in texts(tool, cgroup) {
+        netns.must_with(&cgroup.shown(command), &text);
+    }
+}
+
+/// The rules of a cgroup that is gone can still be undone.
+fn undo(tool: Tool, cgroup: &Cgroup, netns: &Netns) {
+    let legacy = match tool {
+        Tool::Nft | Tool::Iptables => false,
+        Tool::IptablesLegacy => true,
+    };
+    for (format, _, text) in texts(tool, cgroup) {
+        follow(netns, format, &text, "Undo", legacy);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use tracer_userspace::render::{Format, RuleSet, Scope, Verdict};
+use tracer_userspace::render::{Format, MAX_CHAIN, MAX_TABLE, Options, RuleSet, Scope, Verdict};
 
 use crate::{
     netns::{Netns, has, ready},
@@ -82,7 +82,7 @@ fn commands(text: &str, label: &str) -> Vec<String> {
 }
 
 /// Does what the header says at `label`, with the output in a file of the documented name.
-fn follow(netns: &Netns, format: Format, text: &str, label: &str, legacy: bool) {
+pub(crate) fn follow(netns: &Netns, format: Format, text: &str, label: &str, legacy: bool) {
     let folder = tempfile::tempdir().unwrap();
     let file: PathBuf = folder.path().join(format.file_name());
     fs::write(&file, text).unwrap();
@@ -138,6 +138,36 @@ fn sorted(listing: &str) -> Vec<&str> {
         .collect();
     lines.sort_unstable();
     lines
+}
+
+#[test]
+fn names_and_sources_at_their_limits_load() {
+    if !ready("names_and_sources_at_their_limits_load") {
+        return;
+    }
+    let netns = Netns::new();
+    let options = Options {
+        table: format!("t-_{}", "9".repeat(MAX_TABLE - 3)),
+        chain: format!("c-_{}", "9".repeat(MAX_CHAIN - 3)),
+        scope: Scope::Forward {
+            sources: ["0.0.0.0/0", "::/0"]
+                .map(|net| net.parse().unwrap())
+                .to_vec(),
+            interface: Some("a_b.c-d@e123456".to_owned()),
+        },
+        verdict: Verdict::Drop,
+    };
+    options.check().unwrap();
+    for (format, load) in [
+        (Format::Nftables, "nft -f -"),
+        (Format::Iptables, "iptables-restore --noflush"),
+        (Format::Ip6tables, "ip6tables-restore --noflush"),
+    ] {
+        netns.must_with(
+            load,
+            &format.backend().render(&every_shape(), &options).text,
+        );
+    }
 }
 
 #[test]

@@ -29,10 +29,17 @@ pub(crate) fn ready(test: &str) -> bool {
         .unwrap()
         .lines()
         .any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"));
-    let missing: Vec<&str> = ["ip", "nft", "iptables-restore", "ip6tables-restore"]
-        .into_iter()
-        .filter(|tool| !has(tool))
-        .collect();
+    let tools = [
+        "bash",
+        "ip",
+        "ip6tables-restore",
+        "iptables-restore",
+        "nft",
+        "nsenter",
+        "sysctl",
+        "timeout",
+    ];
+    let missing: Vec<&str> = tools.into_iter().filter(|tool| !has(tool)).collect();
     if !root {
         eprintln!("SKIPPED {test}: loading rules into a network namespace needs root");
     } else if !missing.is_empty() {
