@@ -1,10 +1,23 @@
 //! Rules for enforcement points: one file a backend, text out, no I/O.
+//!
+//! [`Format`] names the backends; [`Options::check`] says whether options can be rendered at all.
+
+mod elements;
+mod header;
+mod iptables;
+mod nftables;
+mod options;
+mod text;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 
+pub use self::options::{BadOption, DEFAULT_CHAIN, DEFAULT_TABLE, MAX_CHAIN, MAX_TABLE};
 use crate::policy::model::Service;
+
+/// The netfilter log group that what no rule allows is logged to.
+pub const NFLOG_GROUP: u16 = 5;
 
 /// What a backend is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +97,42 @@ pub trait Backend {
     fn render(&self, rules: &RuleSet, options: &Options) -> Rendered;
 }
 
+/// The rule languages that can be asked for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Format {
+    /// One nftables table, IPv4 and IPv6.
+    Nftables,
+    /// `iptables-restore` input: the IPv4 rules.
+    Iptables,
+    /// `ip6tables-restore` input: the IPv6 rules.
+    Ip6tables,
+}
+
+impl Format {
+    /// Every format, in the order in which their files are written.
+    pub const ALL: [Self; 3] = [Self::Nftables, Self::Iptables, Self::Ip6tables];
+
+    /// What writes this format.
+    #[must_use]
+    pub fn backend(self) -> &'static dyn Backend {
+        match self {
+            Self::Nftables => &nftables::Nftables,
+            Self::Iptables => &iptables::Iptables::V4,
+            Self::Ip6tables => &iptables::Iptables::V6,
+        }
+    }
+
+    /// The file name that `run`, the daemon and the output's own header use.
+    #[must_use]
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Nftables => "rules.nft",
+            Self::Iptables => "rules.v4",
+            Self::Ip6tables => "rules.v6",
+        }
+    }
+}
+
 /// The distinct destination addresses of single-host rules.
 #[must_use]
 pub fn hosts(rules: &RuleSet) -> BTreeSet<IpAddr> {
@@ -95,65 +144,61 @@ pub fn hosts(rules: &RuleSet) -> BTreeSet<IpAddr> {
         .collect()
 }
 
-/// The rule languages that can be asked for by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Format {
-    Nftables,
-    Iptables,
-    Ip6tables,
-}
+/// Small rule sets for the backends' tests.
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot parse its own text fails"
+)]
+mod examples {
+    use super::{Origin, Rule, RuleSet};
 
-impl Format {
-    /// What writes this format.
-    #[must_use]
-    pub fn backend(self) -> &'static dyn Backend {
-        &Listing
-    }
-}
-
-/// Why options cannot be rendered.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the chain needs a name")]
-pub struct BadOption;
-
-impl Options {
-    /// Table `egress_tracer`, chain `egress`, everything that leaves the network namespace.
-    #[must_use]
-    pub fn new(verdict: Verdict) -> Self {
-        let (table, chain) = ("egress_tracer".to_owned(), "egress".to_owned());
-        Self {
-            table,
-            chain,
-            scope: Scope::Namespace,
-            verdict,
+    pub(super) fn rule_set(origin: Origin, rules: &[(&str, &str, &str)]) -> RuleSet {
+        let rules = rules.iter().map(|(to, service, comment)| Rule {
+            to: to.parse().unwrap(),
+            service: service.parse().unwrap(),
+            comment: (*comment).to_owned(),
+        });
+        RuleSet {
+            workload: "shop_agent".to_owned(),
+            origin,
+            rules: rules.collect(),
+            warnings: Vec::new(),
         }
     }
 
-    /// Whether every backend can render with these.
-    pub fn check(&self) -> Result<(), BadOption> {
-        if self.chain.is_empty() {
-            Err(BadOption)
-        } else {
-            Ok(())
-        }
+    /// One of each shape, and one that no packet filter can say.
+    pub(super) fn mixed(origin: Origin) -> RuleSet {
+        rule_set(
+            origin,
+            &[
+                ("198.51.100.0/24", "443/tcp", "cdn.example.com"),
+                ("198.51.100.0/25", "443/tcp", "cdn.example.com"),
+                ("198.51.100.7/32", "443/tcp", "api.example.com (curl)"),
+                ("198.51.100.7/32", "gre", ""),
+                ("198.51.100.7/32", "icmp/no-such-type", ""),
+                ("2001:db8::7/128", "53/udp", "\"; flush ruleset; \""),
+                ("2001:db8::7/128", "icmpv6/echo-request", "ping"),
+            ],
+        )
     }
 }
 
-/// The rules as comments.
-struct Listing;
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
 
-impl Backend for Listing {
-    fn render(&self, rules: &RuleSet, options: &Options) -> Rendered {
-        let mut text = format!("# {options:?} {:?}\n", rules.warnings);
-        for rule in &rules.rules {
-            text.push_str(&format!(
-                "# {} {} {:?}\n",
-                rule.to, rule.service, rule.comment
-            ));
-        }
-        Rendered {
-            text,
-            omissions: Vec::new(),
-        }
+    use super::*;
+
+    #[test]
+    fn formats_are_asked_for_by_the_tools_names() {
+        let names = Format::ALL.map(|format| {
+            format
+                .to_possible_value()
+                .map(|value| value.get_name().to_owned())
+        });
+        let expected = ["nftables", "iptables", "ip6tables"].map(|name| Some(name.to_owned()));
+        assert_eq!(names, expected);
+        assert_eq!(Format::value_variants(), Format::ALL);
     }
 }

@@ -1,0 +1,43 @@
+//! Rendered rules against the real tools and, in network namespaces of our own, real packets.
+
+#![cfg(target_os = "linux")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its scene fails"
+)]
+
+mod cgroup;
+mod hostile;
+mod load;
+mod netns;
+mod traffic;
+
+use tracer_userspace::render::{Format, Options, Origin, Rendered, Rule, RuleSet, Scope, Verdict};
+
+/// Rules for `(destination, service)` pairs.
+pub(crate) fn rules(pairs: &[(&str, &str)]) -> RuleSet {
+    let mut rules: Vec<Rule> = pairs
+        .iter()
+        .map(|(to, service)| Rule {
+            to: to.parse().unwrap(),
+            service: service.parse().unwrap(),
+            comment: format!("{service} for a test"),
+        })
+        .collect();
+    rules.sort();
+    RuleSet {
+        workload: "shop_agent".to_owned(),
+        origin: Origin::Candidate,
+        rules,
+        warnings: Vec::new(),
+    }
+}
+
+pub(crate) fn render(format: Format, rules: &RuleSet, verdict: Verdict, scope: Scope) -> Rendered {
+    let options = Options {
+        scope,
+        ..Options::new(verdict)
+    };
+    options.check().unwrap();
+    format.backend().render(rules, &options)
+}

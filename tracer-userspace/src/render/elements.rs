@@ -1,0 +1,284 @@
+//! Rules made ready for packet filters: normalised, merged, and apart from what no packet filter
+//! can say.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::{Rule, text};
+use crate::{policy::model::Service, record::Protocol};
+
+/// One thing to let pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Element {
+    /// Without host bits; never an IPv4-mapped network.
+    pub(super) to: IpNet,
+    pub(super) packets: Packets,
+    /// As given: still to be escaped.
+    pub(super) comment: String,
+}
+
+/// Which packets to that destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Packets {
+    Port {
+        protocol: Protocol,
+        port: u16,
+    },
+    /// All of a protocol.
+    Protocol(Protocol),
+    /// One ICMP type, of the destination's address family.
+    Icmp(IcmpType),
+}
+
+/// An ICMP or ICMPv6 type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct IcmpType {
+    pub(super) number: u8,
+    /// As nftables spells it.
+    pub(super) name: &'static str,
+}
+
+/// The elements, sorted by destination and packets, without duplicates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Elements {
+    pub(super) list: Vec<Element>,
+    /// What could not be expressed.
+    pub(super) omissions: Vec<String>,
+}
+
+/// The address families, which every packet filter keeps apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(super) fn of(net: &IpNet) -> Self {
+        match net {
+            IpNet::V4(_) => Self::V4,
+            IpNet::V6(_) => Self::V6,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+}
+
+impl Elements {
+    pub(super) fn of(rules: &[Rule]) -> Self {
+        let mut comments: BTreeMap<(IpNet, Packets), BTreeSet<&str>> = BTreeMap::new();
+        let mut omissions = Vec::new();
+        for rule in rules {
+            let to = canonical(rule.to);
+            match packets(&rule.service, Family::of(&to)) {
+                Ok(packets) => {
+                    comments
+                        .entry((to, packets))
+                        .or_default()
+                        .insert(&rule.comment);
+                }
+                Err(why) => {
+                    omissions.push(text::line(&format!("{to} {}: {why}", rule.service)));
+                }
+            }
+        }
+        Self {
+            list: comments.into_iter().map(Element::from).collect(),
+            omissions,
+        }
+    }
+
+    pub(super) fn count(&self, family: Family) -> usize {
+        self.list
+            .iter()
+            .filter(|each| Family::of(&each.to) == family)
+            .count()
+    }
+}
+
+impl From<((IpNet, Packets), BTreeSet<&str>)> for Element {
+    fn from(((to, packets), comments): ((IpNet, Packets), BTreeSet<&str>)) -> Self {
+        let comments: Vec<&str> = comments
+            .into_iter()
+            .filter(|each| !each.is_empty())
+            .collect();
+        Self {
+            to,
+            packets,
+            comment: comments.join("; "),
+        }
+    }
+}
+
+/// Whether `net` is one address.
+pub(super) fn is_host(net: &IpNet) -> bool {
+    net.prefix_len() == net.max_prefix_len()
+}
+
+/// Without host bits, and IPv4-mapped IPv6 as the IPv4 that is on the wire.
+fn canonical(net: IpNet) -> IpNet {
+    const MAPPED_BITS: u8 = 96;
+    let net = net.trunc();
+    let mapped = match net.addr() {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => address.to_ipv4_mapped(),
+    };
+    mapped
+        .zip(net.prefix_len().checked_sub(MAPPED_BITS))
+        .and_then(|(address, prefix): (Ipv4Addr, u8)| Ipv4Net::new(address, prefix).ok())
+        .map_or(net, IpNet::V4)
+}
+
+fn packets(service: &Service, family: Family) -> Result<Packets, String> {
+    match service {
+        Service::Port { protocol, port } if protocol.has_ports() => Ok(Packets::Port {
+            protocol: *protocol,
+            port: *port,
+        }),
+        Service::Port { protocol, port: _ } => Err(format!("{protocol} has no ports")),
+        Service::Protocol {
+            protocol,
+            kind: None,
+        } if is_extension(*protocol, family) => {
+            Err("an IPv6 extension header, which packet filters walk past".to_owned())
+        }
+        Service::Protocol {
+            protocol,
+            kind: None,
+        } => Ok(Packets::Protocol(*protocol)),
+        Service::Protocol {
+            protocol,
+            kind: Some(kind),
+        } => icmp_type(*protocol, kind, family)
+            .map(Packets::Icmp)
+            .ok_or_else(|| format!("{} has no {protocol} type of this name", family.name())),
+    }
+}
+
+/// Hop-by-hop, routing, fragment, authentication, destination options: what netfilter takes for a
+/// packet's protocol is what comes after them.
+fn is_extension(protocol: Protocol, family: Family) -> bool {
+    family == Family::V6 && [0, 43, 44, 51, 60].contains(&protocol.0)
+}
+
+fn icmp_type(protocol: Protocol, kind: &str, family: Family) -> Option<IcmpType> {
+    let types: &[(u8, &'static str)] = match family {
+        Family::V4 if protocol == Protocol::ICMP => &ICMP_TYPES,
+        Family::V6 if protocol == Protocol::ICMPV6 => &ICMPV6_TYPES,
+        Family::V4 | Family::V6 => &[],
+    };
+    types
+        .iter()
+        .find(|(_, name)| *name == kind)
+        .map(|&(number, name)| IcmpType { number, name })
+}
+
+/// `nft describe icmp type`; numbers from IANA's ICMP parameters registry.
+const ICMP_TYPES: [(u8, &str); 15] = [
+    (0, "echo-reply"),
+    (3, "destination-unreachable"),
+    (4, "source-quench"),
+    (5, "redirect"),
+    (8, "echo-request"),
+    (9, "router-advertisement"),
+    (10, "router-solicitation"),
+    (11, "time-exceeded"),
+    (12, "parameter-problem"),
+    (13, "timestamp-request"),
+    (14, "timestamp-reply"),
+    (15, "info-request"),
+    (16, "info-reply"),
+    (17, "address-mask-request"),
+    (18, "address-mask-reply"),
+];
+
+/// `nft describe icmpv6 type`; numbers from IANA's ICMPv6 parameters registry.
+const ICMPV6_TYPES: [(u8, &str); 18] = [
+    (1, "destination-unreachable"),
+    (2, "packet-too-big"),
+    (3, "time-exceeded"),
+    (4, "parameter-problem"),
+    (128, "echo-request"),
+    (129, "echo-reply"),
+    (130, "mld-listener-query"),
+    (131, "mld-listener-report"),
+    (132, "mld-listener-done"),
+    (133, "nd-router-solicit"),
+    (134, "nd-router-advert"),
+    (135, "nd-neighbor-solicit"),
+    (136, "nd-neighbor-advert"),
+    (137, "nd-redirect"),
+    (138, "router-renumbering"),
+    (141, "ind-neighbor-solicit"),
+    (142, "ind-neighbor-advert"),
+    (143, "mld2-listener-report"),
+];
+
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot parse its own text fails"
+)]
+mod tests {
+    use super::*;
+
+    fn rule(to: &str, service: &str, comment: &str) -> Rule {
+        Rule {
+            to: to.parse().unwrap(),
+            service: service.parse().unwrap(),
+            comment: comment.to_owned(),
+        }
+    }
+
+    #[test]
+    fn one_element_a_destination_and_service() {
+        let rules = [
+            rule("198.51.100.77/24", "443/tcp", "b"),
+            rule("198.51.100.0/24", "443/tcp", "a"),
+            rule("::ffff:198.51.100.0/120", "443/tcp", ""),
+        ];
+        let elements = Elements::of(&rules);
+        assert_eq!(
+            elements.list,
+            [Element {
+                to: "198.51.100.0/24".parse().unwrap(),
+                packets: Packets::Port {
+                    protocol: Protocol::TCP,
+                    port: 443
+                },
+                comment: "a; b".to_owned(),
+            }]
+        );
+        assert_eq!(elements.omissions, [""; 0]);
+    }
+
+    #[test]
+    fn what_no_packet_carries_is_an_omission() {
+        let rules = [
+            rule("198.51.100.1/32", "icmp/no-such-type", ""),
+            rule("2001:db8::1/128", "icmp/echo-request", ""),
+            rule("198.51.100.1/32", "80/gre", ""),
+            rule("2001:db8::1/128", "ah", ""),
+        ];
+        let elements = Elements::of(&rules);
+        assert_eq!(elements.list, []);
+        assert_eq!(
+            elements.omissions,
+            [
+                "198.51.100.1/32 icmp/no-such-type: IPv4 has no icmp type of this name",
+                "2001:db8::1/128 icmp/echo-request: IPv6 has no icmp type of this name",
+                "198.51.100.1/32 80/gre: gre has no ports",
+                "2001:db8::1/128 ah: an IPv6 extension header, which packet filters walk past",
+            ]
+        );
+    }
+}
