@@ -1,14 +1,30 @@
 //! How entries and ports are laid out: new tables, and new ports in lists that people have laid
 //! out themselves.
 
-use toml_edit::{Array, Table, Value, value};
+use toml_edit::{Array, Item, Table, Value, value};
 
 use crate::policy::model::{Entry, Service};
+
+/// A text in one line and with nothing invisible in it. Left to itself, toml_edit would spread a
+/// name with line breaks over lines that look like entries.
+pub(super) fn text(text: &str) -> Item {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            ' '..='~' => quoted.push(character),
+            _ if character.is_alphanumeric() => quoted.push(character),
+            _ => quoted.push_str(&format!("\\U{:08X}", u32::from(character))),
+        }
+    }
+    quoted.push('"');
+    value(quoted.parse().unwrap_or_else(|_| Value::from(text)))
+}
 
 /// A new `[[allow]]` table for a candidate.
 pub(super) fn table(entry: &Entry) -> Table {
     let mut table = Table::new();
-    table.insert("to", value(entry.to.to_string()));
+    table.insert("to", text(&entry.to.to_string()));
     let ports: Array = entry.ports.iter().map(ToString::to_string).collect();
     table.insert("ports", value(ports));
     table.insert("status", value("candidate"));
