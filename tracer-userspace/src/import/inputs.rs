@@ -112,10 +112,10 @@ fn is_log(path: &Path) -> bool {
     let name = path
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());
-    let ends = |suffix: &&str| name.as_ref().is_some_and(|name| name.ends_with(*suffix));
+    let ends = |suffix: &str| name.as_ref().is_some_and(|name| name.ends_with(suffix));
     [".jsonl", ".jsonl.gz", ".jsonl.zst"]
         .iter()
-        .any(|suffix| ends(&suffix))
+        .any(|suffix| ends(suffix))
 }
 
 /// What a pattern in quotes, which the shell did not expand, stands for.

@@ -125,10 +125,6 @@ impl Evidence {
     }
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde calls it with a reference"
-)]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }

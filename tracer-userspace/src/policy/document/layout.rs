@@ -1,14 +1,30 @@
 //! How entries and ports are laid out: new tables, and new ports in lists that people have laid
 //! out themselves.
 
-use toml_edit::{Array, Table, Value, value};
+use toml_edit::{Array, Item, Table, Value, value};
 
 use crate::policy::model::{Entry, Service};
+
+/// A text in one line and with nothing invisible in it. Left to itself, toml_edit would spread a
+/// name with line breaks over lines that look like entries.
+pub(super) fn text(text: &str) -> Item {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            ' '..='~' => quoted.push(character),
+            _ if character.is_alphanumeric() => quoted.push(character),
+            _ => quoted.push_str(&format!("\\U{:08X}", u32::from(character))),
+        }
+    }
+    quoted.push('"');
+    value(quoted.parse().unwrap_or_else(|_| Value::from(text)))
+}
 
 /// A new `[[allow]]` table for a candidate.
 pub(super) fn table(entry: &Entry) -> Table {
     let mut table = Table::new();
-    table.insert("to", value(entry.to.to_string()));
+    table.insert("to", text(&entry.to.to_string()));
     let ports: Array = entry.ports.iter().map(ToString::to_string).collect();
     table.insert("ports", value(ports));
     table.insert("status", value("candidate"));
@@ -101,4 +117,66 @@ fn text_of(raw: Option<&toml_edit::RawString>) -> String {
     raw.and_then(toml_edit::RawString::as_str)
         .unwrap_or_default()
         .to_owned()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod tests {
+    use toml_edit::DocumentMut;
+
+    use super::*;
+
+    /// `ports` with `service` added.
+    fn with(ports: &str, service: &str) -> String {
+        let mut document: DocumentMut = format!("p = {ports}\n").parse().unwrap();
+        let array = document["p"].as_array_mut().unwrap();
+        insert_port(array, &service.parse().unwrap());
+        let text = document.to_string();
+        text.parse::<DocumentMut>().unwrap();
+        text.strip_prefix("p = ").unwrap().trim_end().to_owned()
+    }
+
+    #[test]
+    fn a_port_sorts_into_one_line() {
+        assert_eq!(with(r#"["80/tcp"]"#, "22/tcp"), r#"["22/tcp", "80/tcp"]"#);
+        assert_eq!(with(r#"["80/tcp"]"#, "443/tcp"), r#"["80/tcp", "443/tcp"]"#);
+        let three = r#"["22/tcp", "80/tcp", "53/udp"]"#;
+        assert_eq!(with(r#"["22/tcp", "53/udp"]"#, "80/tcp"), three);
+        assert_eq!(
+            with(r#"[ "22/tcp", ]"#, "80/tcp"),
+            r#"[ "22/tcp", "80/tcp", ]"#
+        );
+    }
+
+    #[test]
+    fn comments_stay_with_their_ports() {
+        let ports = "[\n  \"80/tcp\", # web\n  # names\n  \"53/udp\" # dns\n]";
+        assert_eq!(
+            with(ports, "443/tcp"),
+            "[\n  \"80/tcp\", # web\n  \"443/tcp\",\n  # names\n  \"53/udp\" # dns\n]"
+        );
+        assert_eq!(
+            with(ports, "123/udp"),
+            "[\n  \"80/tcp\", # web\n  # names\n  \"53/udp\", # dns\n  \"123/udp\"\n]"
+        );
+        assert_eq!(
+            with("[\n  \"80/tcp\", # web\n]", "443/tcp"),
+            "[\n  \"80/tcp\", # web\n  \"443/tcp\",\n]"
+        );
+        assert_eq!(
+            with("[\"80/tcp\" # web\n]", "443/tcp"),
+            "[\"80/tcp\", # web\n\"443/tcp\"\n]"
+        );
+    }
+
+    #[test]
+    fn a_text_is_one_visible_line() {
+        let shown = |name: &str| text(name).to_string();
+        assert_eq!(shown("shop é"), "\"shop é\"");
+        assert_eq!(
+            shown("a\n\"\\\u{202e}"),
+            "\"a\\U0000000A\\\"\\\\\\U0000202E\""
+        );
+        assert_eq!(text("a\n\"\\\u{202e}").as_str(), Some("a\n\"\\\u{202e}"));
+    }
 }

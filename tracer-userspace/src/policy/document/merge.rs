@@ -24,7 +24,7 @@ const HEADER: &str = "\
 pub fn fresh(workload: &str, found: &[Entry]) -> Result<String, DocumentError> {
     let mut document = DocumentMut::new();
     document.insert("schema", value(SCHEMA));
-    document.insert("workload", value(workload));
+    document.insert("workload", layout::text(workload));
     merge(&format!("{HEADER}{document}"), found)
 }
 
@@ -67,7 +67,10 @@ fn like(original: &str, merged: String) -> String {
 struct Plan {
     /// Ports for candidates that stand already.
     gains: BTreeMap<usize, Vec<Service>>,
-    /// New tables, to stand before the entry of that number (or at the end).
+    /// New tables that stand directly after the entry of that number: the rest of what was seen
+    /// of the same destination.
+    beside: BTreeMap<usize, Table>,
+    /// New tables that stand before the entry of that number, or at the end.
     before: BTreeMap<usize, Vec<Table>>,
 }
 
@@ -87,18 +90,19 @@ impl Plan {
                 plan.gains.insert(index, news);
                 continue;
             }
-            let place = match same.last() {
-                Some(last) => last + 1,
-                None => tail + sorted_place(&policy.entries[tail..], &entry.to),
-            };
             let table = layout::table(&Entry::candidate(entry.to.clone(), news));
-            plan.before.entry(place).or_default().push(table);
+            if let Some(&last) = same.last() {
+                plan.beside.insert(last, table);
+            } else {
+                let place = tail + sorted_place(&policy.entries[tail..], &entry.to);
+                plan.before.entry(place).or_default().push(table);
+            }
         }
         plan
     }
 
     fn is_empty(&self) -> bool {
-        self.gains.is_empty() && self.before.is_empty()
+        self.gains.is_empty() && self.beside.is_empty() && self.before.is_empty()
     }
 
     fn apply(mut self, document: &mut DocumentMut) {
@@ -108,20 +112,20 @@ impl Plan {
         };
         let count = existing.len();
         let mut tables = ArrayOfTables::new();
+        let mut last = Vec::new();
         for (index, mut table) in existing.into_iter().enumerate() {
-            self.before
-                .remove(&index)
-                .into_iter()
-                .flatten()
-                .for_each(|new| tables.push(new));
+            let before = self.before.remove(&index).into_iter().flatten();
+            last.extend(before);
+            last.drain(..).for_each(|new| tables.push(new));
             for service in self.gains.remove(&index).into_iter().flatten() {
                 if let Some(ports) = table.get_mut("ports").and_then(Item::as_array_mut) {
                     layout::insert_port(ports, &service);
                 }
             }
             tables.push(table);
+            last.extend(self.beside.remove(&index));
         }
-        let mut last = self.before.remove(&count).unwrap_or_default();
+        last.extend(self.before.remove(&count).into_iter().flatten());
         keep_final_comment(document, last.first_mut());
         last.into_iter().for_each(|new| tables.push(new));
         document.insert("allow", Item::ArrayOfTables(tables));

@@ -264,3 +264,51 @@ impl Reader<'_> {
 fn span_of(table: &Table, key: &str) -> Option<Range<usize>> {
     table.get(key).and_then(Item::span)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_is_written_is_read() {
+        let text = r#"
+schema = "egress-tracer/policy/1"
+workload = "w"
+include = ["base.toml"]
+[[allow]]
+to = "API.Example.com."
+ports = ["443/tcp", "80/tcp", "80/tcp"]
+tools = ["OpenAIChat"]
+status = "denied"
+reason = "r"
+owner = "o"
+approved = 2026-11-22
+expires = 2027-02-20
+reference = "https://example.com"
+findings = ["shared-address"]
+"#;
+        let policy = parse(text).unwrap();
+        assert_eq!(policy.include, ["base.toml"]);
+        let [entry] = policy.entries.as_slice() else {
+            panic!("one entry is written");
+        };
+        assert_eq!(entry.to.to_string(), "api.example.com");
+        let ports: Vec<String> = entry.ports.iter().map(ToString::to_string).collect();
+        assert_eq!(ports, ["80/tcp", "443/tcp"]);
+        assert_eq!(entry.expires, Some(Date::constant(2027, 2, 20)));
+        assert_eq!(entry.tools.as_deref(), Some(&["OpenAIChat".to_owned()][..]));
+    }
+
+    #[test]
+    fn an_error_names_its_line() {
+        let at = |text: &str| parse(text).unwrap_err().line;
+        assert_eq!(at("schema = \"x\"\nworkload = \"w\"\n"), 1);
+        let head = "schema = \"egress-tracer/policy/1\"\nworkload = \"w\"\n";
+        assert_eq!(at(&format!("{head}allow = 1\n")), 3);
+        assert_eq!(at(&format!("{head}\n[[allow]]\nto = 1\n")), 5);
+        assert_eq!(at(&format!("{head}\n[[allow]]\nto = \"a.b\"\n")), 4);
+        assert_eq!(at(&format!("{head}[other]\n")), 3);
+        assert_eq!(at(&format!("{head}x x\n")), 3);
+    }
+}
