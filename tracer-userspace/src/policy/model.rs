@@ -59,16 +59,24 @@ pub enum Target {
 /// What an entry allows there: `443/tcp`, `icmp/echo-request`, `gre`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Service {
-    Port { protocol: Protocol, port: u16 },
+    Port {
+        protocol: Protocol,
+        port: u16,
+    },
     /// A protocol without ports; `kind` is an ICMP type by its nftables name.
-    Protocol { protocol: Protocol, kind: Option<String> },
+    Protocol {
+        protocol: Protocol,
+        kind: Option<String>,
+    },
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ParseError {
     #[error("{0:?} is neither an address, a network nor a host name")]
     Target(String),
-    #[error("{0:?} is not a service: expected PORT/PROTOCOL such as 443/tcp, or a protocol such as icmp/echo-request")]
+    #[error(
+        "{0:?} is not a service: expected PORT/PROTOCOL such as 443/tcp, or a protocol such as icmp/echo-request"
+    )]
     Service(String),
 }
 
@@ -123,8 +131,14 @@ impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Port { protocol, port } => write!(f, "{port}/{protocol}"),
-            Self::Protocol { protocol, kind: None } => protocol.fmt(f),
-            Self::Protocol { protocol, kind: Some(kind) } => write!(f, "{protocol}/{kind}"),
+            Self::Protocol {
+                protocol,
+                kind: None,
+            } => protocol.fmt(f),
+            Self::Protocol {
+                protocol,
+                kind: Some(kind),
+            } => write!(f, "{protocol}/{kind}"),
         }
     }
 }
@@ -136,7 +150,10 @@ impl FromStr for Service {
         let unknown = || ParseError::Service(text.to_owned());
         let Some((left, right)) = text.split_once('/') else {
             let protocol: Protocol = text.parse().map_err(|_| unknown())?;
-            return Ok(Self::Protocol { protocol, kind: None });
+            return Ok(Self::Protocol {
+                protocol,
+                kind: None,
+            });
         };
         if let Ok(protocol) = right.parse::<Protocol>() {
             let port = decimal_port(left).ok_or_else(unknown)?;
@@ -150,7 +167,10 @@ impl FromStr for Service {
         if !is_kind || protocol.has_ports() {
             return Err(unknown());
         }
-        Ok(Self::Protocol { protocol, kind: Some(right.to_owned()) })
+        Ok(Self::Protocol {
+            protocol,
+            kind: Some(right.to_owned()),
+        })
     }
 }
 

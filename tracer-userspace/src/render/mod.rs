@@ -51,7 +51,10 @@ pub enum Scope {
     /// Everything that leaves the network namespace in which the rules are loaded (hook output).
     Namespace,
     /// What the host forwards for a container: by its addresses, or by its interface.
-    Forward { sources: Vec<IpNet>, interface: Option<String> },
+    Forward {
+        sources: Vec<IpNet>,
+        interface: Option<String>,
+    },
     /// What processes of one cgroup on this host send (hook output).
     Cgroup { path: String },
 }
