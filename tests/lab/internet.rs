@@ -28,11 +28,12 @@ const HOST_LOCK: &str = "/run/egress-tracer-lab.lock";
 /// A running little internet. Dropping it ends the servers and removes namespace and links.
 #[derive(Debug)]
 pub struct Internet {
-    // In this order: the servers keep the namespace alive, the lock goes last.
+    // Dropped in this order: the link while its namespace is there, and the servers, which keep
+    // the namespace alive, before it.
+    host_link: Option<HostLink>,
     _servers: Process,
     _stdin: ChildStdin,
     namespace: Namespace,
-    host_link: Option<HostLink>,
     links: AtomicU8,
 }
 
