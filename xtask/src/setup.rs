@@ -144,8 +144,13 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     if have_lists && apt_install(packages).is_ok() {
         return Ok(());
     }
-    check(apt().args(["update", "-qq"]))?;
+    update_lists()?;
     apt_install(packages)
+}
+
+/// Fetches the lists of packages.
+pub(crate) fn update_lists() -> Result<()> {
+    check(apt().args(["update", "-qq"]))
 }
 
 fn apt_install(packages: &[&str]) -> Result<()> {

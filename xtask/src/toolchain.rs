@@ -10,7 +10,7 @@ use std::{path::Path, process::Command};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    setup::{Step, install},
+    setup::{Step, install, update_lists},
     shell::{ask, check, find, plain, rustup},
 };
 
@@ -107,12 +107,15 @@ fn chosen() -> Result<Toolchain> {
     }
     // Debian's compiler first: its LLVM is packaged too, so the linker can be built for it. A
     // nightly's often is not.
+    fetch_lists_once();
     if debian_has_it() {
         debian()?;
-    } else if let Err(error) = nightly() {
+        return Ok(Toolchain::Ebpf);
+    }
+    if let Err(error) = nightly() {
         bail!("{BY_HAND}\n(rustup could not install a nightly: {error:#})");
     }
-    ready().context(BY_HAND)
+    Ok(Toolchain::Nightly)
 }
 
 /// The toolchain that `build.rs` will take, if it can be used.
@@ -124,6 +127,19 @@ fn ready() -> Option<Toolchain> {
         .is_ready()
         .then(|| Toolchain::Nightly.llvm())??;
     (linker_fits(llvm) || llvm_packages(llvm)).then_some(Toolchain::Nightly)
+}
+
+/// A fresh machine knows no packages yet. Without a network it stays so, which shows soon enough.
+fn fetch_lists_once() {
+    if find("apt-get").is_some() && !packaged(DEBIAN_RUST[0]) {
+        println!(
+            "setup: fetching the lists of packages, to see whether {} is among them",
+            DEBIAN_RUST[0]
+        );
+        if let Err(error) = update_lists() {
+            println!("setup: no lists: {error:#}");
+        }
+    }
 }
 
 fn debian_has_it() -> bool {
