@@ -19,8 +19,15 @@ pub(crate) fn new_flow(key: &FlowKey, value: &FlowValue) {
         count_loss(loss::RING_FULL, 1);
         return;
     };
-    let header = Header { kind: kind::NEW_FLOW, reserved: 0 };
-    slot.write(NewFlow { header, key: *key, value: *value });
+    let header = Header {
+        kind: kind::NEW_FLOW,
+        reserved: 0,
+    };
+    slot.write(NewFlow {
+        header,
+        key: *key,
+        value: *value,
+    });
     slot.submit(wake_flag());
 }
 

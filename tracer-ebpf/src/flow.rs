@@ -79,7 +79,10 @@ fn admit(
         return;
     };
     if !take_share(quota) {
-        debug!(ctx, "cgroup {} has used up its share of the flow table", key.cgroup_id);
+        debug!(
+            ctx,
+            "cgroup {} has used up its share of the flow table", key.cgroup_id
+        );
         refuse(quota, loss::QUOTA_FULL);
         return;
     }
@@ -121,8 +124,15 @@ fn quota_of(cgroup_id: u64) -> Option<*mut CgroupQuota> {
     if let Some(quota) = QUOTAS.get_ptr_mut(cgroup_id) {
         return Some(quota);
     }
-    let fresh = CgroupQuota { generation: 0, used: 0, refused: 0 };
-    if QUOTAS.insert(cgroup_id, &fresh, u64::from(BPF_NOEXIST)).is_err() {
+    let fresh = CgroupQuota {
+        generation: 0,
+        used: 0,
+        refused: 0,
+    };
+    if QUOTAS
+        .insert(cgroup_id, &fresh, u64::from(BPF_NOEXIST))
+        .is_err()
+    {
         if let Some(quota) = QUOTAS.get_ptr_mut(cgroup_id) {
             return Some(quota);
         }

@@ -4,7 +4,7 @@ use aya_ebpf::{
     Global,
     bindings::{BPF_F_NO_PREALLOC, bpf_sock},
     btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf, SkStorage},
-    helpers::generated::{bpf_sk_storage_get},
+    helpers::generated::bpf_sk_storage_get,
     macros::btf_map,
 };
 use tracer_common::{

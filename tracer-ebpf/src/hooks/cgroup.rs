@@ -3,10 +3,8 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::BPF_RB_FORCE_WAKEUP,
-    helpers::generated::bpf_probe_read_kernel_str,
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
+    bindings::BPF_RB_FORCE_WAKEUP, helpers::generated::bpf_probe_read_kernel_str,
+    macros::raw_tracepoint, programs::RawTracePointContext,
 };
 use tracer_common::{
     event::{CGROUP_PATH_BYTES, CgroupChange, Header, kind},

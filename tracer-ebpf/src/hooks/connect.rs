@@ -42,8 +42,12 @@ fn connect6(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn connected(ctx: &SockAddrContext, destination: [u32; 4]) {
     // SAFETY: the context is valid while the program runs.
-    let (kind, cookie) =
-        unsafe { ((*ctx.sock_addr).type_, bpf_get_socket_cookie(ctx.sock_addr.cast())) };
+    let (kind, cookie) = unsafe {
+        (
+            (*ctx.sock_addr).type_,
+            bpf_get_socket_cookie(ctx.sock_addr.cast()),
+        )
+    };
     if kind == DATAGRAM {
         connected_datagram(ctx, destination, cookie);
     } else {

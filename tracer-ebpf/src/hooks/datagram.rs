@@ -44,7 +44,13 @@ fn datagram_egress(ctx: SkBuffContext) -> i32 {
             parent_pid: connected.parent_pid,
             comm: connected.comm,
         };
-        observe(&ctx, &connected.key, Seen::Sent, connected.socket_cookie, caller);
+        observe(
+            &ctx,
+            &connected.key,
+            Seen::Sent,
+            connected.socket_cookie,
+            caller,
+        );
     }
     ALLOW
 }
@@ -91,8 +97,7 @@ fn load<T: Default + Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
     let mut value = T::default();
     let to = core::ptr::from_mut(&mut value).cast();
     // SAFETY: `value` has room for as many bytes as are asked for.
-    let failed =
-        unsafe { bpf_skb_load_bytes(skb.cast(), offset, to, size_of::<T>() as u32) } != 0;
+    let failed = unsafe { bpf_skb_load_bytes(skb.cast(), offset, to, size_of::<T>() as u32) } != 0;
     (!failed).then_some(value)
 }
 

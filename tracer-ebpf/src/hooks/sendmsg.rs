@@ -62,8 +62,7 @@ fn is_connected(ctx: &SockAddrContext) -> bool {
 #[inline(always)]
 fn belongs_to_connection(ctx: &SockAddrContext, key: &FlowKey) -> bool {
     // SAFETY: the socket of the context is a full socket; the result is checked.
-    let connected: Option<&mut ConnectedDatagram> =
-        unsafe { CONNECTED.get_ptr_mut(ctx).as_mut() };
+    let connected: Option<&mut ConnectedDatagram> = unsafe { CONNECTED.get_ptr_mut(ctx).as_mut() };
     let Some(connected) = connected else {
         return false;
     };

@@ -24,17 +24,35 @@ pub fn gaps(
 ) -> Vec<Affected> {
     let mut gaps = refused(before, now, &mut workload_of);
     let detail = [
-        (loss::RING_FULL, GapKind::Ring, "events were not sent: command lines of short-lived processes may be missing, counts are right"),
-        (loss::SOCKET_STORAGE, GapKind::SocketStorage, "connected datagram sockets were counted as if they had sent"),
+        (
+            loss::RING_FULL,
+            GapKind::Ring,
+            "events were not sent: command lines of short-lived processes may be missing, counts are right",
+        ),
+        (
+            loss::SOCKET_STORAGE,
+            GapKind::SocketStorage,
+            "connected datagram sockets were counted as if they had sent",
+        ),
     ];
     for (reason, kind, text) in detail {
         let lost = now.by_reason[reason as usize] - before.by_reason[reason as usize];
         gaps.extend(everybody(kind, lost, text, Severity::Detail));
     }
     let lost = now.by_reason[loss::NO_TABLE as usize] - before.by_reason[loss::NO_TABLE as usize];
-    gaps.extend(everybody(GapKind::FlowTable, lost, "observations came before there was a flow table", Severity::Destinations));
+    gaps.extend(everybody(
+        GapKind::FlowTable,
+        lost,
+        "observations came before there was a flow table",
+        Severity::Destinations,
+    ));
     let lost = now.undecodable - before.undecodable;
-    gaps.extend(everybody(GapKind::Undecodable, lost, "events could not be decoded", Severity::Detail));
+    gaps.extend(everybody(
+        GapKind::Undecodable,
+        lost,
+        "events could not be decoded",
+        Severity::Detail,
+    ));
     gaps
 }
 
@@ -59,26 +77,48 @@ fn refused(
     if rest > 0 {
         *by_workload.entry(None).or_default() += rest;
     }
-    let table_was_full = now.by_reason[loss::TABLE_FULL as usize]
-        > before.by_reason[loss::TABLE_FULL as usize];
+    let table_was_full =
+        now.by_reason[loss::TABLE_FULL as usize] > before.by_reason[loss::TABLE_FULL as usize];
     by_workload
         .into_iter()
-        .map(|(workload, lost)| Affected { workload, gap: refusal(lost, table_was_full) })
+        .map(|(workload, lost)| Affected {
+            workload,
+            gap: refusal(lost, table_was_full),
+        })
         .collect()
 }
 
 fn refusal(lost: u64, table_was_full: bool) -> Gap {
     let (what, detail) = if table_was_full {
-        (GapKind::FlowTable, "the flow table was full: observations were not counted (raise --table-entries)")
+        (
+            GapKind::FlowTable,
+            "the flow table was full: observations were not counted (raise --table-entries)",
+        )
     } else {
-        (GapKind::CgroupQuota, "the workload had used up its share of the flow table: observations were not counted (raise --cgroup-quota)")
+        (
+            GapKind::CgroupQuota,
+            "the workload had used up its share of the flow table: observations were not counted (raise --cgroup-quota)",
+        )
     };
-    Gap { what, detail: detail.to_owned(), lost: Some(lost), severity: Severity::Destinations }
+    Gap {
+        what,
+        detail: detail.to_owned(),
+        lost: Some(lost),
+        severity: Severity::Destinations,
+    }
 }
 
 fn everybody(what: GapKind, lost: u64, detail: &str, severity: Severity) -> Option<Affected> {
-    let gap = Gap { what, detail: detail.to_owned(), lost: Some(lost), severity };
-    (lost > 0).then_some(Affected { workload: None, gap })
+    let gap = Gap {
+        what,
+        detail: detail.to_owned(),
+        lost: Some(lost),
+        severity,
+    };
+    (lost > 0).then_some(Affected {
+        workload: None,
+        gap,
+    })
 }
 
 #[cfg(test)]
@@ -108,7 +148,9 @@ mod tests {
 
     #[test]
     fn what_no_cgroup_accounts_for_concerns_all() {
-        let found = gaps(&Losses::default(), &losses(3, 0, 0, &[(7, 1)]), |_| Some("w".into()));
+        let found = gaps(&Losses::default(), &losses(3, 0, 0, &[(7, 1)]), |_| {
+            Some("w".into())
+        });
         let rest: Vec<_> = found.iter().filter(|gap| gap.workload.is_none()).collect();
         assert_eq!(rest.len(), 1);
         assert_eq!(rest[0].gap.lost, Some(2));

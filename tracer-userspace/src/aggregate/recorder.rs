@@ -8,10 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer_common::{
-    flow::FlowKey,
-    limits::loss,
-};
+use tracer_common::{flow::FlowKey, limits::loss};
 
 use super::{
     losses::{Affected, gaps},
@@ -68,7 +65,11 @@ pub enum Output {
 #[derive(Debug)]
 pub enum Subject {
     /// One command: all that happens below its cgroup is its own.
-    Command { workload: Arc<str>, run: Arc<str>, cgroups: Box<crate::enrich::cgroup::CgroupIndex> },
+    Command {
+        workload: Arc<str>,
+        run: Arc<str>,
+        cgroups: Box<crate::enrich::cgroup::CgroupIndex>,
+    },
     /// Everything on this machine, or a choice of it.
     Machine(Box<Machine>),
 }
@@ -137,7 +138,11 @@ impl Recorder {
     ///
     /// # Errors
     /// An output directory cannot be written.
-    pub fn take(&mut self, batch: Batch, now: Instant) -> Result<Option<SweepReason>, WorkloadError> {
+    pub fn take(
+        &mut self,
+        batch: Batch,
+        now: Instant,
+    ) -> Result<Option<SweepReason>, WorkloadError> {
         match batch {
             Batch::News(events) => {
                 self.counters.news += events.len() as u64;
@@ -203,7 +208,9 @@ impl Recorder {
 
     /// What was observed, by workload.
     pub fn workloads(&self) -> impl Iterator<Item = (&str, &Workload)> {
-        self.workloads.iter().map(|(name, recorded)| (&**name, &recorded.workload))
+        self.workloads
+            .iter()
+            .map(|(name, recorded)| (&**name, &recorded.workload))
     }
 
     fn hear(&mut self, event: Event, now: Instant) {
@@ -232,7 +239,12 @@ impl Recorder {
         }
     }
 
-    fn swept(&mut self, losses: Losses, reason: SweepReason, now: Instant) -> Result<(), WorkloadError> {
+    fn swept(
+        &mut self,
+        losses: Losses,
+        reason: SweepReason,
+        now: Instant,
+    ) -> Result<(), WorkloadError> {
         let is_full = self.table.len() > self.settings.table_limit;
         if let Subject::Machine(machine) = &mut self.subject {
             match reason {
@@ -301,7 +313,11 @@ impl Recorder {
     fn attribute(&mut self, key: &FlowKey, comm: &[u8; 16]) -> Attribution {
         match &mut self.subject {
             Subject::Machine(machine) => machine.attribute(key, comm),
-            Subject::Command { workload, run, cgroups } => {
+            Subject::Command {
+                workload,
+                run,
+                cgroups,
+            } => {
                 let cgroup = cgroups.get(key.cgroup_id, &self.proc, key.pid);
                 Attribution::Known(Origin {
                     workload: workload.clone(),
@@ -330,7 +346,10 @@ impl Recorder {
             direction: Direction::Egress,
             place: place(dest_ip),
             via: origin.via,
-            outcomes: is_egress.then_some((Outcome::Unknown, told.count)).into_iter().collect(),
+            outcomes: is_egress
+                .then_some((Outcome::Unknown, told.count))
+                .into_iter()
+                .collect(),
             count: told.count,
             bytes_sent: None,
             bytes_received: None,
@@ -344,7 +363,11 @@ impl Recorder {
     }
 
     fn process(&mut self, key: &FlowKey, tally: &Tally) -> Process {
-        let comm = tally.comm.split(|byte| *byte == 0).next().unwrap_or_default();
+        let comm = tally
+            .comm
+            .split(|byte| *byte == 0)
+            .next()
+            .unwrap_or_default();
         let mut process = Process {
             pid: Some(key.pid),
             tid: Some(tally.tid),
@@ -370,7 +393,9 @@ impl Recorder {
             Subject::Machine(machine) => machine.workload_of_cgroup(cgroup_id),
             Subject::Command { workload, .. } => Some(workload.clone()),
         });
-        found.into_iter().try_for_each(|affected| self.tell_gap(affected))
+        found
+            .into_iter()
+            .try_for_each(|affected| self.tell_gap(affected))
     }
 
     fn tell_gap(&mut self, Affected { workload, gap }: Affected) -> Result<(), WorkloadError> {
@@ -412,7 +437,11 @@ impl Recorder {
                         recorded.ending.push(run);
                     }
                 }
-                Change::Renamed { provisional, workload, run } => {
+                Change::Renamed {
+                    provisional,
+                    workload,
+                    run,
+                } => {
                     self.tell_alias(&provisional, &workload, &run)?;
                 }
             }
@@ -427,7 +456,9 @@ impl Recorder {
         workload: &Arc<str>,
         run: &Arc<str>,
     ) -> Result<(), WorkloadError> {
-        let body = crate::record::Alias { provisional: provisional.to_string() };
+        let body = crate::record::Alias {
+            provisional: provisional.to_string(),
+        };
         let entry = self.workload(workload, run)?.workload.envelope(run, body);
         let record = Record::Alias(entry);
         for name in [workload, provisional] {
@@ -439,7 +470,11 @@ impl Recorder {
     }
 
     /// The workload of that name with that run begun, opened if need be.
-    fn workload(&mut self, name: &Arc<str>, run: &Arc<str>) -> Result<&mut Recorded, WorkloadError> {
+    fn workload(
+        &mut self,
+        name: &Arc<str>,
+        run: &Arc<str>,
+    ) -> Result<&mut Recorded, WorkloadError> {
         let recorded = match self.workloads.entry(name.clone()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(Recorded::open(&self.settings, name, run)?),
@@ -482,11 +517,18 @@ impl Recorded {
             Some(directory) => Workload::on_disk(name, host, &directory, *keeping, run)?,
             None => Workload::in_memory(name, host, keeping.max_destinations),
         };
-        Ok(Self { workload, last_run: run.clone(), ending: Vec::new(), told_stats: None })
+        Ok(Self {
+            workload,
+            last_run: run.clone(),
+            ending: Vec::new(),
+            told_stats: None,
+        })
     }
 
     fn tell_stats(&mut self, counters: &BTreeMap<String, u64>) {
-        let body = Stats { counters: counters.clone() };
+        let body = Stats {
+            counters: counters.clone(),
+        };
         let record = Record::Stats(self.workload.envelope(&self.last_run, body));
         self.workload.tell(&record);
     }
@@ -501,7 +543,11 @@ impl Recorded {
     fn write_candidates(&mut self) {
         match self.workload.write_candidates() {
             Ok(()) => {}
-            Err(error @ (CandidatesError::Candidates(_) | CandidatesError::Write(_) | CandidatesError::Read { .. })) => {
+            Err(
+                error @ (CandidatesError::Candidates(_)
+                | CandidatesError::Write(_)
+                | CandidatesError::Read { .. }),
+            ) => {
                 tracing::warn!("no candidates: {error}");
             }
         }
@@ -509,5 +555,8 @@ impl Recorded {
 }
 
 fn process_id(key: &FlowKey) -> ProcessId {
-    ProcessId { pid: key.pid, start: key.process_start }
+    ProcessId {
+        pid: key.pid,
+        start: key.process_start,
+    }
 }

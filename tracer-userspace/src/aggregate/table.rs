@@ -44,7 +44,10 @@ pub struct Told {
 impl Table {
     /// Adds the counts of one sweep.
     pub fn absorb(&mut self, key: &FlowKey, value: &FlowValue) {
-        let tally = self.tallies.entry(*key).or_insert_with(|| Tally::new(value));
+        let tally = self
+            .tallies
+            .entry(*key)
+            .or_insert_with(|| Tally::new(value));
         tally.count += value.count;
         tally.connects += value.connects;
         tally.sent += value.count;
@@ -136,17 +139,29 @@ mod tests {
     use super::*;
 
     fn key(channel: u8) -> FlowKey {
-        FlowKey { channel, ..FlowKey::zeroed() }
+        FlowKey {
+            channel,
+            ..FlowKey::zeroed()
+        }
     }
 
     fn value(count: u64, connects: u64, at: u64) -> FlowValue {
-        FlowValue { count, connects, first_ns: at, last_ns: at + 1, ..FlowValue::zeroed() }
+        FlowValue {
+            count,
+            connects,
+            first_ns: at,
+            last_ns: at + 1,
+            ..FlowValue::zeroed()
+        }
     }
 
     fn told(table: &mut Table) -> Vec<(Channel, u64, u64, u64)> {
         let mut all = Vec::new();
         table.tell(|_, _, told| {
-            all.extend(told.iter().map(|t| (t.channel, t.count, t.first_ns, t.last_ns)));
+            all.extend(
+                told.iter()
+                    .map(|t| (t.channel, t.count, t.first_ns, t.last_ns)),
+            );
             true
         });
         all

@@ -48,9 +48,18 @@ pub enum WorkloadError {
     #[error(transparent)]
     Log(#[from] LogError),
     #[error("cannot read the log in {directory}: {error}")]
-    Import { directory: PathBuf, error: Box<import::ImportError> },
-    #[error("{directory} holds the log of workload {theirs:?}, not of {ours:?}: choose another directory, or --workload {theirs:?}")]
-    OtherWorkload { directory: PathBuf, theirs: String, ours: String },
+    Import {
+        directory: PathBuf,
+        error: Box<import::ImportError>,
+    },
+    #[error(
+        "{directory} holds the log of workload {theirs:?}, not of {ours:?}: choose another directory, or --workload {theirs:?}"
+    )]
+    OtherWorkload {
+        directory: PathBuf,
+        theirs: String,
+        ours: String,
+    },
 }
 
 /// One workload being recorded.
@@ -134,7 +143,11 @@ impl Workload {
         Ok(workload)
     }
 
-    fn continue_from(&mut self, directory: &Path, max_destinations: usize) -> Result<(), WorkloadError> {
+    fn continue_from(
+        &mut self,
+        directory: &Path,
+        max_destinations: usize,
+    ) -> Result<(), WorkloadError> {
         let failed = |error| WorkloadError::Import {
             directory: directory.to_owned(),
             error: Box::new(error),
@@ -228,7 +241,9 @@ impl Workload {
 
     /// Writes a `stop` record for a run that was begun.
     pub fn end(&mut self, run: &Arc<str>, reason: &str, exit_code: Option<i32>) {
-        let Some(totals) = self.runs.remove(run) else { return };
+        let Some(totals) = self.runs.remove(run) else {
+            return;
+        };
         let stop = Stop {
             reason: reason.to_owned(),
             records: totals.records,
@@ -353,7 +368,9 @@ impl Disk {
             .collect();
         files::write_all(&self.directory, &ours)?;
         for (name, text) in ours {
-            self.written.files.insert(name.to_owned(), digest(text.as_bytes()));
+            self.written
+                .files
+                .insert(name.to_owned(), digest(text.as_bytes()));
         }
         self.written.save(&self.directory)?;
         Ok(())
@@ -378,7 +395,10 @@ impl Disk {
         let is_foreign = current.is_ok_and(|bytes| !self.written.is_ours(name, &bytes));
         if is_foreign && self.foreign == Foreign::Leave {
             let path = self.directory.join(name);
-            tracing::warn!("{} was changed by somebody else: left alone", path.display());
+            tracing::warn!(
+                "{} was changed by somebody else: left alone",
+                path.display()
+            );
             return false;
         }
         true
@@ -404,7 +424,10 @@ impl Written {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn has_closed_segments(directory: &Path) -> bool {

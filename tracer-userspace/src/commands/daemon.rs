@@ -38,7 +38,12 @@ use crate::{
 #[derive(Args, Debug)]
 pub struct DaemonArgs {
     /// Where each workload gets a directory with its log and candidates
-    #[arg(short, long, value_name = "DIR", default_value = "/var/lib/egress-tracer")]
+    #[arg(
+        short,
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/egress-tracer"
+    )]
     output: PathBuf,
     /// How often the log and the candidates are written
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = live::duration)]
@@ -90,7 +95,11 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2) -> anyhow::Result<()> {
         table_limit: args.bounds.table_limit(),
         start: live::start_record(&loaded.hooks, Vec::new()),
     };
-    let mut recorder = Recorder::new(settings, Subject::Machine(Box::new(machine)), Path::new(PROC));
+    let mut recorder = Recorder::new(
+        settings,
+        Subject::Machine(Box::new(machine)),
+        Path::new(PROC),
+    );
     recorder.begin()?;
 
     let cancel = CancellationToken::new();
@@ -104,7 +113,9 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2) -> anyhow::Result<()> {
     let fed = live::feed(&mut recorder, &mut batches, &mut answers, &reopen, &cancel).await;
     drop(ready);
     let reason = reason.get().copied().unwrap_or("error");
-    let finished = recorder.finish(reason, None).context("cannot write the end of a log");
+    let finished = recorder
+        .finish(reason, None)
+        .context("cannot write the end of a log");
     drop(batches);
     let captured = capture.await.context("the capture task ended badly")?;
     fed.and(finished)
@@ -182,7 +193,11 @@ fn lock(directory: &Path) -> anyhow::Result<File> {
         Err(fs::TryLockError::WouldBlock) => {
             let mut pid = String::new();
             file.read_to_string(&mut pid)?;
-            bail!("another daemon (pid {}) records to {}", pid.trim(), directory.display())
+            bail!(
+                "another daemon (pid {}) records to {}",
+                pid.trim(),
+                directory.display()
+            )
         }
         Err(fs::TryLockError::Error(error)) => Err(error.into()),
     }

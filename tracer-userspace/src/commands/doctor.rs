@@ -59,16 +59,24 @@ pub fn doctor(args: &DoctorArgs) -> ExitCode {
     for (what, why) in UNSEEN {
         println!("      {what:<20}  {why}");
     }
-    let blocked = findings.iter().any(|finding| finding.verdict == Verdict::Blocks);
+    let blocked = findings
+        .iter()
+        .any(|finding| finding.verdict == Verdict::Blocks);
     ExitCode::from(u8::from(blocked))
 }
 
 /// What no hook of this version sees.
 const UNSEEN: [(&str, &str); 4] = [
-    ("raw and ping sockets", "ICMP and own headers: they pass no address hook"),
+    (
+        "raw and ping sockets",
+        "ICMP and own headers: they pass no address hook",
+    ),
     ("AF_PACKET, TUN, vsock", "they bypass IP sockets"),
     ("open sockets", "connected before recording began"),
-    ("other kernels", "gVisor, Kata and microVM guests: run the daemon inside"),
+    (
+        "other kernels",
+        "gVisor, Kata and microVM guests: run the daemon inside",
+    ),
 ];
 
 fn examine(args: &DoctorArgs) -> Vec<Finding> {
@@ -76,7 +84,9 @@ fn examine(args: &DoctorArgs) -> Vec<Finding> {
     let mut findings = vec![kernel(proc), privilege(proc), btf()];
     let cgroup2 = Cgroup2::find(proc);
     findings.push(hierarchy(&cgroup2));
-    let blocked = findings.iter().any(|finding| finding.verdict == Verdict::Blocks);
+    let blocked = findings
+        .iter()
+        .any(|finding| finding.verdict == Verdict::Blocks);
     if let (Ok(cgroup2), false) = (&cgroup2, blocked) {
         findings.extend(hooks(cgroup2, proc));
     }
@@ -86,13 +96,21 @@ fn examine(args: &DoctorArgs) -> Vec<Finding> {
 
 fn kernel(proc: &Path) -> Finding {
     let release = fs::read_to_string(proc.join("sys/kernel/osrelease")).unwrap_or_default();
-    finding("kernel", Verdict::Works, format!("Linux {}", release.trim()))
+    finding(
+        "kernel",
+        Verdict::Works,
+        format!("Linux {}", release.trim()),
+    )
 }
 
 fn privilege(proc: &Path) -> Finding {
     match support::may_load_programs(proc) {
         Ok(true) => finding("privilege", Verdict::Works, "may load and attach programs"),
-        Ok(false) => finding("privilege", Verdict::Blocks, support::Unsupported::Privilege),
+        Ok(false) => finding(
+            "privilege",
+            Verdict::Blocks,
+            support::Unsupported::Privilege,
+        ),
         Err(error) => finding("privilege", Verdict::Blocks, error),
     }
 }
@@ -109,19 +127,33 @@ fn btf() -> Finding {
                 _ => finding(
                     "type information",
                     Verdict::Reduced,
-                    format!("{missing} kernel fields are unknown: start times or cgroup ids are missing"),
+                    format!(
+                        "{missing} kernel fields are unknown: start times or cgroup ids are missing"
+                    ),
                 ),
             }
         }
-        Err(_) => finding("type information", Verdict::Blocks, support::Unsupported::NoBtf),
+        Err(_) => finding(
+            "type information",
+            Verdict::Blocks,
+            support::Unsupported::NoBtf,
+        ),
     }
 }
 
 fn hierarchy(cgroup2: &Result<Cgroup2, support::Unsupported>) -> Finding {
     match cgroup2 {
         Ok(Cgroup2 { mount, hybrid }) => {
-            let beside = if *hybrid { " (cgroup v1 beside it)" } else { "" };
-            finding("cgroup v2", Verdict::Works, format!("{}{beside}", mount.display()))
+            let beside = if *hybrid {
+                " (cgroup v1 beside it)"
+            } else {
+                ""
+            };
+            finding(
+                "cgroup v2",
+                Verdict::Works,
+                format!("{}{beside}", mount.display()),
+            )
         }
         Err(error) => finding("cgroup v2", Verdict::Blocks, error),
     }
@@ -129,12 +161,22 @@ fn hierarchy(cgroup2: &Result<Cgroup2, support::Unsupported>) -> Finding {
 
 /// Loads everything and attaches it to a cgroup in which nothing runs.
 fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
-    let mut loaded = match load::load(Sizes { table_entries: 64, ..Sizes::default() }, false) {
+    let mut loaded = match load::load(
+        Sizes {
+            table_entries: 64,
+            ..Sizes::default()
+        },
+        false,
+    ) {
         Ok(loaded) => loaded,
         Err(error) => return vec![finding("programs", Verdict::Blocks, error)],
     };
     let events = match loaded.attach_cgroup_events() {
-        Ok(()) => finding("cgroup events", Verdict::Works, "containers are known before they run"),
+        Ok(()) => finding(
+            "cgroup events",
+            Verdict::Works,
+            "containers are known before they run",
+        ),
         Err(error) => finding("cgroup events", Verdict::Blocks, error),
     };
     let attached = RunCgroup::make(&cgroup2.mount, proc)
@@ -152,11 +194,18 @@ fn engine(socket: &Path) -> Finding {
         Err(error) => finding(
             "Docker",
             Verdict::Reduced,
-            format!("{}: {error}: containers are called by their ids", socket.display()),
+            format!(
+                "{}: {error}: containers are called by their ids",
+                socket.display()
+            ),
         ),
     }
 }
 
 fn finding(what: &'static str, verdict: Verdict, detail: impl ToString) -> Finding {
-    Finding { what, verdict, detail: detail.to_string() }
+    Finding {
+        what,
+        verdict,
+        detail: detail.to_string(),
+    }
 }

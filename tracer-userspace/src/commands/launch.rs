@@ -50,7 +50,11 @@ pub fn find(program: &OsStr) -> Result<PathBuf, LaunchError> {
     }
     let found = fs::metadata(program).map_err(|_| LaunchError::NotFound(name()))?;
     let is_executable = found.is_file() && found.permissions().mode() & 0o111 != 0;
-    if is_executable { Ok(program.into()) } else { Err(LaunchError::NotExecutable(name())) }
+    if is_executable {
+        Ok(program.into())
+    } else {
+        Err(LaunchError::NotExecutable(name()))
+    }
 }
 
 /// Who runs the command and owns what is written.
@@ -69,10 +73,14 @@ impl Account {
     pub fn choose(user: Option<&str>) -> anyhow::Result<Self> {
         let found = match (user, env::var("SUDO_UID")) {
             (Some(name), _) => by_name(name)?,
-            (None, Ok(uid)) => uid.parse().ok().and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok()?),
+            (None, Ok(uid)) => uid
+                .parse()
+                .ok()
+                .and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok()?),
             (None, Err(_)) => return Ok(Self::Same),
         };
-        let found = found.with_context(|| format!("there is no user {}", user.unwrap_or("SUDO_UID")))?;
+        let found =
+            found.with_context(|| format!("there is no user {}", user.unwrap_or("SUDO_UID")))?;
         Ok(Self::User(Box::new(found)))
     }
 
@@ -81,7 +89,9 @@ impl Account {
     /// # Errors
     /// A file cannot be given away.
     pub fn own(&self, directory: &Path) -> anyhow::Result<()> {
-        let Self::User(user) = self else { return Ok(()) };
+        let Self::User(user) = self else {
+            return Ok(());
+        };
         let give = |path: &Path| {
             std::os::unix::fs::lchown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
                 .with_context(|| format!("cannot give {} to {}", path.display(), user.name))
@@ -112,7 +122,10 @@ pub fn command(
     command.arg(VERB).arg("--cgroup").arg(cgroup);
     if let Account::User(user) = account {
         command.arg("--user").arg(&user.name);
-        command.env("HOME", &user.dir).env("USER", &user.name).env("LOGNAME", &user.name);
+        command
+            .env("HOME", &user.dir)
+            .env("USER", &user.name)
+            .env("LOGNAME", &user.name);
     }
     command.arg("--program").arg(program).arg("--").args(words);
     Ok(command)
@@ -152,7 +165,9 @@ pub fn become_command(args: &BecomeArgs) -> ExitCode {
 
 fn prepare(args: &BecomeArgs) -> anyhow::Result<()> {
     fs::write(args.cgroup.join("cgroup.procs"), "0").context("cannot join the cgroup")?;
-    let Some(name) = &args.user else { return Ok(()) };
+    let Some(name) = &args.user else {
+        return Ok(());
+    };
     let Some(user) = User::from_name(name)? else {
         bail!("there is no user {name}");
     };

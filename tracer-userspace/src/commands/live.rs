@@ -1,6 +1,10 @@
 //! What `run` and `daemon` share: sizes, preparations, and the loop that feeds the recorder.
 
-use std::{path::Path, sync::Arc, time::{Duration, Instant}};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -67,7 +71,10 @@ impl Bounds {
     #[must_use]
     pub fn keeping(&self, foreign: Foreign) -> Keeping {
         Keeping {
-            rotation: Rotation { bytes: self.rotate_bytes, keep: self.rotate_keep },
+            rotation: Rotation {
+                bytes: self.rotate_bytes,
+                keep: self.rotate_keep,
+            },
             max_destinations: self.max_destinations,
             foreign,
         }
@@ -147,7 +154,9 @@ pub async fn feed(
 /// Anything else, and zero.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration such as 10s, 500ms or 2m");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| wrong())?;
     let milliseconds = match unit {

@@ -17,12 +17,7 @@ mod run_cgroup;
 mod summary;
 
 #[cfg(feature = "capture")]
-pub use self::{
-    daemon::DaemonArgs,
-    doctor::DoctorArgs,
-    launch::BecomeArgs,
-    run::RunArgs,
-};
+pub use self::{daemon::DaemonArgs, doctor::DoctorArgs, launch::BecomeArgs, run::RunArgs};
 
 use std::process::ExitCode;
 

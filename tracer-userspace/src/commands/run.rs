@@ -67,7 +67,12 @@ pub struct RunArgs {
     #[command(flatten)]
     bounds: Bounds,
     /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
     command: Vec<OsString>,
 }
 
@@ -127,20 +132,27 @@ async fn record(
     let (status, fed) = tokio::join!(waiting, feeding);
 
     let code = exit_code(status?);
-    let finished = recorder.finish("exit", Some(i32::from(code))).context("cannot write the end of the log");
+    let finished = recorder
+        .finish("exit", Some(i32::from(code)))
+        .context("cannot write the end of the log");
     drop(batches);
     let captured = capture.await.context("the capture task ended badly")?;
     if let Some(directory) = &args.output {
         account.own(directory)?;
     }
     summary::print(&recorder, &cgroup.left_behind());
-    fed.and(finished).and(captured.context("cannot read from the kernel any more"))?;
+    fed.and(finished)
+        .and(captured.context("cannot read from the kernel any more"))?;
     Ok(code)
 }
 
 fn recorder(args: &RunArgs, cgroup2: &Cgroup2, hooks: &[String]) -> anyhow::Result<Recorder> {
     let workload = workload_name::encode(&workload(args));
-    let command = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let command = args
+        .command
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     let settings = Settings {
         host: live::host_name(),
         output: args.output.clone().map_or(Output::Memory, Output::Flat),
@@ -168,7 +180,11 @@ fn workload(args: &RunArgs) -> String {
 fn random_run() -> anyhow::Result<Arc<str>> {
     let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid")
         .context("cannot read /proc/sys/kernel/random/uuid")?;
-    let hex: String = uuid.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    let hex: String = uuid
+        .chars()
+        .filter(char::is_ascii_hexdigit)
+        .take(16)
+        .collect();
     Ok(hex.into())
 }
 
@@ -193,7 +209,10 @@ async fn wait(mut child: Child, cancel: CancellationToken) -> io::Result<ExitSta
     let mut quit = signal(SignalKind::quit())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+    let pid = child
+        .id()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .map(Pid::from_raw);
     // A terminal sends these to the whole foreground group: the command has them already.
     let from_terminal = io::stdin().is_terminal();
     loop {

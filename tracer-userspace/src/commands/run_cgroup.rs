@@ -32,7 +32,8 @@ impl RunCgroup {
             let path = parent.join(&name);
             fs::create_dir(&path).is_ok().then_some(path)
         });
-        let path = made.with_context(|| format!("cannot make a cgroup below {}", mount.display()))?;
+        let path =
+            made.with_context(|| format!("cannot make a cgroup below {}", mount.display()))?;
         Ok(Self { path })
     }
 
@@ -50,7 +51,11 @@ impl RunCgroup {
     }
 
     fn remove(&self) -> io::Result<()> {
-        let parent = self.path.parent().unwrap_or(&self.path).join("cgroup.procs");
+        let parent = self
+            .path
+            .parent()
+            .unwrap_or(&self.path)
+            .join("cgroup.procs");
         // A fork bomb may outrun the first pass.
         for _pass in 0..16 {
             let left = self.left_behind();

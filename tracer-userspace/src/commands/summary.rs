@@ -53,7 +53,10 @@ fn describe(name: &str, workload: &Workload) -> String {
             ]
         })
         .collect();
-    text.push_str(&table(["DESTINATION", "SERVICE", "COUNT", "PROCESS"], &rows));
+    text.push_str(&table(
+        ["DESTINATION", "SERVICE", "COUNT", "PROCESS"],
+        &rows,
+    ));
     if evidence.destinations.len() > ROWS {
         let _written = writeln!(text, "  and {} more", evidence.destinations.len() - ROWS);
     }
@@ -80,7 +83,12 @@ fn describe(name: &str, workload: &Workload) -> String {
 fn table(header: [&str; 4], rows: &[[String; 4]]) -> String {
     let header = header.map(str::to_owned);
     let all = || std::iter::once(&header).chain(rows);
-    let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        all()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths = [width(0), width(1), width(2)];
     all().fold(String::new(), |mut text, [to, service, count, process]| {
         let _written = writeln!(

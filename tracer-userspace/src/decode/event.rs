@@ -12,7 +12,10 @@ pub enum Event {
     NewFlow { key: FlowKey, value: FlowValue },
     /// A cgroup was made. `path` is relative to the hierarchy's root and starts with a slash;
     /// `None` if it was too long to travel.
-    CgroupCreated { cgroup_id: u64, path: Option<String> },
+    CgroupCreated {
+        cgroup_id: u64,
+        path: Option<String>,
+    },
     /// A cgroup was removed.
     CgroupRemoved { cgroup_id: u64 },
 }
@@ -27,11 +30,16 @@ pub fn decode(bytes: &[u8]) -> Option<Event> {
         }
         kind::CGROUP_CREATED => {
             let change: CgroupChange = pod(bytes)?;
-            Some(Event::CgroupCreated { cgroup_id: change.cgroup_id, path: path(&change) })
+            Some(Event::CgroupCreated {
+                cgroup_id: change.cgroup_id,
+                path: path(&change),
+            })
         }
         kind::CGROUP_REMOVED => {
             let change: CgroupChange = pod(bytes)?;
-            Some(Event::CgroupRemoved { cgroup_id: change.cgroup_id })
+            Some(Event::CgroupRemoved {
+                cgroup_id: change.cgroup_id,
+            })
         }
         _unknown => None,
     }
@@ -40,12 +48,17 @@ pub fn decode(bytes: &[u8]) -> Option<Event> {
 fn path(change: &CgroupChange) -> Option<String> {
     let length = change.path_len as usize;
     let cut = length >= CGROUP_PATH_BYTES - 1;
-    let bytes = change.path.get(..length).filter(|bytes| !cut && !bytes.is_empty())?;
+    let bytes = change
+        .path
+        .get(..length)
+        .filter(|bytes| !cut && !bytes.is_empty())?;
     Some(String::from_utf8_lossy(bytes).into_owned())
 }
 
 fn pod<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Option<T> {
-    bytes.get(..size_of::<T>()).map(bytemuck::pod_read_unaligned)
+    bytes
+        .get(..size_of::<T>())
+        .map(bytemuck::pod_read_unaligned)
 }
 
 #[cfg(test)]
@@ -74,7 +87,10 @@ mod tests {
     #[test]
     fn a_cut_path_is_no_path() {
         let bytes = change(kind::CGROUP_CREATED, &[b'a'; CGROUP_PATH_BYTES - 1]);
-        let expected = Event::CgroupCreated { cgroup_id: 7, path: None };
+        let expected = Event::CgroupCreated {
+            cgroup_id: 7,
+            path: None,
+        };
         assert_eq!(decode(bytemuck::bytes_of(&bytes)), Some(expected));
     }
 

@@ -97,7 +97,10 @@ pub fn spawn(
     sizes: Sizes,
     period: Duration,
     cancel: CancellationToken,
-) -> (mpsc::Receiver<Batch>, tokio::task::JoinHandle<io::Result<()>>) {
+) -> (
+    mpsc::Receiver<Batch>,
+    tokio::task::JoinHandle<io::Result<()>>,
+) {
     let (sender, receiver) = mpsc::channel(CHANNEL);
     let task = tokio::spawn(async move {
         let mut capture = Capture::new(loaded, sizes, sender)?;
@@ -254,7 +257,11 @@ impl Capture {
     fn read_losses(&self) -> io::Result<[u64; loss::COUNT as usize]> {
         let mut totals = [0; loss::COUNT as usize];
         for (reason, total) in (0_u32..).zip(&mut totals) {
-            let per_cpu = self.loaded.losses.get(&reason, 0).map_err(io::Error::other)?;
+            let per_cpu = self
+                .loaded
+                .losses
+                .get(&reason, 0)
+                .map_err(io::Error::other)?;
             *total = per_cpu.iter().sum();
         }
         Ok(totals)

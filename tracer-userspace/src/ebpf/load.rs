@@ -10,7 +10,10 @@ use std::{
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, ProgramError, RawTracePoint},
+    programs::{
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, ProgramError,
+        RawTracePoint,
+    },
 };
 use aya_log::EbpfLogger;
 use tracer_common::{
@@ -41,7 +44,11 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { table_entries: 32_768, cgroup_quota: 16_384, ring_bytes: 1 << 20 }
+        Self {
+            table_entries: 32_768,
+            cgroup_quota: 16_384,
+            ring_bytes: 1 << 20,
+        }
     }
 }
 
@@ -52,13 +59,19 @@ pub enum LoadError {
     #[error("cannot load the eBPF object: {0}")]
     Object(#[from] EbpfError),
     #[error("the kernel refused the program {name}: {source}")]
-    Program { name: &'static str, source: ProgramError },
+    Program {
+        name: &'static str,
+        source: ProgramError,
+    },
     #[error("cannot open the cgroup {path}: {source}")]
     Cgroup { path: PathBuf, source: io::Error },
     #[error("cannot make a flow table of {entries} entries: {source}")]
     Table { entries: u32, source: io::Error },
     #[error("the map {name} is not what it should be: {source}")]
-    Map { name: &'static str, source: MapError },
+    Map {
+        name: &'static str,
+        source: MapError,
+    },
     #[error("the eBPF object lacks {0}: it was built from other sources")]
     Missing(&'static str),
 }
@@ -88,17 +101,27 @@ pub fn load(sizes: Sizes, verbose: bool) -> Result<Loaded, LoadError> {
     let offsets = offsets::find(Path::new(offsets::VMLINUX_BTF))?;
     let mut ebpf = load_object(sizes, &offsets, verbose)?;
     load_programs(&mut ebpf)?;
-    let log = verbose.then(|| EbpfLogger::init(&mut ebpf)).and_then(|log| {
-        log.inspect_err(|error| tracing::warn!("no diagnostics from the probe: {error}")).ok()
-    });
-    let table = |source| LoadError::Table { entries: sizes.table_entries, source };
+    let log = verbose
+        .then(|| EbpfLogger::init(&mut ebpf))
+        .and_then(|log| {
+            log.inspect_err(|error| tracing::warn!("no diagnostics from the probe: {error}"))
+                .ok()
+        });
+    let table = |source| LoadError::Table {
+        entries: sizes.table_entries,
+        source,
+    };
     let outer = owned_fd(take(&mut ebpf, "FLOWS")?).map_err(table)?;
     let state = owned_fd(take(&mut ebpf, "STATE")?).map_err(table)?;
     let tables = FlowTables::install(outer, state, sizes.table_entries).map_err(table)?;
     let quotas = owned_fd(take(&mut ebpf, "QUOTAS")?).map_err(table)?;
     // The bucket that cgroups share when the table of quotas is full.
-    sys::update(quotas.as_fd(), &0_u64, &tracer_common::limits::CgroupQuota::default())
-        .map_err(table)?;
+    sys::update(
+        quotas.as_fd(),
+        &0_u64,
+        &tracer_common::limits::CgroupQuota::default(),
+    )
+    .map_err(table)?;
     Ok(Loaded {
         tables,
         ring: Some(typed(&mut ebpf, "EVENTS")?),
@@ -118,8 +141,10 @@ impl Loaded {
     /// The cgroup cannot be opened or the kernel refuses.
     pub fn attach_cgroup(&mut self, path: &Path) -> Result<(), LoadError> {
         let ebpf = self.ebpf.as_mut().ok_or(LoadError::Missing("programs"))?;
-        let cgroup = File::open(path)
-            .map_err(|source| LoadError::Cgroup { path: path.to_owned(), source })?;
+        let cgroup = File::open(path).map_err(|source| LoadError::Cgroup {
+            path: path.to_owned(),
+            source,
+        })?;
         for name in ADDRESS_HOOKS {
             let program: &mut CgroupSockAddr = program(ebpf, name)?;
             // "Single" is what the kernel calls a plain link, and links are multi-attach.
@@ -129,8 +154,15 @@ impl Loaded {
         }
         let egress: &mut CgroupSkb = program(ebpf, EGRESS_HOOK)?;
         egress
-            .attach(&cgroup, CgroupSkbAttachType::Egress, CgroupAttachMode::Single)
-            .map_err(|source| LoadError::Program { name: EGRESS_HOOK, source })?;
+            .attach(
+                &cgroup,
+                CgroupSkbAttachType::Egress,
+                CgroupAttachMode::Single,
+            )
+            .map_err(|source| LoadError::Program {
+                name: EGRESS_HOOK,
+                source,
+            })?;
         let names = ADDRESS_HOOKS.iter().chain([&EGRESS_HOOK]);
         for name in names.map(|name| (*name).to_owned()) {
             if !self.hooks.contains(&name) {
@@ -181,13 +213,20 @@ fn load_object(sizes: Sizes, offsets: &Offsets, verbose: bool) -> Result<Ebpf, L
 fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     for name in ADDRESS_HOOKS {
         let program: &mut CgroupSockAddr = program(ebpf, name)?;
-        program.load().map_err(|source| LoadError::Program { name, source })?;
+        program
+            .load()
+            .map_err(|source| LoadError::Program { name, source })?;
     }
     let egress: &mut CgroupSkb = program(ebpf, EGRESS_HOOK)?;
-    egress.load().map_err(|source| LoadError::Program { name: EGRESS_HOOK, source })?;
+    egress.load().map_err(|source| LoadError::Program {
+        name: EGRESS_HOOK,
+        source,
+    })?;
     for name in CGROUP_HOOKS {
         let program: &mut RawTracePoint = program(ebpf, name)?;
-        program.load().map_err(|source| LoadError::Program { name, source })?;
+        program
+            .load()
+            .map_err(|source| LoadError::Program { name, source })?;
     }
     Ok(())
 }
@@ -219,7 +258,10 @@ fn owned_fd(map: Map) -> io::Result<OwnedFd> {
         Map::Array(data) | Map::ArrayOfMaps(data) | Map::HashMap(data) => {
             data.fd().as_fd().try_clone_to_owned()
         }
-        #[expect(clippy::wildcard_enum_match_arm, reason = "a list of thirty kinds tells nothing")]
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "a list of thirty kinds tells nothing"
+        )]
         _ => Err(io::Error::other("unexpected kind of map")),
     }
 }

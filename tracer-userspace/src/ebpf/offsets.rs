@@ -38,7 +38,10 @@ fn member_offset(btf: &Btf, of_struct: &str, field: &str) -> Option<u32> {
 }
 
 fn in_type(btf: &Btf, candidate: &Type, field: &str) -> Option<u32> {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "only structs and unions have members")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only structs and unions have members"
+    )]
     let members = match candidate {
         Type::Struct(inner) | Type::Union(inner) => &inner.members,
         _ => return None,

@@ -11,11 +11,17 @@ use super::offsets::VMLINUX_BTF;
 /// Why nothing can be recorded here. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Unsupported {
-    #[error("recording needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: try sudo")]
+    #[error(
+        "recording needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: try sudo"
+    )]
     Privilege,
-    #[error("this kernel has no type information ({VMLINUX_BTF}): it needs CONFIG_DEBUG_INFO_BTF=y, as Debian 12, Ubuntu 22.04, Fedora and later have")]
+    #[error(
+        "this kernel has no type information ({VMLINUX_BTF}): it needs CONFIG_DEBUG_INFO_BTF=y, as Debian 12, Ubuntu 22.04, Fedora and later have"
+    )]
     NoBtf,
-    #[error("no cgroup v2 hierarchy is mounted: mount one with `mount -t cgroup2 none /sys/fs/cgroup/unified`")]
+    #[error(
+        "no cgroup v2 hierarchy is mounted: mount one with `mount -t cgroup2 none /sys/fs/cgroup/unified`"
+    )]
     NoCgroup2,
     #[error("cannot read {path}: {source}")]
     Unreadable { path: PathBuf, source: io::Error },
@@ -99,9 +105,14 @@ impl Cgroup2 {
 
 /// mountinfo writes blanks, tabs, newlines and backslashes as three octal digits.
 fn unescape(path: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(path.to_owned(), |path, (from, to)| path.replace(from, to))
+    [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ]
+    .iter()
+    .fold(path.to_owned(), |path, (from, to)| path.replace(from, to))
 }
 
 fn read(path: &Path) -> Result<String, Unsupported> {
@@ -118,7 +129,10 @@ mod tests {
     #[test]
     fn finds_the_hierarchy_on_pure_v2() {
         let mounts = "26 25 0:24 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n";
-        let expected = Cgroup2 { mount: "/sys/fs/cgroup".into(), hybrid: false };
+        let expected = Cgroup2 {
+            mount: "/sys/fs/cgroup".into(),
+            hybrid: false,
+        };
         assert_eq!(Cgroup2::parse(mounts), Some(expected));
     }
 
@@ -129,7 +143,10 @@ mod tests {
 31 25 0:27 /docker/1 /mnt/part rw - cgroup2 cgroup2 rw
 32 25 0:27 / /sys/fs/cgroup/uni\\040fied rw - cgroup2 cgroup2 rw
 ";
-        let expected = Cgroup2 { mount: "/sys/fs/cgroup/uni fied".into(), hybrid: true };
+        let expected = Cgroup2 {
+            mount: "/sys/fs/cgroup/uni fied".into(),
+            hybrid: true,
+        };
         assert_eq!(Cgroup2::parse(mounts), Some(expected));
     }
 

@@ -38,7 +38,13 @@ impl FlowTables {
         let live = sys::create_hash::<FlowKey, FlowValue>("flows_a", entries)?;
         let spare = sys::create_hash::<FlowKey, FlowValue>("flows_b", entries)?;
         sys::install(outer.as_fd(), live.as_fd())?;
-        Ok(Self { outer, state, live, spare, generation: 0 })
+        Ok(Self {
+            outer,
+            state,
+            live,
+            spare,
+            generation: 0,
+        })
     }
 
     /// Takes everything that was counted since the last sweep out of the kernel.
@@ -50,7 +56,10 @@ impl FlowTables {
         self.generation += 1;
         // Before the swap: a key that still goes to the old table then counts towards the new
         // quota, which errs on the strict side by a handful.
-        let state = State { generation: self.generation, last_wake_ns: 0 };
+        let state = State {
+            generation: self.generation,
+            last_wake_ns: 0,
+        };
         sys::update(self.state.as_fd(), &0_u32, &state)?;
         sys::install(self.outer.as_fd(), self.spare.as_fd())?;
         mem::swap(&mut self.live, &mut self.spare);
@@ -78,9 +87,21 @@ pub struct Quota {
 /// A system call fails.
 pub fn read_quotas(map: &OwnedFd, generation: u64) -> io::Result<Vec<Quota>> {
     let mut quotas = Vec::new();
-    sys::read_all(map.as_fd(), Batch::Look, |cgroup_id: &u64, quota: &CgroupQuota| {
-        let used = if quota.generation == generation { quota.used } else { 0 };
-        quotas.push(Quota { cgroup_id: *cgroup_id, used, refused: quota.refused });
-    })?;
+    sys::read_all(
+        map.as_fd(),
+        Batch::Look,
+        |cgroup_id: &u64, quota: &CgroupQuota| {
+            let used = if quota.generation == generation {
+                quota.used
+            } else {
+                0
+            };
+            quotas.push(Quota {
+                cgroup_id: *cgroup_id,
+                used,
+                refused: quota.refused,
+            });
+        },
+    )?;
     Ok(quotas)
 }

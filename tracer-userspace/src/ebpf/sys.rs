@@ -99,16 +99,15 @@ pub fn read_all<K: Pod, V: Pod>(
     let mut values = vec![V::zeroed(); room];
     loop {
         let mut next = 0_u64;
-        let (count, end) =
-            match one_batch(map, mode, position, &mut next, &mut keys, &mut values) {
-                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
-                    room *= 2;
-                    keys.resize(room, K::zeroed());
-                    values.resize(room, V::zeroed());
-                    continue;
-                }
-                other => other?,
-            };
+        let (count, end) = match one_batch(map, mode, position, &mut next, &mut keys, &mut values) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                room *= 2;
+                keys.resize(room, K::zeroed());
+                values.resize(room, V::zeroed());
+                continue;
+            }
+            other => other?,
+        };
         keys.iter()
             .zip(&values)
             .take(count)
@@ -130,7 +129,9 @@ fn one_batch<K: Pod, V: Pod>(
     values: &mut [V],
 ) -> io::Result<(usize, bool)> {
     let mut attr = zeroed_attr();
-    attr.batch.in_batch = position.as_ref().map_or(0, |at| std::ptr::from_ref(at) as u64);
+    attr.batch.in_batch = position
+        .as_ref()
+        .map_or(0, |at| std::ptr::from_ref(at) as u64);
     attr.batch.out_batch = std::ptr::from_mut(next) as u64;
     attr.batch.keys = keys.as_mut_ptr() as u64;
     attr.batch.values = values.as_mut_ptr() as u64;
@@ -168,7 +169,11 @@ pub fn own_netns_cookie() -> io::Result<u64> {
             &raw mut length,
         )
     };
-    if failed == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+    if failed == 0 {
+        Ok(cookie)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn zeroed_attr() -> bpf_attr {
@@ -187,7 +192,11 @@ fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
             size_of::<bpf_attr>(),
         )
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// Reads one value that crossed the ABI; `None` if it is shorter than it should be.

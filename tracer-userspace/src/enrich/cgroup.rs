@@ -50,7 +50,9 @@ impl CgroupIndex {
     }
 
     fn walk_below(&mut self, directory: &Path) {
-        let Ok(entries) = fs::read_dir(directory) else { return };
+        let Ok(entries) = fs::read_dir(directory) else {
+            return;
+        };
         for entry in entries.flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 let path = entry.path();
@@ -103,11 +105,15 @@ impl CgroupIndex {
 
     /// Every cgroup that is known.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Cgroup)> {
-        self.by_id.iter().map(|(cgroup_id, cgroup)| (*cgroup_id, cgroup))
+        self.by_id
+            .iter()
+            .map(|(cgroup_id, cgroup)| (*cgroup_id, cgroup))
     }
 
     fn ask_process(&mut self, cgroup_id: u64, proc: &Path, pid: u32) {
-        let Some(path) = cgroup_of(proc, pid) else { return };
+        let Some(path) = cgroup_of(proc, pid) else {
+            return;
+        };
         let directory = self.mount.join(path.trim_start_matches('/'));
         let is_it = fs::metadata(directory).is_ok_and(|found| found.ino() == cgroup_id);
         if is_it {
@@ -149,11 +155,20 @@ mod tests {
         let found = index.get(ino(&unit), nowhere, 1).expect("walked");
         assert_eq!(found.path, "/system.slice/ssh.service");
         assert_eq!(found.owner, Owner::Unit("ssh.service".into()));
-        assert_eq!(index.get(ino(mount.path()), nowhere, 1).expect("the root").owner, Owner::Host);
+        assert_eq!(
+            index
+                .get(ino(mount.path()), nowhere, 1)
+                .expect("the root")
+                .owner,
+            Owner::Host
+        );
 
         index.created(u64::MAX, Some("/user.slice".into()));
         index.removed(u64::MAX);
-        assert_eq!(index.get(u64::MAX, nowhere, 1).expect("kept").path, "/user.slice");
+        assert_eq!(
+            index.get(u64::MAX, nowhere, 1).expect("kept").path,
+            "/user.slice"
+        );
         assert_eq!(index.get(u64::MAX - 1, nowhere, 1), None);
     }
 

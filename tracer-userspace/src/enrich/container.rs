@@ -94,7 +94,11 @@ fn container_at(parts: &[&str], at: usize) -> Option<ContainerRef> {
     let (runtime, id) = by_scope(part)
         .or_else(|| by_parent(part, parent?, at >= 2))
         .or_else(|| by_machine(part, parent))?;
-    Some(ContainerRef { runtime, id, pod_uid: parts[..at].iter().rev().find_map(|p| pod_uid(p)) })
+    Some(ContainerRef {
+        runtime,
+        id,
+        pod_uid: parts[..at].iter().rev().find_map(|p| pod_uid(p)),
+    })
 }
 
 /// `docker-<id>.scope` and its like, also without `.scope` (podman's cgroupfs driver) and in
@@ -102,7 +106,9 @@ fn container_at(parts: &[&str], at: usize) -> Option<ContainerRef> {
 fn by_scope(part: &str) -> Option<(Runtime, String)> {
     if let Some((_, rest)) = part.split_once(".slice:") {
         let (prefix, id) = rest.split_once(':')?;
-        let (_, runtime) = SCOPES.iter().find(|(name, _)| name.trim_end_matches('-') == prefix)?;
+        let (_, runtime) = SCOPES
+            .iter()
+            .find(|(name, _)| name.trim_end_matches('-') == prefix)?;
         return is_id(id).then(|| (*runtime, id.to_owned()));
     }
     let bare = part.strip_suffix(".scope").unwrap_or(part);
@@ -154,7 +160,9 @@ fn pod_uid(part: &str) -> Option<String> {
         bare.strip_prefix("pod")?
     };
     let uid = uid.replace('_', "-");
-    let hex_or_dash = uid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let hex_or_dash = uid
+        .bytes()
+        .all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     (uid.len() >= 32 && hex_or_dash).then_some(uid)
 }
 
@@ -197,17 +205,57 @@ mod tests {
         let pod_slice = format!("pod{}", POD.replace('-', "_"));
         let cases = [
             (format!("/docker/{ID}"), Runtime::Docker, false),
-            (format!("/system.slice/docker-{ID}.scope"), Runtime::Docker, false),
-            (format!("/user.slice/user-1000.slice/user@1000.service/user.slice/docker-{ID}.scope"), Runtime::Docker, false),
+            (
+                format!("/system.slice/docker-{ID}.scope"),
+                Runtime::Docker,
+                false,
+            ),
+            (
+                format!(
+                    "/user.slice/user-1000.slice/user@1000.service/user.slice/docker-{ID}.scope"
+                ),
+                Runtime::Docker,
+                false,
+            ),
             (format!("/docker/buildkit/{ID}"), Runtime::Docker, false),
-            (format!("/machine.slice/libpod-{ID}.scope/container"), Runtime::Podman, false),
-            (format!("/libpod_parent/libpod-{ID}"), Runtime::Podman, false),
-            (format!("/system.slice/nerdctl-{ID}.scope"), Runtime::Containerd, false),
+            (
+                format!("/machine.slice/libpod-{ID}.scope/container"),
+                Runtime::Podman,
+                false,
+            ),
+            (
+                format!("/libpod_parent/libpod-{ID}"),
+                Runtime::Podman,
+                false,
+            ),
+            (
+                format!("/system.slice/nerdctl-{ID}.scope"),
+                Runtime::Containerd,
+                false,
+            ),
             (format!("/default/{ID}"), Runtime::Containerd, false),
-            (format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-{pod_slice}.slice/cri-containerd-{ID}.scope"), Runtime::Containerd, true),
-            (format!("/kubepods.slice/kubepods-{pod_slice}.slice/crio-{ID}.scope"), Runtime::Crio, true),
-            (format!("/kubepods/besteffort/pod{POD}/{ID}"), Runtime::Kubernetes, true),
-            (format!("/kubepods-{pod_slice}.slice:cri-containerd:{ID}"), Runtime::Containerd, false),
+            (
+                format!(
+                    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-{pod_slice}.slice/cri-containerd-{ID}.scope"
+                ),
+                Runtime::Containerd,
+                true,
+            ),
+            (
+                format!("/kubepods.slice/kubepods-{pod_slice}.slice/crio-{ID}.scope"),
+                Runtime::Crio,
+                true,
+            ),
+            (
+                format!("/kubepods/besteffort/pod{POD}/{ID}"),
+                Runtime::Kubernetes,
+                true,
+            ),
+            (
+                format!("/kubepods-{pod_slice}.slice:cri-containerd:{ID}"),
+                Runtime::Containerd,
+                false,
+            ),
         ];
         for (path, runtime, in_pod) in cases {
             let pod = in_pod.then(|| POD.to_owned());
@@ -219,8 +267,14 @@ mod tests {
     fn machines_have_names() {
         assert_eq!(container("/lxc.payload.web/init.scope").1, "web");
         assert_eq!(container("/lxc/web").1, "web");
-        assert_eq!(container("/machine.slice/machine-my\\x2dbox.scope/payload").1, "my-box");
-        assert_eq!(container("/machine.slice/systemd-nspawn@box.service").1, "box");
+        assert_eq!(
+            container("/machine.slice/machine-my\\x2dbox.scope/payload").1,
+            "my-box"
+        );
+        assert_eq!(
+            container("/machine.slice/systemd-nspawn@box.service").1,
+            "box"
+        );
     }
 
     #[test]
@@ -231,8 +285,14 @@ mod tests {
 
     #[test]
     fn units_and_the_host() {
-        assert_eq!(owner("/system.slice/ssh.service"), Owner::Unit("ssh.service".into()));
-        assert_eq!(owner("/machine.slice/libpod-conmon-abc.scope"), Owner::Unit("libpod-conmon-abc.scope".into()));
+        assert_eq!(
+            owner("/system.slice/ssh.service"),
+            Owner::Unit("ssh.service".into())
+        );
+        assert_eq!(
+            owner("/machine.slice/libpod-conmon-abc.scope"),
+            Owner::Unit("libpod-conmon-abc.scope".into())
+        );
         assert_eq!(owner("/user.slice"), Owner::Host);
         assert_eq!(owner("/"), Owner::Host);
         assert_eq!(owner(""), Owner::Host);

@@ -105,11 +105,16 @@ mod tests {
 
     #[test]
     fn compose_services_are_one_workload() {
-        let mut info = ContainerInfo { name: "shop-agent-1".into(), ..Default::default() };
+        let mut info = ContainerInfo {
+            name: "shop-agent-1".into(),
+            ..Default::default()
+        };
         assert_eq!(info.default_workload(), "shop-agent-1");
-        info.labels.insert("com.docker.compose.project".into(), "shop".into());
+        info.labels
+            .insert("com.docker.compose.project".into(), "shop".into());
         assert_eq!(info.default_workload(), "shop-agent-1");
-        info.labels.insert("com.docker.compose.service".into(), "agent".into());
+        info.labels
+            .insert("com.docker.compose.service".into(), "agent".into());
         assert_eq!(info.default_workload(), "shop_agent");
     }
 
@@ -117,7 +122,10 @@ mod tests {
     async fn an_absent_engine_answers_at_once() {
         let (questions, mut answers) = spawn("/nonexistent/docker.sock".into());
         assert!(questions.ask("abc"));
-        let expected = Answer { id: "abc".into(), info: None };
+        let expected = Answer {
+            id: "abc".into(),
+            info: None,
+        };
         assert_eq!(answers.recv().await, Some(expected));
     }
 }

@@ -54,7 +54,11 @@ pub enum Change {
     /// A selected container's cgroup is gone.
     RunEnded { workload: Arc<str>, run: Arc<str> },
     /// Flows of `provisional` belong to `workload`.
-    Renamed { provisional: Arc<str>, workload: Arc<str>, run: Arc<str> },
+    Renamed {
+        provisional: Arc<str>,
+        workload: Arc<str>,
+        run: Arc<str>,
+    },
 }
 
 /// What to record.
@@ -78,10 +82,18 @@ struct Known {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Naming {
-    Asked { since: Instant },
-    Named { workload: Arc<str>, selected: bool },
+    Asked {
+        since: Instant,
+    },
+    Named {
+        workload: Arc<str>,
+        selected: bool,
+    },
     /// Nobody named it in time.
-    Provisional { workload: Arc<str>, selected: bool },
+    Provisional {
+        workload: Arc<str>,
+        selected: bool,
+    },
 }
 
 /// Cgroups, containers and network namespaces of this machine.
@@ -138,7 +150,10 @@ impl Machine {
 
     /// A cgroup was made: if it is a container's, its name is asked for right away.
     pub fn cgroup_created(&mut self, cgroup_id: u64, path: Option<String>, now: Instant) {
-        let owner = self.cgroups.created(cgroup_id, path).map(|found| found.owner.clone());
+        let owner = self
+            .cgroups
+            .created(cgroup_id, path)
+            .map(|found| found.owner.clone());
         match owner {
             Some(Owner::Container(found)) => self.meet(cgroup_id, &found, now),
             Some(Owner::Unit(_) | Owner::Host) | None => {}
@@ -148,18 +163,26 @@ impl Machine {
     /// A cgroup was removed: if it was a container's own, the run is over.
     pub fn cgroup_removed(&mut self, cgroup_id: u64) {
         self.cgroups.removed(cgroup_id);
-        let ended = self.containers.values().find(|known| known.cgroup_id == cgroup_id);
+        let ended = self
+            .containers
+            .values()
+            .find(|known| known.cgroup_id == cgroup_id);
         if let Some(Known { run, naming, .. }) = ended
             && let Some((workload, true)) = naming.workload()
         {
-            let change = Change::RunEnded { workload: workload.clone(), run: run.clone() };
+            let change = Change::RunEnded {
+                workload: workload.clone(),
+                run: run.clone(),
+            };
             self.changes.push(change);
         }
     }
 
     /// The engine has answered.
     pub fn named(&mut self, answer: Answer) {
-        let Some(known) = self.containers.get_mut(&answer.id) else { return };
+        let Some(known) = self.containers.get_mut(&answer.id) else {
+            return;
+        };
         let Some(info) = answer.info else {
             // Nobody else will name it: no use in waiting.
             if matches!(known.naming, Naming::Asked { .. }) {
@@ -171,14 +194,28 @@ impl Machine {
         let selected = selects(&self.selection, &[&info.name, &workload]);
         let before = known.naming.clone();
         known.container = Arc::new(describe(&known.container, info));
-        known.naming = Naming::Named { workload: workload.clone(), selected };
+        known.naming = Naming::Named {
+            workload: workload.clone(),
+            selected,
+        };
         if !selected {
             return;
         }
         let run = known.run.clone();
-        self.changes.push(Change::RunBegan { workload: workload.clone(), run: run.clone() });
-        if let Naming::Provisional { workload: provisional, .. } = before {
-            self.changes.push(Change::Renamed { provisional, workload, run });
+        self.changes.push(Change::RunBegan {
+            workload: workload.clone(),
+            run: run.clone(),
+        });
+        if let Naming::Provisional {
+            workload: provisional,
+            ..
+        } = before
+        {
+            self.changes.push(Change::Renamed {
+                provisional,
+                workload,
+                run,
+            });
         }
     }
 
@@ -205,9 +242,15 @@ impl Machine {
     fn settle(known: &mut Known, selection: &Selection, changes: &mut Vec<Change>) {
         let workload: Arc<str> = known.reference.provisional_name().into();
         let selected = selects(selection, &[&workload]);
-        known.naming = Naming::Provisional { workload: workload.clone(), selected };
+        known.naming = Naming::Provisional {
+            workload: workload.clone(),
+            selected,
+        };
         if selected {
-            changes.push(Change::RunBegan { workload, run: known.run.clone() });
+            changes.push(Change::RunBegan {
+                workload,
+                run: known.run.clone(),
+            });
         }
     }
 
@@ -324,7 +367,9 @@ impl Machine {
 
     fn other_origin(&self, workload: &str, cgroup_path: Option<Arc<str>>) -> Attribution {
         let chosen = self.selection.cgroups.iter().find(|chosen| {
-            cgroup_path.as_deref().is_some_and(|path| is_below(path, chosen))
+            cgroup_path
+                .as_deref()
+                .is_some_and(|path| is_below(path, chosen))
         });
         let workload = match chosen {
             Some(cgroup) => cgroup.rsplit('/').next().unwrap_or(workload),
@@ -385,5 +430,9 @@ fn run_id(parts: &[&str]) -> Arc<str> {
         hash.update([0]);
     }
     let digest = hash.finalize();
-    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+    digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<String>()
+        .into()
 }

@@ -120,7 +120,11 @@ fn cmdline(path: &Path) -> Known {
             .map(|argument| String::from_utf8_lossy(argument).into_owned())
             .collect()
     };
-    Known { cmdline, cmdline_cut, ..Known::default() }
+    Known {
+        cmdline,
+        cmdline_cut,
+        ..Known::default()
+    }
 }
 
 /// Field 22 of proc_pid_stat(5). The second field, the name, may hold blanks and parentheses.
@@ -159,16 +163,31 @@ mod tests {
         let proc = tempfile::tempdir().expect("a temporary directory");
         fake(proc.path(), 7, 500, b"curl\0-s\0\0");
         let mut processes = Processes::new(proc.path(), 8);
-        let same = processes.get(ProcessId { pid: 7, start: 500 * TICK_NS + 3 }).clone();
+        let same = processes
+            .get(ProcessId {
+                pid: 7,
+                start: 500 * TICK_NS + 3,
+            })
+            .clone();
         assert_eq!(same.cmdline, ["curl", "-s", ""]);
-        let other = processes.get(ProcessId { pid: 7, start: 499 * TICK_NS }).clone();
+        let other = processes
+            .get(ProcessId {
+                pid: 7,
+                start: 499 * TICK_NS,
+            })
+            .clone();
         assert_eq!(other, Known::default());
     }
 
     #[test]
     fn long_and_strange_command_lines_are_bounded() {
         let proc = tempfile::tempdir().expect("a temporary directory");
-        fake(proc.path(), 7, 1, &[b"\xff\n".as_slice(), &[b'a'; 10_000]].concat());
+        fake(
+            proc.path(),
+            7,
+            1,
+            &[b"\xff\n".as_slice(), &[b'a'; 10_000]].concat(),
+        );
         let known = read(&proc.path().join("7"), 0);
         assert!(known.cmdline_cut);
         assert!(known.cmdline[0].starts_with("\u{fffd}\na"));

@@ -38,7 +38,10 @@ pub struct Rotation {
 
 impl Default for Rotation {
     fn default() -> Self {
-        Self { bytes: 100 << 20, keep: 10 }
+        Self {
+            bytes: 100 << 20,
+            keep: 10,
+        }
     }
 }
 
@@ -170,7 +173,9 @@ impl LogWriter {
             host: envelope.host.clone(),
             run: envelope.run.clone(),
             workload: envelope.workload.clone(),
-            body: Rotate { next: OPEN_SEGMENT.to_owned() },
+            body: Rotate {
+                next: OPEN_SEGMENT.to_owned(),
+            },
         }))?;
         self.flush()?;
         self.wait_for_compression()?;
@@ -273,7 +278,9 @@ fn open_segment(path: &Path) -> Result<File, LogError> {
         .map_err(|error| at(path, error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(LogError::Held { path: path.to_owned() }),
+        Err(fs::TryLockError::WouldBlock) => Err(LogError::Held {
+            path: path.to_owned(),
+        }),
         Err(fs::TryLockError::Error(error)) => Err(at(path, error)),
     }
 }
@@ -353,7 +360,10 @@ fn is_same(found: &fs::Metadata, file: &File) -> bool {
 }
 
 fn at(path: &Path, error: io::Error) -> LogError {
-    LogError::Io { path: path.to_owned(), error }
+    LogError::Io {
+        path: path.to_owned(),
+        error,
+    }
 }
 
 #[cfg(test)]
@@ -378,16 +388,31 @@ mod tests {
     }
 
     fn stop() -> Record {
-        let body = Stop { reason: "test".into(), records: 0, count: 0, exit_code: None };
+        let body = Stop {
+            reason: "test".into(),
+            records: 0,
+            count: 0,
+            exit_code: None,
+        };
         Record::Stop(envelope(body))
     }
 
     fn open(directory: &Path) -> (LogWriter, Ending) {
-        LogWriter::open(directory, Rotation { bytes: 500, keep: 2 }).unwrap()
+        LogWriter::open(
+            directory,
+            Rotation {
+                bytes: 500,
+                keep: 2,
+            },
+        )
+        .unwrap()
     }
 
     fn sha256(bytes: &[u8]) -> String {
-        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+        Sha256::digest(bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     #[test]
@@ -404,7 +429,13 @@ mod tests {
         log.append(&stop()).unwrap();
         log.close().unwrap();
         let text = fs::read(root.path().join(OPEN_SEGMENT)).unwrap();
-        assert_eq!(log.source(), Source { sha256: sha256(&text), records: 2 });
+        assert_eq!(
+            log.source(),
+            Source {
+                sha256: sha256(&text),
+                records: 2
+            }
+        );
         drop(log);
         assert_eq!(open(root.path()).1, Ending::Closed);
     }
@@ -447,11 +478,17 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
-        assert_eq!(names, ["flows.1.jsonl.zst", "flows.2.jsonl.zst", "flows.jsonl"]);
+        assert_eq!(
+            names,
+            ["flows.1.jsonl.zst", "flows.2.jsonl.zst", "flows.jsonl"]
+        );
         assert_eq!(log.deleted(), 2);
         let closed = File::open(root.path().join("flows.1.jsonl.zst")).unwrap();
         let text = String::from_utf8(zstd::stream::decode_all(closed).unwrap()).unwrap();
-        assert!(text.lines().last().unwrap().contains("\"type\":\"rotate\""), "{text}");
+        assert!(
+            text.lines().last().unwrap().contains("\"type\":\"rotate\""),
+            "{text}"
+        );
     }
 
     #[test]
@@ -460,11 +497,20 @@ mod tests {
         let (mut log, _) = open(root.path());
         log.append(&stats()).unwrap();
         log.flush().unwrap();
-        fs::rename(root.path().join(OPEN_SEGMENT), root.path().join("kept.jsonl")).unwrap();
+        fs::rename(
+            root.path().join(OPEN_SEGMENT),
+            root.path().join("kept.jsonl"),
+        )
+        .unwrap();
         log.reopen().unwrap();
         log.append(&stop()).unwrap();
         log.close().unwrap();
-        let lines = |name: &str| fs::read_to_string(root.path().join(name)).unwrap().lines().count();
+        let lines = |name: &str| {
+            fs::read_to_string(root.path().join(name))
+                .unwrap()
+                .lines()
+                .count()
+        };
         assert_eq!((lines("kept.jsonl"), lines(OPEN_SEGMENT)), (1, 1));
     }
 }

@@ -1,0 +1,157 @@
+//! The program under test: where its binary is, and a guard around its daemon.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::{
+    process::{Process, binary},
+    records::Log,
+    wait::wait_until,
+};
+
+/// Names a binary to test in place of the one just built.
+const BINARY: &str = "EGRESS_TRACER_BIN";
+
+/// The binary: `EGRESS_TRACER_BIN`, else the one beside the running executable.
+///
+/// # Errors
+/// When there is none.
+pub fn egress_tracer() -> Result<PathBuf> {
+    match env::var_os(BINARY) {
+        Some(path) => fs::canonicalize(&path).with_context(|| format!("{BINARY}={path:?}")),
+        None => binary("egress-tracer"),
+    }
+}
+
+/// A running `egress-tracer daemon`.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Process,
+    output: PathBuf,
+    // Holds the ready file and stderr.
+    scratch: TempDir,
+}
+
+impl Daemon {
+    /// Starts it with a short interval and `arguments`, writing to `output`, and returns when
+    /// every hook is attached.
+    ///
+    /// # Errors
+    /// When it ends or is not ready within 30 s; the error holds its stderr.
+    pub fn start(output: &Path, arguments: &[&str]) -> Result<Self> {
+        let command = Command::new(egress_tracer()?);
+        Self::start_by(command, output, arguments)
+    }
+
+    /// Like [`Self::start`], with `command` naming the binary: in a namespace, say.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_by(mut command: Command, output: &Path, arguments: &[&str]) -> Result<Self> {
+        let scratch = tempfile::tempdir()?;
+        let ready = scratch.path().join("ready");
+        let stderr = fs::File::create(scratch.path().join("stderr"))?;
+        command
+            .args(["daemon", "--interval", "1s", "--ready-file"])
+            .arg(&ready)
+            .arg("-o")
+            .arg(output)
+            .args(arguments)
+            .stderr(stderr);
+        let mut daemon = Self {
+            process: Process::spawn(&mut command)?,
+            output: output.to_owned(),
+            scratch,
+        };
+        daemon.wait_ready(&ready)?;
+        Ok(daemon)
+    }
+
+    fn wait_ready(&mut self, ready: &Path) -> Result<()> {
+        let became = wait_until("the daemon is ready", Duration::from_secs(30), || {
+            if let Some(status) = self.process.status()? {
+                bail!("the daemon ended: {status}");
+            }
+            Ok(ready.exists().then_some(()))
+        });
+        became.with_context(|| self.stderr())
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What it has written to stderr so far.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(self.scratch.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// The folder of one workload.
+    #[must_use]
+    pub fn workload(&self, name: &str) -> PathBuf {
+        self.output.join(name)
+    }
+
+    /// One workload's log as it is now.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn log(&self, workload: &str) -> Result<Log> {
+        Log::read(&self.workload(workload).join("flows.jsonl"))
+    }
+
+    /// One workload's log as soon as `enough` holds.
+    ///
+    /// # Errors
+    /// When it does not within 20 s; the error holds stderr.
+    pub fn log_until(&self, workload: &str, enough: impl Fn(&Log) -> bool) -> Result<Log> {
+        let path = self.workload(workload).join("flows.jsonl");
+        Log::read_until(&path, Duration::from_secs(20), enough).with_context(|| self.stderr())
+    }
+
+    /// Sends a signal and does not wait.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Whether it has ended, and how.
+    ///
+    /// # Errors
+    /// When the status cannot be read.
+    pub fn status(&mut self) -> Result<Option<ExitStatus>> {
+        self.process.status()
+    }
+
+    /// Kills it as a crash would.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn crash(mut self) -> Result<()> {
+        self.process.signal(Signal::SIGKILL);
+        self.process.wait(Duration::from_secs(10)).map(drop)
+    }
+
+    /// Ends it by SIGTERM and returns what it wrote to stderr.
+    ///
+    /// # Errors
+    /// When it takes longer than 30 s or its exit code is not 0; the error holds its stderr.
+    pub fn stop(mut self) -> Result<String> {
+        let status = self.process.stop(Duration::from_secs(30))?;
+        let stderr = self.stderr();
+        if !status.success() {
+            bail!("the daemon ended with {status}: {stderr}");
+        }
+        Ok(stderr)
+    }
+}

@@ -1,0 +1,167 @@
+//! `cargo xtask setup`: brings a machine to where the project builds, and with `--tests` to
+//! where its tests run. Doing it again changes nothing.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    shell::{as_root, ask, check, find, plain},
+    toolchain,
+};
+
+/// Known to accept `deny.toml`.
+const DENY_VERSION: &str = "0.20.2";
+
+/// What the tests call, and the Debian package that brings it.
+const TEST_TOOLS: [(&str, &str, &str); 7] = [
+    ("dockerd", "docker.io", "containers to trace"),
+    ("nft", "nftables", "loads the nftables rules that are made"),
+    (
+        "iptables-restore",
+        "iptables",
+        "loads the iptables rules that are made",
+    ),
+    ("ipset", "ipset", "holds the addresses of iptables rules"),
+    (
+        "dnsmasq",
+        "dnsmasq-base",
+        "reads the dnsmasq configuration that is made",
+    ),
+    ("ip", "iproute2", "makes network namespaces"),
+    ("busybox", "busybox-static", "a shell in the containers"),
+];
+
+/// One thing a machine needs: look, do, say.
+pub(crate) struct Step<'a> {
+    pub(crate) what: &'a str,
+    pub(crate) why: &'a str,
+    pub(crate) is_done: &'a dyn Fn() -> bool,
+    pub(crate) act: &'a dyn Fn() -> Result<()>,
+}
+
+impl Step<'_> {
+    /// Does it unless it is done already.
+    pub(crate) fn take(&self) -> Result<()> {
+        let Self { what, why, .. } = self;
+        if (self.is_done)() {
+            println!("setup: have {what}");
+            return Ok(());
+        }
+        println!("setup: installing {what}: {why}");
+        (self.act)().with_context(|| format!("cannot install {what}"))?;
+        if !(self.is_done)() {
+            bail!("{what} was installed, but cannot be found");
+        }
+        Ok(())
+    }
+}
+
+/// The verb.
+pub(crate) fn run(tests: bool) -> Result<()> {
+    compiler()?;
+    toolchain::set_up()?;
+    if tests {
+        for_tests()?;
+    }
+    Ok(())
+}
+
+/// What some dependencies compile their C code with.
+fn compiler() -> Result<()> {
+    Step {
+        what: "a C compiler",
+        why: "zstd is written in C, and rustc links through it",
+        is_done: &|| find("cc").is_some(),
+        act: &|| install(&["gcc", "libc6-dev"]),
+    }
+    .take()
+}
+
+fn for_tests() -> Result<()> {
+    for (program, package, why) in TEST_TOOLS {
+        Step {
+            what: program,
+            why,
+            is_done: &|| find(program).is_some(),
+            act: &|| install(&[package]),
+        }
+        .take()?;
+    }
+    for (program, component) in [("rustfmt", "rustfmt"), ("cargo-clippy", "clippy")] {
+        Step {
+            what: component,
+            why: "the tests begin with a lint",
+            is_done: &|| find(program).is_some(),
+            act: &|| check(&mut plain("rustup", &format!("component add {component}"))),
+        }
+        .take()?;
+    }
+    deny()?;
+    mount("bpf", "/sys/fs/bpf", "pinned maps and programs")?;
+    mount("tracefs", "/sys/kernel/tracing", "tracepoints")
+}
+
+fn deny() -> Result<()> {
+    Step {
+        what: &format!("cargo-deny {DENY_VERSION}"),
+        why: "checks the dependencies' licences and sources; compiling it takes minutes",
+        is_done: &|| find("cargo-deny").is_some(),
+        act: &|| {
+            let line = format!("install cargo-deny --version {DENY_VERSION} --locked");
+            check(&mut plain("cargo", &line))
+        },
+    }
+    .take()
+}
+
+fn mount(kind: &str, at: &str, why: &str) -> Result<()> {
+    Step {
+        what: &format!("{kind} at {at}"),
+        why,
+        is_done: &|| is_mounted(kind, at),
+        act: &|| check(as_root("mount").args(["-t", kind, kind, at])),
+    }
+    .take()
+}
+
+fn is_mounted(kind: &str, at: &str) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    mounts.lines().any(|line| {
+        let mut words = line.split(' ').skip(1);
+        words.next() == Some(at) && words.next() == Some(kind)
+    })
+}
+
+/// Installs Debian packages; the lists are fetched only when the first try fails.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    if find("apt-get").is_none() {
+        let packages = packages.join(" ");
+        bail!("this is no Debian or Ubuntu: install what they call `{packages}` and try again");
+    }
+    let have_lists = ask(Command::new("apt-cache").args(["policy", packages[0]]))
+        .is_some_and(|policy| policy.contains("Candidate: "));
+    if have_lists && apt_install(packages).is_ok() {
+        return Ok(());
+    }
+    update_lists()?;
+    apt_install(packages)
+}
+
+/// Fetches the lists of packages.
+pub(crate) fn update_lists() -> Result<()> {
+    check(apt().args(["update", "-qq"]))
+}
+
+fn apt_install(packages: &[&str]) -> Result<()> {
+    let options = ["install", "-qq", "--yes", "--no-install-recommends"];
+    check(apt().args(options).args(packages))
+}
+
+fn apt() -> Command {
+    let mut command = as_root("env");
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    // A bare image has none of the lists; a desktop may be updating itself just now.
+    command.args(["-o", "DPkg::Lock::Timeout=120"]);
+    command
+}
