@@ -215,10 +215,10 @@ impl Recorder {
 
     fn hear(&mut self, event: Event, now: Instant) {
         match event {
-            Event::NewFlow { key, .. } => {
+            Event::NewFlow { key, value } => {
                 self.learn(&key, now);
                 // Read while the process is there.
-                self.processes.get(process_id(&key));
+                self.processes.get(process_id(&key), value.comm);
             }
             Event::CgroupCreated { cgroup_id, path } => match &mut self.subject {
                 Subject::Machine(machine) => machine.cgroup_created(cgroup_id, path, now),
@@ -256,10 +256,15 @@ impl Recorder {
         }
         self.tell_losses(losses)?;
         match reason {
-            SweepReason::Interval | SweepReason::End => {
+            SweepReason::Interval => {
                 self.tell_flows()?;
                 self.tell_changes()?;
                 self.write_out(now);
+            }
+            // At the end `finish` writes out.
+            SweepReason::End => {
+                self.tell_flows()?;
+                self.tell_changes()?;
             }
             SweepReason::Pressure if is_full => {
                 self.tell_flows()?;
@@ -376,7 +381,9 @@ impl Recorder {
             comm: Some(String::from_utf8_lossy(comm).into_owned()),
             ..Process::default()
         };
-        self.processes.get(process_id(key)).describe(&mut process);
+        self.processes
+            .get(process_id(key), tally.comm)
+            .describe(&mut process);
         process
     }
 

@@ -52,7 +52,8 @@ impl Table {
         tally.connects += value.connects;
         tally.sent += value.count;
         tally.first_ns = tally.first_ns.min(value.first_ns);
-        tally.last_ns = tally.last_ns.max(value.last_ns);
+        // The coarse clock of `last_ns` may lag behind the exact one of `first_ns`.
+        tally.last_ns = tally.last_ns.max(value.last_ns).max(value.first_ns);
     }
 
     #[must_use]

@@ -15,7 +15,10 @@ use super::{
     container::{ContainerRef, Owner, Runtime},
     docker::{Answer, ContainerInfo, Questions},
 };
-use crate::record::{Container, Via};
+use crate::{
+    record::{Container, Via},
+    workload_name::encode,
+};
 
 /// How long a flow waits for its container's name.
 pub const NAME_PATIENCE: Duration = Duration::from_secs(5);
@@ -190,7 +193,7 @@ impl Machine {
             }
             return;
         };
-        let workload: Arc<str> = info.default_workload().into();
+        let workload: Arc<str> = encode(&info.default_workload()).into();
         let selected = selects(&self.selection, &[&info.name, &workload]);
         let before = known.naming.clone();
         known.container = Arc::new(describe(&known.container, info));
@@ -240,7 +243,7 @@ impl Machine {
     }
 
     fn settle(known: &mut Known, selection: &Selection, changes: &mut Vec<Change>) {
-        let workload: Arc<str> = known.reference.provisional_name().into();
+        let workload: Arc<str> = encode(&known.reference.provisional_name()).into();
         let selected = selects(selection, &[&workload]);
         known.naming = Naming::Provisional {
             workload: workload.clone(),
@@ -284,7 +287,7 @@ impl Machine {
                 let id = self.namespaces[&key.netns_cookie].clone();
                 self.container_origin(&id, path, Some(Via::Engine))
             }
-            Owner::Unit(name) => self.other_origin(&name, path),
+            Owner::Unit(name) => self.other_origin(&encode(&name), path),
             Owner::Host => self.other_origin(HOST, path),
         }
     }
@@ -296,7 +299,7 @@ impl Machine {
                 let (workload, _) = self.containers.get(&found.id)?.naming.workload()?;
                 Some(workload.clone())
             }
-            Owner::Unit(name) => Some(name.into()),
+            Owner::Unit(name) => Some(encode(&name).into()),
             Owner::Host => Some(HOST.into()),
         }
     }
@@ -372,7 +375,7 @@ impl Machine {
                 .is_some_and(|path| is_below(path, chosen))
         });
         let workload = match chosen {
-            Some(cgroup) => cgroup.rsplit('/').next().unwrap_or(workload),
+            Some(cgroup) => &encode(cgroup.rsplit('/').next().unwrap_or(workload)),
             None if self.selects_everything() => workload,
             None => return Attribution::NotSelected,
         };

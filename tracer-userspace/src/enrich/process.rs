@@ -24,14 +24,17 @@ pub struct ProcessId {
     pub start: u64,
 }
 
+/// A process while it runs one program: exec changes the name, and all that `/proc` says.
+type Image = (ProcessId, [u8; 16]);
+
 /// What was read of processes, the most recent ones.
 #[derive(Debug)]
 pub struct Processes {
     proc: PathBuf,
     limit: usize,
-    known: HashMap<ProcessId, Known>,
+    known: HashMap<Image, Known>,
     /// In the order of reading.
-    order: VecDeque<ProcessId>,
+    order: VecDeque<Image>,
 }
 
 /// What `/proc` said of a process.
@@ -55,15 +58,16 @@ impl Processes {
         }
     }
 
-    /// What is known of a process, reading it the first time. All fields are empty if it was
-    /// gone, or another process had its pid.
-    pub fn get(&mut self, id: ProcessId) -> &Known {
-        if !self.known.contains_key(&id) {
+    /// What is known of a process called `comm`, reading it the first time. All fields are empty
+    /// if it was gone, or another process had its pid.
+    pub fn get(&mut self, id: ProcessId, comm: [u8; 16]) -> &Known {
+        let image = (id, comm);
+        if !self.known.contains_key(&image) {
             self.make_room();
-            self.order.push_back(id);
+            self.order.push_back(image);
         }
         self.known
-            .entry(id)
+            .entry(image)
             .or_insert_with(|| read(&self.proc.join(id.pid.to_string()), id.start))
     }
 
@@ -164,17 +168,23 @@ mod tests {
         fake(proc.path(), 7, 500, b"curl\0-s\0\0");
         let mut processes = Processes::new(proc.path(), 8);
         let same = processes
-            .get(ProcessId {
-                pid: 7,
-                start: 500 * TICK_NS + 3,
-            })
+            .get(
+                ProcessId {
+                    pid: 7,
+                    start: 500 * TICK_NS + 3,
+                },
+                [0; 16],
+            )
             .clone();
         assert_eq!(same.cmdline, ["curl", "-s", ""]);
         let other = processes
-            .get(ProcessId {
-                pid: 7,
-                start: 499 * TICK_NS,
-            })
+            .get(
+                ProcessId {
+                    pid: 7,
+                    start: 499 * TICK_NS,
+                },
+                [0; 16],
+            )
             .clone();
         assert_eq!(other, Known::default());
     }
@@ -199,7 +209,7 @@ mod tests {
         let proc = tempfile::tempdir().expect("a temporary directory");
         let mut processes = Processes::new(proc.path(), 2);
         (0..100).for_each(|pid| {
-            processes.get(ProcessId { pid, start: 0 });
+            processes.get(ProcessId { pid, start: 0 }, [0; 16]);
         });
         assert_eq!((processes.known.len(), processes.order.len()), (2, 2));
     }

@@ -211,7 +211,7 @@ impl FromStr for Service {
         let is_kind = !right.is_empty()
             && right
                 .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         if !is_kind || protocol.has_ports() {
             return Err(unknown());
         }
