@@ -161,3 +161,33 @@ fn hostile_texts_are_inert() {
     assert_eq!(refused.err.lines().count(), 1);
     assert!(!refused.err.contains('\u{1b}') && !refused.err.contains('\u{202e}'));
 }
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_read_like_a_file() {
+    let world = World::new();
+    world.write("shop.jsonl", GOOD);
+    let script = "\"$0\" generate <(cat shop.jsonl) --workload shop";
+    let output = std::process::Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_egress-tracer")])
+        .current_dir(world.path(""))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("443/tcp")
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn an_error_is_one_line_with_one_reason() {
+    let world = World::new();
+    world.write("shop.jsonl", GOOD);
+    let ran = world
+        .generate(&["shop.jsonl", "-o", "missing/rules", "--format", "nftables"])
+        .exits(2);
+    assert_eq!(ran.err.matches("os error").count(), 1, "{}", ran.err);
+}

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fs::{File, TryLockError},
-    path::Path,
 };
 
 use crate::{
@@ -69,13 +68,14 @@ impl Recording {
 }
 
 /// Whether a writer holds the file: it keeps an exclusive lock on the segment that it writes.
-pub(super) fn is_held(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else {
-        return false;
-    };
+pub(super) fn is_held(file: &File) -> bool {
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => true,
-        // Closing the file lets go of the lock.
-        Ok(()) | Err(TryLockError::Error(_)) => false,
+        Ok(()) => {
+            // Not for a moment longer: a writer may be about to start. Closing unlocks as well.
+            let _ = file.unlock();
+            false
+        }
+        Err(TryLockError::Error(_)) => false,
     }
 }

@@ -65,14 +65,10 @@ pub fn find(arguments: &[PathBuf]) -> Result<Vec<Input>, ImportError> {
 
 fn add(path: &Path, found: &mut BTreeSet<Input>) -> Result<(), ImportError> {
     if !path.is_dir() {
-        // By its real path, so that two ways to one file are one input.
-        let real = fs::canonicalize(path).map_err(unreadable(path))?;
-        // A pipe (such as a shell's <(…)) has no path to be found by again.
-        found.insert(Input::File(if real.exists() {
-            real
-        } else {
-            path.to_owned()
-        }));
+        // By its real path, so that two ways to one file are one input. A pipe, such as a shell's
+        // <(…), may have none.
+        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        found.insert(Input::File(real));
         return Ok(());
     }
     let before = found.len();

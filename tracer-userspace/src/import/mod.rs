@@ -66,11 +66,7 @@ pub enum ImportError {
     #[error("{0} holds no log (looked for *.jsonl, *.jsonl.gz and *.jsonl.zst)")]
     EmptyDirectory(String),
     #[error("cannot read {path}: {error}")]
-    Unreadable {
-        path: String,
-        #[source]
-        error: io::Error,
-    },
+    Unreadable { path: String, error: io::Error },
     #[error("{0}")]
     Strict(Problem),
     #[error("no usable record in the input{}", first_problem(.0))]
@@ -150,5 +146,75 @@ impl Segments {
             let (path, next) = (path.display(), next.display());
             format!("{path} goes on in {next}, which is not among the inputs")
         })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+    use crate::{
+        policy::{Observations, candidates, observe::Source},
+        record::Record,
+    };
+
+    /// A segment that was rotated away, and the one that follows it.
+    fn segments() -> [String; 2] {
+        let record = |kind: &str, body: &str| {
+            format!(
+                "{{\"type\":\"{kind}\",\"schema\":\"egress-tracer/1\",\
+                 \"ts\":\"2026-11-22T10:00:00Z\",\"host\":\"h\",\"run\":\"r\",\
+                 \"workload\":\"w\",{body}}}\n"
+            )
+        };
+        let flow = |ip: &str| {
+            let body = format!(
+                "\"protocol\":\"tcp\",\"dest_ip\":\"{ip}\",\"dest_port\":443,\
+                 \"channel\":\"connect\",\"direction\":\"egress\",\"count\":2,\"comm\":\"curl\",\
+                 \"first_seen\":\"2026-11-22T10:00:00Z\",\"last_seen\":\"2026-11-22T10:00:00Z\""
+            );
+            record("flow", &body)
+        };
+        let start = record("start", "\"version\":\"0\",\"pid\":1,\"hooks\":[]");
+        let rotate = record("rotate", "\"next\":\"flows.jsonl\"");
+        let stop = record("stop", "\"reason\":\"x\",\"records\":3,\"count\":6");
+        [
+            start + &flow("192.0.2.1") + &rotate,
+            flow("192.0.2.2") + &flow("192.0.2.1") + &stop,
+        ]
+    }
+
+    fn source(segment: &str) -> Source {
+        let digest = Sha256::digest(segment.as_bytes());
+        Source {
+            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            records: segment.lines().count() as u64,
+        }
+    }
+
+    #[test]
+    fn a_writer_that_observes_what_it_writes_makes_the_same_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let [first, second] = segments();
+        let mut live = Observations::new("w", observe::DEFAULT_MAX_DESTINATIONS);
+        for line in first.lines().chain(second.lines()) {
+            live.observe(&serde_json::from_str::<Record>(line).unwrap());
+        }
+        live.add_source(source(&first));
+        live.set_open_source(Some(source(&second)));
+        let archive = zstd::encode_all(first.as_bytes(), 1).unwrap();
+        std::fs::write(directory.path().join("flows.1.jsonl.zst"), archive).unwrap();
+        std::fs::write(directory.path().join("flows.jsonl"), &second).unwrap();
+
+        let inputs = find(&[directory.path().to_owned()]).unwrap();
+        let imported = import(&inputs, &Settings::default()).unwrap();
+        assert_eq!(imported.notes, Vec::<String>::new());
+        let read = imported.workloads.resolve().remove("w").unwrap();
+        assert_eq!(
+            candidates(&live, None).unwrap(),
+            candidates(&read, None).unwrap()
+        );
     }
 }

@@ -105,24 +105,25 @@ impl<'a> Reading<'a> {
     }
 
     pub(super) fn read(mut self) -> Result<Contents, ImportError> {
-        // Asked before reading: a writer that ends meanwhile is no crash.
-        let is_held = match self.input {
-            Input::File(path) => completeness::is_held(path),
-            Input::Stdin => false,
-        };
+        let (reader, is_held) = self.open()?;
         let mut contents = Contents::new(self.settings.max_destinations, is_held);
-        match content::unpacked(self.open()?) {
+        match content::unpacked(reader) {
             Ok(reader) => self.lines(Lines::new(reader), &mut contents)?,
             Err(error) => self.problem(1, error.to_string())?,
         }
         Ok(contents)
     }
 
-    fn open(&self) -> Result<Box<dyn Read>, ImportError> {
+    /// The input, and whether its writer is still at work. That is asked before reading: a writer
+    /// that ends meanwhile is no crash.
+    fn open(&self) -> Result<(Box<dyn Read>, bool), ImportError> {
         match self.input {
-            Input::Stdin => Ok(Box::new(io::stdin().lock())),
+            Input::Stdin => Ok((Box::new(io::stdin().lock()), false)),
             Input::File(path) => match File::open(path) {
-                Ok(file) => Ok(Box::new(file)),
+                Ok(file) => {
+                    let is_held = completeness::is_held(&file);
+                    Ok((Box::new(file), is_held))
+                }
                 Err(error) => Err(ImportError::Unreadable {
                     path: self.input.name(),
                     error,

@@ -13,7 +13,6 @@ use tempfile::NamedTempFile;
 #[error("cannot write {path}: {error}", path = path.display())]
 pub struct WriteError {
     pub path: PathBuf,
-    #[source]
     pub error: io::Error,
 }
 

@@ -101,7 +101,7 @@ pub struct Destination {
 /// Why a text is not evidence.
 #[derive(Debug, thiserror::Error)]
 pub enum EvidenceError {
-    #[error("not an evidence file: {0}")]
+    #[error("not an evidence file")]
     Json(#[from] serde_json::Error),
     #[error("schema {0:?} is not known to this version; expected {SCHEMA:?}")]
     Schema(String),
