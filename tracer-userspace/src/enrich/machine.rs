@@ -292,15 +292,19 @@ impl Machine {
         }
     }
 
-    /// The workload to which losses in a cgroup are told; `None` if it is not known.
+    /// The workload to which losses in a cgroup are told, the one its flows go to; `None` if it is
+    /// not known.
     pub fn workload_of_cgroup(&mut self, cgroup_id: u64) -> Option<Arc<str>> {
-        match self.owner_of(cgroup_id, 0) {
-            Owner::Container(found) => {
-                let (workload, _) = self.containers.get(&found.id)?.naming.workload()?;
+        let Some(found) = self.cgroups.get(cgroup_id, &self.proc, 0).cloned() else {
+            return self.other_workload(HOST, None);
+        };
+        match found.owner {
+            Owner::Container(container) => {
+                let (workload, _) = self.containers.get(&container.id)?.naming.workload()?;
                 Some(workload.clone())
             }
-            Owner::Unit(name) => Some(encode(&name).into()),
-            Owner::Host => Some(HOST.into()),
+            Owner::Unit(name) => self.other_workload(&encode(&name), Some(&found.path)),
+            Owner::Host => self.other_workload(HOST, Some(&found.path)),
         }
     }
 
@@ -369,23 +373,26 @@ impl Machine {
     }
 
     fn other_origin(&self, workload: &str, cgroup_path: Option<Arc<str>>) -> Attribution {
-        let chosen = self.selection.cgroups.iter().find(|chosen| {
-            cgroup_path
-                .as_deref()
-                .is_some_and(|path| is_below(path, chosen))
-        });
-        let workload = match chosen {
-            Some(cgroup) => &encode(cgroup.rsplit('/').next().unwrap_or(workload)),
-            None if self.selects_everything() => workload,
-            None => return Attribution::NotSelected,
+        let Some(workload) = self.other_workload(workload, cgroup_path.as_deref()) else {
+            return Attribution::NotSelected;
         };
         Attribution::Known(Origin {
-            workload: workload.into(),
-            run: self.boot_run(workload),
+            run: self.boot_run(&workload),
+            workload,
             cgroup_path,
             container: None,
             via: None,
         })
+    }
+
+    /// What is recorded as `workload` unless its cgroup was chosen, which gives it that name;
+    /// `None` if it is not recorded.
+    fn other_workload(&self, workload: &str, cgroup_path: Option<&str>) -> Option<Arc<str>> {
+        let is_chosen = |chosen: &&String| cgroup_path.is_some_and(|path| is_below(path, chosen));
+        match self.selection.cgroups.iter().find(is_chosen) {
+            Some(chosen) => Some(encode(chosen.rsplit('/').next().unwrap_or(workload)).into()),
+            None => self.selects_everything().then(|| workload.into()),
+        }
     }
 
     fn selects_everything(&self) -> bool {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use lab::{Cgroup, Daemon};
+use lab::{Cgroup, Daemon, Namespace};
 use serde_json::{Value, json};
 
 use crate::shell::interrupted;
@@ -51,6 +51,9 @@ impl Sizes {
 pub(super) struct Rig {
     tracer: PathBuf,
     load: PathBuf,
+    /// Where the load goes: a loopback without the host's firewall and connection tracking,
+    /// whose table a storm would fill.
+    network: Namespace,
     pub(super) sizes: Sizes,
 }
 
@@ -59,6 +62,7 @@ impl Rig {
         Ok(Self {
             tracer: Path::new(TRACER).canonicalize().context(TRACER)?,
             load: Path::new(LOAD).canonicalize().context(LOAD)?,
+            network: Namespace::new("bench")?,
             sizes,
         })
     }
@@ -70,15 +74,16 @@ impl Rig {
 
     /// The load generator with the words of `line`.
     pub(super) fn load(&self, line: &str) -> Command {
-        let mut command = Command::new(&self.load);
+        let mut command = self.network.command(&self.load);
         command.args(line.split(' '));
         command
     }
 
     /// The same inside of `cgroup`.
     pub(super) fn load_in(&self, cgroup: &Cgroup, line: &str) -> Command {
-        let mut command = cgroup.command(&self.load);
-        command.args(line.split(' '));
+        let load = self.load(line);
+        let mut command = cgroup.command(load.get_program());
+        command.args(load.get_args());
         command
     }
 }
