@@ -5,8 +5,9 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+#[cfg(feature = "capture")]
+use crate::commands;
 use crate::{
-    commands,
     policy::observe::DEFAULT_MAX_DESTINATIONS,
     render::{self, Options, Scope, Verdict},
 };
