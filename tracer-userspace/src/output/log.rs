@@ -172,6 +172,9 @@ impl LogWriter {
     /// # Errors
     /// A file cannot be renamed or made; the old segment is then still open.
     pub fn rotate(&mut self, envelope: &Entry<()>, now: Timestamp) -> io::Result<()> {
+        // Whatever can fail comes first: a `rotate` record must be the segment's last.
+        self.wait_for_compression()?;
+        self.shift()?;
         self.append(&Record::Rotate(Entry {
             schema: SCHEMA.to_owned(),
             ts: now,
@@ -183,8 +186,6 @@ impl LogWriter {
             },
         }))?;
         self.flush()?;
-        self.wait_for_compression()?;
-        self.shift()?;
         self.closed.push(self.source());
         let path = self.directory.join(OPEN_SEGMENT);
         fs::rename(&path, self.directory.join("flows.1.jsonl"))?;
