@@ -2,10 +2,7 @@
 
 #[cfg(feature = "capture")]
 mod ebpf {
-    use std::{
-        env,
-        process::{Command, exit},
-    };
+    use std::{env, process::Command};
 
     use anyhow::{Context as _, bail};
 
@@ -49,11 +46,10 @@ mod ebpf {
         let status = Command::new(env::current_exe()?)
             .env(BOOTSTRAP, "1")
             .status()?;
-        match status.code() {
-            Some(0) => Ok(()),
-            Some(code) => exit(code),
-            None => bail!("the build script was killed: {status}"),
+        if !status.success() {
+            bail!("the eBPF programs did not build ({status}): see above");
         }
+        Ok(())
     }
 }
 

@@ -87,7 +87,7 @@ fn admit(
         return;
     }
     let value = first_value(seen, socket_cookie, &caller());
-    match table.insert(key, &value, u64::from(BPF_NOEXIST)) {
+    match table.insert(key, value, u64::from(BPF_NOEXIST)) {
         Ok(()) => emit::new_flow(key, &value),
         Err(EXISTS) => match table.get_ptr_mut(key) {
             Some(value) => count(value, seen),
@@ -130,7 +130,7 @@ fn quota_of(cgroup_id: u64) -> Option<*mut CgroupQuota> {
         refused: 0,
     };
     if QUOTAS
-        .insert(cgroup_id, &fresh, u64::from(BPF_NOEXIST))
+        .insert(cgroup_id, fresh, u64::from(BPF_NOEXIST))
         .is_err()
     {
         if let Some(quota) = QUOTAS.get_ptr_mut(cgroup_id) {

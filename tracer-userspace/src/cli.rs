@@ -1,26 +1,48 @@
 //! What can be asked for on the command line.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{env, net::IpAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+#[cfg(feature = "capture")]
+use crate::commands;
 use crate::{
-    commands,
     policy::observe::DEFAULT_MAX_DESTINATIONS,
     render::{self, Options, Scope, Verdict},
+    settings::{self, SettingsError},
 };
 
 /// Sees every outbound flow of a container and proposes an egress allowlist.
 #[derive(Debug, Parser)]
 #[command(name = "egress-tracer", version, after_help = EXIT_CODES)]
 pub struct Cli {
+    /// Settings file, in which a table for each verb mirrors its flags [default:
+    /// /etc/egress-tracer.toml, where there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     #[command(subcommand)]
     pub verb: Verb,
 }
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the answer is \"no\"; 2 bad usage or input; 3 the evidence is incomplete.";
+
+impl Cli {
+    /// Reads the command line, completed by the settings file.
+    ///
+    /// # Errors
+    /// The settings file cannot be read or makes no sense. Bad usage ends the program here.
+    pub fn read() -> Result<Self, SettingsError> {
+        let command = Self::command();
+        let verbs: Vec<&str> = command
+            .get_subcommands()
+            .map(clap::Command::get_name)
+            .collect();
+        let arguments = settings::complete(env::args_os().collect(), &verbs)?;
+        Ok(Self::parse_from(arguments))
+    }
+}
 
 /// One for each thing that it can do.
 #[derive(Debug, Subcommand)]

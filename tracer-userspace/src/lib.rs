@@ -8,7 +8,7 @@
 //!                                                  import/ (other logs) ─┘
 //! ```
 //!
-//! Around them: `cli` (what can be asked for), `commands/` (one thin function a verb), `output/`
+//! Around them: `cli` (what can be asked for), `settings` (the same from a file), `commands/` (one thin function a verb), `output/`
 //! (files and terminals) and `workload_name` (what a workload is called on disk).
 
 #[cfg(feature = "capture")]
@@ -27,4 +27,5 @@ pub mod place;
 pub mod policy;
 pub mod record;
 pub mod render;
+pub mod settings;
 pub mod workload_name;

@@ -2,15 +2,20 @@
 
 use std::{io, process::ExitCode};
 
-use clap::Parser as _;
-use tracer_userspace::{cli::Cli, commands};
+use tracer_userspace::{cli::Cli, commands, output::terminal};
 use tracing_subscriber::EnvFilter;
 
 /// What is logged to stderr, in tracing-subscriber's filter syntax.
 const LOG_VARIABLE: &str = "EGRESS_TRACER_LOG";
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(error) => {
+            terminal::tell(&error.to_string());
+            return ExitCode::from(2);
+        }
+    };
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

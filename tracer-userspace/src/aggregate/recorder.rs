@@ -193,15 +193,12 @@ impl Recorder {
         let counters = self.counters();
         let mut result = Ok(());
         for recorded in self.workloads.values_mut() {
-            let run = recorded.last_run.clone();
             recorded.tell_stats(&counters);
             for run in recorded.workload.open_runs() {
                 recorded.workload.end(&run, reason, exit_code);
             }
-            recorded.workload.flush(&run);
-            let closed = recorded.workload.close();
-            recorded.write_candidates();
-            result = result.and(closed);
+            recorded.write_out();
+            result = result.and(recorded.workload.close());
         }
         result
     }
@@ -286,10 +283,11 @@ impl Recorder {
                 recorded.tell_stats(&counters);
             }
             recorded.end_runs();
-            let run = recorded.last_run.clone();
-            recorded.workload.flush(&run);
-            recorded.write_candidates();
+            recorded.write_out();
         }
+        // A workload without a run gives its file back; it is opened again when it returns.
+        self.workloads
+            .retain(|_, recorded| recorded.is_running() || !recorded.close());
     }
 
     fn tell_flows(&mut self) -> Result<(), WorkloadError> {
@@ -456,7 +454,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Both logs say so: whoever reads either finds the other.
+    /// Both logs say so: whoever reads either finds the other. What was observed under the
+    /// provisional name counts for the real one from now on.
     fn tell_alias(
         &mut self,
         provisional: &Arc<str>,
@@ -466,13 +465,17 @@ impl Recorder {
         let body = crate::record::Alias {
             provisional: provisional.to_string(),
         };
-        let entry = self.workload(workload, run)?.workload.envelope(run, body);
-        let record = Record::Alias(entry);
-        for name in [workload, provisional] {
-            if let Some(recorded) = self.workloads.get_mut(name) {
-                recorded.workload.tell(&record);
-            }
-        }
+        let named = self.workload(workload, run)?;
+        let record = Record::Alias(named.workload.envelope(run, body));
+        named.workload.tell(&record);
+        let Some(before) = self.workloads.get_mut(provisional) else {
+            return Ok(());
+        };
+        before.workload.tell(&record);
+        before.workload.end(run, "renamed", None);
+        before.write_out();
+        let observed = before.workload.observations().clone();
+        self.workload(workload, run)?.workload.merge(&observed);
         Ok(())
     }
 
@@ -545,6 +548,24 @@ impl Recorded {
         for run in std::mem::take(&mut self.ending) {
             self.workload.end(&run, "ended", None);
         }
+    }
+
+    fn is_running(&self) -> bool {
+        self.workload.has_open_runs() || self.workload.has_news()
+    }
+
+    /// True if everything is on disk.
+    fn close(&mut self) -> bool {
+        self.workload
+            .close()
+            .inspect_err(|error| tracing::warn!("cannot close a log: {error}"))
+            .is_ok()
+    }
+
+    fn write_out(&mut self) {
+        let run = self.last_run.clone();
+        self.workload.flush(&run);
+        self.write_candidates();
     }
 
     fn write_candidates(&mut self) {

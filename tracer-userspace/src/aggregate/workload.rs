@@ -72,8 +72,6 @@ pub struct Workload {
     runs: BTreeMap<Arc<str>, Totals>,
     /// Something was told since the candidates were last written.
     has_news: bool,
-    /// The disk refused a line, and no gap has told of it yet.
-    refused: u64,
 }
 
 /// What one run wrote in this process's time.
@@ -111,7 +109,6 @@ impl Workload {
             disk: None,
             runs: BTreeMap::new(),
             has_news: true,
-            refused: 0,
         }
     }
 
@@ -209,7 +206,6 @@ impl Workload {
         }
         let Some(disk) = &mut self.disk else { return };
         if let Err(error) = disk.log.append(record) {
-            self.refused += 1;
             tracing::warn!(workload = %self.name, "cannot write the log: {error}");
         }
         if disk.log.is_full() {
@@ -259,10 +255,21 @@ impl Workload {
         self.runs.keys().cloned().collect()
     }
 
+    #[must_use]
+    pub fn has_open_runs(&self) -> bool {
+        !self.runs.is_empty()
+    }
+
     /// Writes a `gap` record.
     pub fn tell_gap(&mut self, run: &str, gap: Gap) {
         let record = Record::Gap(self.envelope(run, gap));
         self.tell(&record);
+    }
+
+    /// Takes in what was observed under a provisional name.
+    pub fn merge(&mut self, provisional: &Observations) {
+        self.has_news = true;
+        self.observations.merge(provisional);
     }
 
     /// Whether anything was told since the candidates were last written.
@@ -291,7 +298,6 @@ impl Workload {
         }
         let lost = disk.log.take_lost();
         if lost > 0 {
-            self.refused = 0;
             self.tell_gap(run, refused_lines(lost));
             self.flush(run);
         }

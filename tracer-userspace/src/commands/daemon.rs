@@ -1,6 +1,7 @@
 //! `daemon`: records containers, pods, units and the host as they come and go.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
@@ -71,6 +72,7 @@ pub struct DaemonArgs {
 pub(super) fn daemon(args: &DaemonArgs) -> anyhow::Result<()> {
     let cgroup2 = support::check(Path::new(PROC))?;
     let _lock = lock(&args.output)?;
+    live::raise_file_limit();
     live::runtime()?.block_on(record(args, &cgroup2))
 }
 
@@ -126,8 +128,20 @@ fn attach(loaded: &mut Loaded, args: &DaemonArgs, cgroup2: &Cgroup2) -> anyhow::
     if args.cgroup.is_empty() {
         loaded.attach_cgroup(&cgroup2.mount)?;
     }
-    for path in &args.cgroup {
-        loaded.attach_cgroup(&live::below_mount(&cgroup2.mount, path))?;
+    let chosen: BTreeSet<PathBuf> = args
+        .cgroup
+        .iter()
+        .map(|path| live::below_mount(&cgroup2.mount, path))
+        .collect();
+    for path in &chosen {
+        // Attached twice, once here and once further up, every flow would count twice.
+        let has_parent = path
+            .ancestors()
+            .skip(1)
+            .any(|parent| chosen.contains(parent));
+        if !has_parent {
+            loaded.attach_cgroup(path)?;
+        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `doctor`: what works on this machine, what does not, and what is therefore not seen.
 
 use std::{
+    fmt::Display,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -202,7 +203,7 @@ fn engine(socket: &Path) -> Finding {
     }
 }
 
-fn finding(what: &'static str, verdict: Verdict, detail: impl ToString) -> Finding {
+fn finding(what: &'static str, verdict: Verdict, detail: impl Display) -> Finding {
     Finding {
         what,
         verdict,

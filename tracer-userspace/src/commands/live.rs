@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +49,8 @@ pub struct Bounds {
     #[arg(long, value_name = "BYTES", default_value_t = Rotation::default().bytes)]
     pub rotate_bytes: u64,
     /// Closed log segments to keep
-    #[arg(long, value_name = "N", default_value_t = Rotation::default().keep)]
+    #[arg(long, value_name = "N", default_value_t = Rotation::default().keep,
+          value_parser = clap::value_parser!(u32).range(1..=9999))]
     pub rotate_keep: u32,
     /// Destinations of one workload in a policy
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_DESTINATIONS)]
@@ -96,6 +98,15 @@ pub fn start_record(hooks: &[String], command: Vec<String>) -> Start {
         hooks: hooks.to_vec(),
         missing: std::collections::BTreeMap::new(),
         command,
+    }
+}
+
+/// Every workload holds its log open: as many as this process may have.
+pub fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::debug!("the limit of open files stays: {error}");
     }
 }
 

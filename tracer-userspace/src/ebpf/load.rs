@@ -254,14 +254,14 @@ fn typed<M: TryFrom<Map, Error = MapError>>(
 
 /// The descriptor of a map that is used through [`sys`] alone.
 fn owned_fd(map: Map) -> io::Result<OwnedFd> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a list of thirty kinds tells nothing"
+    )]
     match map {
         Map::Array(data) | Map::ArrayOfMaps(data) | Map::HashMap(data) => {
             data.fd().as_fd().try_clone_to_owned()
         }
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "a list of thirty kinds tells nothing"
-        )]
         _ => Err(io::Error::other("unexpected kind of map")),
     }
 }

@@ -195,7 +195,7 @@ mod tests {
     fn container(path: &str) -> (Runtime, String, Option<String>) {
         match owner(path) {
             Owner::Container(found) => (found.runtime, found.id, found.pod_uid),
-            other => panic!("{path}: {other:?}"),
+            other @ (Owner::Unit(_) | Owner::Host) => panic!("{path}: {other:?}"),
         }
     }
 

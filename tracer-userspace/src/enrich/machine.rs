@@ -1,7 +1,7 @@
 //! Who is who on this machine: from a flow's ids to the workload and run that it belongs to.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -22,6 +22,9 @@ use crate::{
 
 /// How long a flow waits for its container's name.
 pub const NAME_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many containers are remembered that are gone, for flows still on their way.
+const REMEMBERED: usize = 1024;
 
 /// The workload of all that is in no container and no unit.
 pub const HOST: &str = "host";
@@ -110,6 +113,8 @@ pub struct Machine {
     containers: HashMap<String, Known>,
     /// The container whose network namespace a cookie names.
     namespaces: HashMap<u64, String>,
+    /// Containers whose cgroup is gone, oldest first.
+    gone: VecDeque<String>,
     host_namespace: u64,
     changes: Vec<Change>,
 }
@@ -134,6 +139,7 @@ impl Machine {
             questions,
             containers: HashMap::new(),
             namespaces: HashMap::new(),
+            gone: VecDeque::new(),
             host_namespace,
             changes: Vec::new(),
         };
@@ -170,14 +176,32 @@ impl Machine {
             .containers
             .values()
             .find(|known| known.cgroup_id == cgroup_id);
-        if let Some(Known { run, naming, .. }) = ended
-            && let Some((workload, true)) = naming.workload()
-        {
+        let Some(Known {
+            container,
+            run,
+            naming,
+            ..
+        }) = ended
+        else {
+            return;
+        };
+        if let Some((workload, true)) = naming.workload() {
             let change = Change::RunEnded {
                 workload: workload.clone(),
                 run: run.clone(),
             };
             self.changes.push(change);
+        }
+        self.gone.push_back(container.id.clone());
+        self.forget_oldest();
+    }
+
+    fn forget_oldest(&mut self) {
+        if self.gone.len() > REMEMBERED
+            && let Some(oldest) = self.gone.pop_front()
+        {
+            self.containers.remove(&oldest);
+            self.namespaces.retain(|_, id| *id != oldest);
         }
     }
 
@@ -388,8 +412,10 @@ impl Machine {
     /// What is recorded as `workload` unless its cgroup was chosen, which gives it that name;
     /// `None` if it is not recorded.
     fn other_workload(&self, workload: &str, cgroup_path: Option<&str>) -> Option<Arc<str>> {
-        let is_chosen = |chosen: &&String| cgroup_path.is_some_and(|path| is_below(path, chosen));
-        match self.selection.cgroups.iter().find(is_chosen) {
+        let path = cgroup_path.unwrap_or_default();
+        let chosen = self.selection.cgroups.iter();
+        let chosen = chosen.filter(|chosen| is_below(path, chosen));
+        match chosen.max_by_key(|chosen| chosen.len()) {
             Some(chosen) => Some(encode(chosen.rsplit('/').next().unwrap_or(workload)).into()),
             None => self.selects_everything().then(|| workload.into()),
         }

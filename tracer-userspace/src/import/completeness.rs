@@ -1,7 +1,7 @@
 //! Whether our own recordings were closed in good order.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{File, TryLockError},
 };
 
@@ -18,9 +18,9 @@ pub(super) struct Recordings {
 
 #[derive(Debug, Default)]
 struct Recording {
-    /// Something was recorded after the last `rotate` or `stop`.
-    is_open: bool,
-    /// How often a `start` came while the recording was open, and no `gap` has told of it.
+    /// Runs with a record after their last `stop`; `rotate` hands all of them to the next segment.
+    open: BTreeSet<String>,
+    /// How often a run was begun while it was open, and no `gap` has told of it.
     untold: u64,
 }
 
@@ -42,7 +42,7 @@ impl Recordings {
     /// so that an open end is as it should be.
     pub(super) fn unclosed(&self, is_held: bool) -> impl Iterator<Item = (&str, u64)> {
         self.by_workload.iter().map(move |(workload, recording)| {
-            let open_end = u64::from(recording.is_open && !is_held);
+            let open_end = u64::from(!recording.open.is_empty() && !is_held);
             (workload.as_str(), recording.untold + open_end)
         })
     }
@@ -51,18 +51,23 @@ impl Recordings {
 impl Recording {
     fn follow(&mut self, record: &Record) {
         match record {
-            Record::Start(_) => {
-                self.untold += u64::from(self.is_open);
-                self.is_open = true;
+            Record::Start(entry) => {
+                let is_new = self.open.insert(entry.run.clone());
+                self.untold += u64::from(!is_new);
             }
-            Record::Gap(entry) => {
-                if entry.body.what == GapKind::Downtime {
-                    self.untold = 0;
-                }
-                self.is_open = true;
+            Record::Flow(entry) => {
+                self.open.insert(entry.run.clone());
             }
-            Record::Flow(_) | Record::Alias(_) | Record::Stats(_) => self.is_open = true,
-            Record::Rotate(_) | Record::Stop(_) => self.is_open = false,
+            Record::Stop(entry) => {
+                self.open.remove(&entry.run);
+            }
+            Record::Rotate(_) => self.open.clear(),
+            // Says itself what is missing.
+            Record::Gap(entry) if entry.body.what == GapKind::Downtime => {
+                self.untold = 0;
+                self.open.clear();
+            }
+            Record::Gap(_) | Record::Alias(_) | Record::Stats(_) => {}
         }
     }
 }

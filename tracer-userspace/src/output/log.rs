@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -28,6 +29,10 @@ const PENDING_BYTES: usize = 16 << 20;
 
 /// Lines are handed to the kernel in pieces of about this size.
 const PIECE_BYTES: usize = 1 << 20;
+
+/// How long a reader that asks for the lock is waited for.
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// When a segment is closed, and how many closed ones are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +172,9 @@ impl LogWriter {
     /// # Errors
     /// A file cannot be renamed or made; the old segment is then still open.
     pub fn rotate(&mut self, envelope: &Entry<()>, now: Timestamp) -> io::Result<()> {
+        // Whatever can fail comes first: a `rotate` record must be the segment's last.
+        self.wait_for_compression()?;
+        self.shift()?;
         self.append(&Record::Rotate(Entry {
             schema: SCHEMA.to_owned(),
             ts: now,
@@ -178,8 +186,6 @@ impl LogWriter {
             },
         }))?;
         self.flush()?;
-        self.wait_for_compression()?;
-        self.shift()?;
         self.closed.push(self.source());
         let path = self.directory.join(OPEN_SEGMENT);
         fs::rename(&path, self.directory.join("flows.1.jsonl"))?;
@@ -276,13 +282,17 @@ fn open_segment(path: &Path) -> Result<File, LogError> {
         .mode(0o640)
         .open(path)
         .map_err(|error| at(path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(LogError::Held {
-            path: path.to_owned(),
-        }),
-        Err(fs::TryLockError::Error(error)) => Err(at(path, error)),
+    // A reader that asks whether the log is held holds it for a moment itself.
+    for _attempt in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(fs::TryLockError::Error(error)) => return Err(at(path, error)),
+        }
     }
+    Err(LogError::Held {
+        path: path.to_owned(),
+    })
 }
 
 /// Digest, ending, length and number of records of a segment. A last line that was cut off is

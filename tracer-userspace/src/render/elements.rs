@@ -266,7 +266,14 @@ mod tests {
         let rules = [
             rule("198.51.100.1/32", "icmp/no-such-type", ""),
             rule("2001:db8::1/128", "icmp/echo-request", ""),
-            rule("198.51.100.1/32", "80/gre", ""),
+            Rule {
+                // Cannot be read from a policy, but be made by hand.
+                service: Service::Port {
+                    protocol: Protocol(47),
+                    port: 80,
+                },
+                ..rule("198.51.100.1/32", "gre", "")
+            },
             rule("2001:db8::1/128", "ah", ""),
         ];
         let elements = Elements::of(&rules);

@@ -81,7 +81,7 @@ fn traced(rig: &Rig, salt: usize) -> Result<Sample> {
 fn sample(rig: &Rig, salt: usize) -> Result<Sample> {
     pause(SETTLE)?;
     let core = std::thread::available_parallelism()?.get() - 1;
-    let text = lab::output(&mut rig.load(&format!("cost {core} {salt}")))?;
+    let text = lab::output(&mut rig.urgent_load(&format!("cost {core} {salt}")))?;
     let figures = text.lines().map(|line| {
         let (call, time) = line.split_once(' ').context("no figure")?;
         Ok((call.to_owned(), time.parse()?))

@@ -79,7 +79,16 @@ impl Rig {
         command
     }
 
-    /// The same inside of `cgroup`.
+    /// The same before everything else that wants its core, so that a busy machine measures well.
+    pub(super) fn urgent_load(&self, line: &str) -> Command {
+        let load = self.load(line);
+        let mut command = Command::new("chrt");
+        command.args(["--fifo", "1"]).arg(load.get_program());
+        command.args(load.get_args());
+        command
+    }
+
+    /// The load generator inside of `cgroup`.
     pub(super) fn load_in(&self, cgroup: &Cgroup, line: &str) -> Command {
         let load = self.load(line);
         let mut command = cgroup.command(load.get_program());
