@@ -472,3 +472,40 @@ fn run_id(parts: &[&str]) -> Arc<str> {
         .collect::<String>()
         .into()
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod tests {
+    use std::{fs, os::unix::fs::MetadataExt as _};
+
+    use super::*;
+    use crate::enrich::docker;
+
+    #[tokio::test]
+    async fn losses_go_to_the_log_that_flows_go_to() {
+        let mount = tempfile::tempdir().unwrap();
+        let ids = ["chosen", "other"].map(|name| {
+            let path = mount.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::metadata(path).unwrap().ino()
+        });
+        let (questions, _answers) = docker::spawn(mount.path().join("no-engine"));
+        let selection = Selection {
+            cgroups: vec!["/chosen".to_owned()],
+            ..Selection::default()
+        };
+        let mut machine = Machine::new(
+            mount.path(),
+            CgroupIndex::walk(mount.path()).unwrap(),
+            0,
+            selection,
+            questions,
+            Instant::now(),
+        );
+        assert_eq!(
+            machine.workload_of_cgroup(ids[0]).as_deref(),
+            Some("chosen")
+        );
+        assert_eq!(machine.workload_of_cgroup(ids[1]), None);
+    }
+}
