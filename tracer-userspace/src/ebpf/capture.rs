@@ -215,6 +215,9 @@ impl Capture {
             .tables
             .sweep(|key, value| counts.push((*key, *value)))?;
         self.new_keys = 0;
+        if let Some(log) = &mut self.loaded.log {
+            log.flush();
+        }
         self.update_losses()?;
         if !counts.is_empty() {
             self.send(Batch::Counts(counts, ClockSample::now())).await?;
