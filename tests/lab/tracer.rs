@@ -55,12 +55,25 @@ impl Daemon {
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn start_by(mut command: Command, output: &Path, arguments: &[&str]) -> Result<Self> {
+    pub fn start_by(command: Command, output: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_every("1s", command, output, arguments)
+    }
+
+    /// Like [`Self::start_by`], writing its log every `interval`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_every(
+        interval: &str,
+        mut command: Command,
+        output: &Path,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let scratch = tempfile::tempdir()?;
         let ready = scratch.path().join("ready");
         let stderr = fs::File::create(scratch.path().join("stderr"))?;
         command
-            .args(["daemon", "--interval", "1s", "--ready-file"])
+            .args(["daemon", "--interval", interval, "--ready-file"])
             .arg(&ready)
             .arg("-o")
             .arg(output)

@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything one does with this repository, from a fresh machine on.
 
+mod bench;
 mod lint;
 mod run;
 mod sample;
@@ -34,6 +35,8 @@ enum Verb {
     Run(run::Arguments),
     /// Lint, and run all tests, those that need root included
     Test,
+    /// Measure what tracing costs and whether it counts right, against the goals
+    Bench(bench::Arguments),
     /// Check format, clippy and the house rules
     Lint,
 }
@@ -54,6 +57,7 @@ fn follow(verb: Verb) -> Result<ExitCode> {
         Verb::Setup { tests } => setup::run(tests).map(|()| ExitCode::SUCCESS),
         Verb::Run(arguments) => run::run(&arguments, &callers),
         Verb::Test => test::run(),
+        Verb::Bench(arguments) => bench::run(&arguments, &callers),
         Verb::Lint => lint::run().map(|()| ExitCode::SUCCESS),
     }
 }

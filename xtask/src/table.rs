@@ -73,7 +73,8 @@ impl Row {
     }
 }
 
-fn align<const N: usize>(rows: &[[String; N]]) -> String {
+/// Columns as wide as their widest cell.
+pub(crate) fn align<const N: usize>(rows: &[[String; N]]) -> String {
     let widths: Vec<usize> = (0..N)
         .map(|i| {
             rows.iter()

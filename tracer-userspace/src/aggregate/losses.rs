@@ -68,12 +68,7 @@ fn refused(
             *by_workload.entry(workload_of(*cgroup_id)).or_default() += lost;
         }
     }
-    let attributed: u64 = by_workload.values().sum();
-    let total = |losses: &Losses| {
-        losses.by_reason[loss::TABLE_FULL as usize] + losses.by_reason[loss::QUOTA_FULL as usize]
-    };
-    // Refused while the counters were being read, or where no counter could be had.
-    let rest = (total(now) - total(before)).saturating_sub(attributed);
+    let rest = unattributed(now).saturating_sub(unattributed(before));
     if rest > 0 {
         *by_workload.entry(None).or_default() += rest;
     }
@@ -86,6 +81,15 @@ fn refused(
             gap: refusal(lost, table_was_full),
         })
         .collect()
+}
+
+/// Refused where no cgroup's counter could be had. Totals are compared, not differences: the
+/// cgroups' counters are read a moment after the losses and may be ahead of them, which the next
+/// difference would take for a loss that concerns all.
+fn unattributed(losses: &Losses) -> u64 {
+    let total =
+        losses.by_reason[loss::TABLE_FULL as usize] + losses.by_reason[loss::QUOTA_FULL as usize];
+    total.saturating_sub(losses.refused.values().sum())
 }
 
 fn refusal(lost: u64, table_was_full: bool) -> Gap {
@@ -154,6 +158,21 @@ mod tests {
         let rest: Vec<_> = found.iter().filter(|gap| gap.workload.is_none()).collect();
         assert_eq!(rest.len(), 1);
         assert_eq!(rest[0].gap.lost, Some(2));
+    }
+
+    #[test]
+    fn a_cgroups_counter_that_is_ahead_accuses_nobody_else() {
+        let first = losses(0, 10, 0, &[(7, 12)]);
+        let second = losses(0, 20, 0, &[(7, 20)]);
+        let w7 = |_| Some("w7".into());
+        let found = [
+            gaps(&Losses::default(), &first, w7),
+            gaps(&first, &second, w7),
+        ]
+        .concat();
+        assert!(found.iter().all(|gap| gap.workload.is_some()), "{found:?}");
+        let lost: u64 = found.iter().filter_map(|gap| gap.gap.lost).sum();
+        assert_eq!(lost, 20);
     }
 
     #[test]

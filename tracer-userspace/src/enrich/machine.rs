@@ -316,15 +316,19 @@ impl Machine {
         }
     }
 
-    /// The workload to which losses in a cgroup are told; `None` if it is not known.
+    /// The workload to which losses in a cgroup are told, the one its flows go to; `None` if it is
+    /// not known.
     pub fn workload_of_cgroup(&mut self, cgroup_id: u64) -> Option<Arc<str>> {
-        match self.owner_of(cgroup_id, 0) {
-            Owner::Container(found) => {
-                let (workload, _) = self.containers.get(&found.id)?.naming.workload()?;
+        let Some(found) = self.cgroups.get(cgroup_id, &self.proc, 0).cloned() else {
+            return self.other_workload(HOST, None);
+        };
+        match found.owner {
+            Owner::Container(container) => {
+                let (workload, _) = self.containers.get(&container.id)?.naming.workload()?;
                 Some(workload.clone())
             }
-            Owner::Unit(name) => Some(encode(&name).into()),
-            Owner::Host => Some(HOST.into()),
+            Owner::Unit(name) => self.other_workload(&encode(&name), Some(&found.path)),
+            Owner::Host => self.other_workload(HOST, Some(&found.path)),
         }
     }
 
@@ -393,25 +397,28 @@ impl Machine {
     }
 
     fn other_origin(&self, workload: &str, cgroup_path: Option<Arc<str>>) -> Attribution {
-        let path = cgroup_path.as_deref().unwrap_or_default();
-        let chosen = self
-            .selection
-            .cgroups
-            .iter()
-            .filter(|chosen| is_below(path, chosen))
-            .max_by_key(|chosen| chosen.len());
-        let workload = match chosen {
-            Some(cgroup) => &encode(cgroup.rsplit('/').next().unwrap_or(workload)),
-            None if self.selects_everything() => workload,
-            None => return Attribution::NotSelected,
+        let Some(workload) = self.other_workload(workload, cgroup_path.as_deref()) else {
+            return Attribution::NotSelected;
         };
         Attribution::Known(Origin {
-            workload: workload.into(),
-            run: self.boot_run(workload),
+            run: self.boot_run(&workload),
+            workload,
             cgroup_path,
             container: None,
             via: None,
         })
+    }
+
+    /// What is recorded as `workload` unless its cgroup was chosen, which gives it that name;
+    /// `None` if it is not recorded.
+    fn other_workload(&self, workload: &str, cgroup_path: Option<&str>) -> Option<Arc<str>> {
+        let path = cgroup_path.unwrap_or_default();
+        let chosen = self.selection.cgroups.iter();
+        let chosen = chosen.filter(|chosen| is_below(path, chosen));
+        match chosen.max_by_key(|chosen| chosen.len()) {
+            Some(chosen) => Some(encode(chosen.rsplit('/').next().unwrap_or(workload)).into()),
+            None => self.selects_everything().then(|| workload.into()),
+        }
     }
 
     fn selects_everything(&self) -> bool {
@@ -464,4 +471,41 @@ fn run_id(parts: &[&str]) -> Arc<str> {
         .map(|byte| format!("{byte:02x}"))
         .collect::<String>()
         .into()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod tests {
+    use std::{fs, os::unix::fs::MetadataExt as _};
+
+    use super::*;
+    use crate::enrich::docker;
+
+    #[tokio::test]
+    async fn losses_go_to_the_log_that_flows_go_to() {
+        let mount = tempfile::tempdir().unwrap();
+        let ids = ["chosen", "other"].map(|name| {
+            let path = mount.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::metadata(path).unwrap().ino()
+        });
+        let (questions, _answers) = docker::spawn(mount.path().join("no-engine"));
+        let selection = Selection {
+            cgroups: vec!["/chosen".to_owned()],
+            ..Selection::default()
+        };
+        let mut machine = Machine::new(
+            mount.path(),
+            CgroupIndex::walk(mount.path()).unwrap(),
+            0,
+            selection,
+            questions,
+            Instant::now(),
+        );
+        assert_eq!(
+            machine.workload_of_cgroup(ids[0]).as_deref(),
+            Some("chosen")
+        );
+        assert_eq!(machine.workload_of_cgroup(ids[1]), None);
+    }
 }

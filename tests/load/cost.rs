@@ -1,0 +1,91 @@
+//! What one connection and one datagram cost, on one core.
+
+use std::{
+    io::Result,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    time::Instant,
+};
+
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+
+use super::loopback;
+
+/// A figure is the first quartile of this many chunks, each shorter than a time slice: those
+/// during which another process had the core, or its caches, do not move it.
+const CHUNKS: usize = 200;
+const CONNECTS_A_CHUNK: usize = 20;
+const DATAGRAMS_A_CHUNK: usize = 200;
+/// Calls before the first chunk: the first one adds the key and wakes the reader.
+const WARM_UP: usize = 600;
+
+/// Prints one line for each kind of call: its name and nanoseconds.
+pub(super) fn measure(core: usize, salt: u32) -> Result<()> {
+    pin(core)?;
+    println!("tcp {}", tcp(salt)?);
+    println!("sendto {}", sendto()?);
+    println!("send {}", send()?);
+    Ok(())
+}
+
+fn pin(core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &cores)?)
+}
+
+/// connect(), accept() and both close(), the socket calls included. Each process goes to an
+/// address of its own, so that what earlier ones left in TIME_WAIT is not in the way.
+fn tcp(salt: u32) -> Result<f64> {
+    let address = loopback(0x10_0000 + salt);
+    let listener = TcpListener::bind((address, 0))?;
+    let at = listener.local_addr()?;
+    quick_chunk(CONNECTS_A_CHUNK, || {
+        let client = TcpStream::connect(at)?;
+        let server = listener.accept()?;
+        drop(client);
+        drop(server);
+        Ok(())
+    })
+}
+
+/// sendto() on an unconnected socket.
+fn sendto() -> Result<f64> {
+    let (_receiver, at) = receiver()?;
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    quick_chunk(DATAGRAMS_A_CHUNK, || socket.send_to(b"load", at).map(drop))
+}
+
+/// send() on a connected socket.
+fn send() -> Result<f64> {
+    let (_receiver, at) = receiver()?;
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    socket.connect(at)?;
+    quick_chunk(DATAGRAMS_A_CHUNK, || socket.send(b"load").map(drop))
+}
+
+/// Nobody reads from it: the warm-up fills it, and from then on every datagram is dropped there.
+fn receiver() -> Result<(UdpSocket, SocketAddr)> {
+    let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let at = receiver.local_addr()?;
+    Ok((receiver, at))
+}
+
+/// Nanoseconds of one call, from the chunk at the first quartile.
+fn quick_chunk(calls: usize, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
+    for _ in 0..WARM_UP {
+        call()?;
+    }
+    let mut times = Vec::with_capacity(CHUNKS);
+    for _ in 0..CHUNKS {
+        let start = Instant::now();
+        for _ in 0..calls {
+            call()?;
+        }
+        times.push(start.elapsed().as_nanos());
+    }
+    times.sort_unstable();
+    Ok(times[CHUNKS / 4] as f64 / calls as f64)
+}

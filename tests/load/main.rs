@@ -1,0 +1,69 @@
+//! `load-generator`: makes exactly as many connections and datagrams as it is told to, over
+//! loopback, and says how long that took. What `cargo xtask bench` measures with.
+
+mod cost;
+mod quantity;
+
+use std::{
+    env,
+    io::{Error, ErrorKind, Result},
+    net::Ipv4Addr,
+    process::ExitCode,
+    str::FromStr,
+};
+
+const USAGE: &str = "\
+usage: load-generator cost CORE SALT
+         on core CORE: nanoseconds of one TCP connection, one sendto(), one send(); of several
+         calls with a destination each, SALT from 0 to 9999 chooses different ones
+       load-generator connects COUNT DESTINATIONS THREADS RATE
+         COUNT TCP connections in all, DESTINATIONS addresses in turn, each thread at most RATE a
+         second (0: no limit)
+       load-generator datagrams COUNT FIRST RATE ROUNDS
+         one datagram to each of COUNT addresses from the FIRST of 127.0.0.0/8 on, at most RATE a
+         second, all of it ROUNDS times";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match follow(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("load-generator: {error}\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn follow(words: &[&str]) -> Result<()> {
+    match words {
+        ["cost", core, salt] => cost::measure(number(core)?, number(salt)?),
+        ["connects", count, destinations, threads, rate] => quantity::connects(
+            number(count)?,
+            number(destinations)?,
+            number(threads)?,
+            number(rate)?,
+        ),
+        ["datagrams", count, first, rate, rounds] => quantity::datagrams(
+            number(count)?,
+            number(first)?,
+            number(rate)?,
+            number(rounds)?,
+        ),
+        _unknown => Err(usage("unknown words")),
+    }
+}
+
+fn number<N: FromStr>(word: &str) -> Result<N> {
+    word.parse()
+        .map_err(|_| usage(&format!("{word} is not a number that fits")))
+}
+
+fn usage(text: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, text)
+}
+
+/// The `n`-th address of 127.0.0.0/8. The kernel answers for all of them.
+fn loopback(n: u32) -> Ipv4Addr {
+    Ipv4Addr::from(0x7f00_0000 | (n & 0x00ff_ffff))
+}
