@@ -49,6 +49,16 @@ pub enum Attribution {
     NotSelected,
 }
 
+/// Whom the losses in a cgroup concern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Concerned {
+    Workload(Arc<str>),
+    /// It cannot be told whose they are.
+    Everybody,
+    /// Not what was asked to be recorded.
+    Nobody,
+}
+
 /// Something that the log must say apart from flows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -292,16 +302,23 @@ impl Machine {
         }
     }
 
-    /// The workload to which losses in a cgroup are told; `None` if it is not known.
-    pub fn workload_of_cgroup(&mut self, cgroup_id: u64) -> Option<Arc<str>> {
-        match self.owner_of(cgroup_id, 0) {
-            Owner::Container(found) => {
-                let (workload, _) = self.containers.get(&found.id)?.naming.workload()?;
-                Some(workload.clone())
+    /// To whom losses in a cgroup are told.
+    pub fn concerned(&mut self, cgroup_id: u64) -> Concerned {
+        let Some(found) = self.cgroups.get(cgroup_id, &self.proc, 0).cloned() else {
+            return Concerned::Everybody;
+        };
+        let workload = match &found.owner {
+            Owner::Container(container) => {
+                let known = self.containers.get(&container.id);
+                match known.and_then(|known| known.naming.workload()) {
+                    None => return Concerned::Everybody,
+                    Some((workload, selected)) => selected.then(|| workload.clone()),
+                }
             }
-            Owner::Unit(name) => Some(encode(&name).into()),
-            Owner::Host => Some(HOST.into()),
-        }
+            Owner::Unit(name) => self.other_workload(&encode(name), Some(&found.path)),
+            Owner::Host => self.other_workload(HOST, Some(&found.path)),
+        };
+        workload.map_or(Concerned::Nobody, Concerned::Workload)
     }
 
     /// The run of a workload that is no container: it lasts as long as the machine is up.
@@ -369,23 +386,33 @@ impl Machine {
     }
 
     fn other_origin(&self, workload: &str, cgroup_path: Option<Arc<str>>) -> Attribution {
-        let chosen = self.selection.cgroups.iter().find(|chosen| {
-            cgroup_path
-                .as_deref()
-                .is_some_and(|path| is_below(path, chosen))
-        });
-        let workload = match chosen {
-            Some(cgroup) => &encode(cgroup.rsplit('/').next().unwrap_or(workload)),
-            None if self.selects_everything() => workload,
-            None => return Attribution::NotSelected,
+        let Some(workload) = self.other_workload(workload, cgroup_path.as_deref()) else {
+            return Attribution::NotSelected;
         };
         Attribution::Known(Origin {
-            workload: workload.into(),
-            run: self.boot_run(workload),
+            run: self.boot_run(&workload),
+            workload,
             cgroup_path,
             container: None,
             via: None,
         })
+    }
+
+    /// The workload of what is in no container: the nearest of the chosen cgroups, or `workload`
+    /// where none was chosen; `None` if it is not selected.
+    fn other_workload(&self, workload: &str, cgroup_path: Option<&str>) -> Option<Arc<str>> {
+        let path = cgroup_path.unwrap_or_default();
+        let chosen = self.selection.cgroups.iter();
+        let nearest = chosen
+            .filter(|chosen| is_below(path, chosen))
+            .max_by_key(|chosen| chosen.len());
+        match nearest {
+            Some(cgroup) => {
+                let name = cgroup.rsplit('/').next().unwrap_or(workload);
+                Some(encode(name).into())
+            }
+            None => self.selects_everything().then(|| workload.into()),
+        }
     }
 
     fn selects_everything(&self) -> bool {
