@@ -1,6 +1,9 @@
 //! The binary: parse, do, exit with the code that says how it went.
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+};
 
 use clap::Parser as _;
 use tracer_userspace::{cli::Cli, commands};
@@ -16,6 +19,8 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_target(false)
+        // Colours are control characters: not into a file or a journal.
+        .with_ansi(io::stderr().is_terminal())
         .init();
     commands::dispatch(cli)
 }

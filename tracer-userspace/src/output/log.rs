@@ -172,16 +172,7 @@ impl LogWriter {
     /// # Errors
     /// A file cannot be renamed or made; the old segment is then still open.
     pub fn rotate(&mut self, envelope: &Entry<()>, now: Timestamp) -> io::Result<()> {
-        self.append(&Record::Rotate(Entry {
-            schema: SCHEMA.to_owned(),
-            ts: now,
-            host: envelope.host.clone(),
-            run: envelope.run.clone(),
-            workload: envelope.workload.clone(),
-            body: Rotate {
-                next: OPEN_SEGMENT.to_owned(),
-            },
-        }))?;
+        self.append(&rotation(envelope, now))?;
         self.flush()?;
         self.wait_for_compression()?;
         self.shift()?;
@@ -195,15 +186,18 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Opens the file again: somebody moved it away.
+    /// Opens the file again if somebody moved it away; the moved one ends in a `rotate` record
+    /// like `envelope`.
     ///
     /// # Errors
     /// It cannot be opened.
-    pub fn reopen(&mut self) -> Result<(), LogError> {
-        self.flush().map_err(|error| at(&self.directory, error))?;
+    pub fn reopen(&mut self, envelope: &Entry<()>, now: Timestamp) -> Result<(), LogError> {
         let path = self.directory.join(OPEN_SEGMENT);
         let moved = fs::metadata(&path).map_or(true, |found| !is_same(&found, &self.file));
         if moved {
+            self.append(&rotation(envelope, now))
+                .and_then(|()| self.flush())
+                .map_err(|error| at(&path, error))?;
             self.closed.push(self.source());
             let mut file = open_segment(&path)?;
             let read = read_segment(&mut file).map_err(|error| at(&path, error))?;
@@ -271,6 +265,19 @@ impl LogWriter {
         }
         Ok(())
     }
+}
+
+fn rotation(envelope: &Entry<()>, now: Timestamp) -> Record {
+    Record::Rotate(Entry {
+        schema: SCHEMA.to_owned(),
+        ts: now,
+        host: envelope.host.clone(),
+        run: envelope.run.clone(),
+        workload: envelope.workload.clone(),
+        body: Rotate {
+            next: OPEN_SEGMENT.to_owned(),
+        },
+    })
 }
 
 fn open_segment(path: &Path) -> Result<File, LogError> {
@@ -511,7 +518,7 @@ mod tests {
             root.path().join("kept.jsonl"),
         )
         .unwrap();
-        log.reopen().unwrap();
+        log.reopen(&envelope(()), Timestamp::UNIX_EPOCH).unwrap();
         log.append(&stop()).unwrap();
         log.close().unwrap();
         let lines = |name: &str| {
@@ -520,6 +527,8 @@ mod tests {
                 .lines()
                 .count()
         };
-        assert_eq!((lines("kept.jsonl"), lines(OPEN_SEGMENT)), (1, 1));
+        assert_eq!((lines("kept.jsonl"), lines(OPEN_SEGMENT)), (2, 1));
+        let kept = fs::read_to_string(root.path().join("kept.jsonl")).unwrap();
+        assert!(kept.contains("\"type\":\"rotate\""), "{kept}");
     }
 }
