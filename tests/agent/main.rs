@@ -113,9 +113,7 @@ fn step<'a, 'b>(steps: &'a [&'b str]) -> Result<&'a [&'b str]> {
             wait()?;
             rest
         }
-        ["become", program, rest @ ..] => {
-            told("become", program, r#become(program, rest), &[])
-        }
+        ["become", program, rest @ ..] => told("become", program, r#become(program, rest), &[]),
         ["remark", ..] => &[],
         ["threads", n, rest @ ..] => {
             let (line, rest) = until_end(rest);
@@ -234,9 +232,7 @@ fn r#become(program: &str, arguments: &[&str]) -> Result<String> {
 
 fn threads(copies: u64, steps: &[&str]) -> Result<String> {
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..copies)
-            .map(|_| scope.spawn(|| follow(steps)))
-            .collect();
+        let threads: Vec<_> = (0..copies).map(|_| scope.spawn(|| follow(steps))).collect();
         threads.into_iter().try_for_each(|thread| {
             let ended = thread.join();
             ended.unwrap_or_else(|_| Err(Error::other("a thread panicked")))

@@ -91,7 +91,11 @@ fn send_messages(socket: &UdpSocket, to: SocketAddr, n: u64) -> Result<()> {
 
 /// A TCP socket on its way to `to`.
 pub(crate) fn connect_at_once(to: SocketAddr) -> Result<OwnedFd> {
-    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let family = if to.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
     let socket = socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK, None)?;
     match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
         Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket),

@@ -46,7 +46,10 @@ fn a_tiny_ring_costs_no_count() {
     );
     assert_eq!(total(&log), 10_000);
     assert_eq!(missing(&log), Vec::<&serde_json::Value>::new());
-    assert!(log.of_type("gap").next().is_some(), "the ring was no bottleneck");
+    assert!(
+        log.of_type("gap").next().is_some(),
+        "the ring was no bottleneck"
+    );
     assert_eq!(world.generate(&["out", "-o", "made.toml"]).code, Some(0));
 }
 
@@ -59,7 +62,14 @@ fn a_flood_costs_the_neighbour_nothing() {
     let output = world.path("daemon");
     let daemon = Daemon::start(
         &output,
-        &["--cgroup", &loud_name, "--cgroup", &quiet_name, "--cgroup-quota", "64"],
+        &[
+            "--cgroup",
+            &loud_name,
+            "--cgroup",
+            &quiet_name,
+            "--cgroup-quota",
+            "64",
+        ],
     )
     .unwrap();
     for round in 1..=10 {

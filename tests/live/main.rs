@@ -8,5 +8,5 @@ mod counting;
 //mod hostile;
 mod losses;
 //mod places;
-//mod run;
+mod run;
 mod world;

@@ -41,6 +41,8 @@ pub(crate) struct Ran {
 impl World {
     pub(crate) fn new() -> Self {
         let net = Namespace::new("live").unwrap();
+        net.ip(&["addr", "add", "2001:db8::1/128", "dev", "lo"])
+            .unwrap();
         for network in ["198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32"] {
             net.ip(&["route", "add", "local", network, "dev", "lo"])
                 .unwrap();
@@ -161,7 +163,12 @@ pub(crate) fn run_cgroups(pid: u32) -> Vec<PathBuf> {
     let stem = format!("egress-tracer-run-{pid}-");
     below(&cgroup2_root().unwrap())
         .into_iter()
-        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(&stem))
+        .filter(|path| {
+            path.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with(&stem)
+        })
         .collect()
 }
 
