@@ -4,9 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod counting;
-//mod daemon;
-//mod hostile;
+mod daemon;
+mod hostile;
 mod losses;
-//mod places;
+mod places;
 mod run;
 mod world;

@@ -108,7 +108,14 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
     let reason = watch_signals(cancel.clone(), reopen.clone())?;
     let (mut batches, capture) =
         capture::spawn(loaded, args.bounds.sizes(), args.interval, cancel.clone());
-    let ready = Ready::announce(args.ready_file.as_deref())?;
+    let ready = match Ready::announce(args.ready_file.as_deref()) {
+        Ok(ready) => ready,
+        Err(error) => {
+            // What was begun ends; that it could not be written matters less.
+            let _written = recorder.finish("error", None);
+            return Err(error);
+        }
+    };
     tracing::info!("recording to {}", args.output.display());
 
     let fed = live::feed(&mut recorder, &mut batches, &mut answers, &reopen, &cancel).await;
