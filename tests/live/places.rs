@@ -11,7 +11,7 @@ use std::{
 use lab::{Cgroup, Daemon, Log, egress_tracer};
 use serde_json::Value;
 
-use crate::world::{PATIENCE, Ran, World, finish, lost, needs_root, total, until};
+use crate::world::{PATIENCE, Ran, World, finish, lost, missing, needs_root, total, until};
 
 /// Takes every cgroup v2 mount away.
 const NO_CGROUP2: &str = "umount --all --types cgroup2";
@@ -236,14 +236,15 @@ struct OnTinyDisk {
 }
 
 impl OnTinyDisk {
-    fn start() -> Self {
+    fn start(options: &[&str]) -> Self {
         let world = World::new();
         let cgroup = Cgroup::new("tiny").unwrap();
         let mount = world.path("disk");
         fs::create_dir(&mount).unwrap();
         let script = format!("mount -t tmpfs -o size=64k none {}", mount.display());
         let name = cgroup.relative();
-        let daemon = Daemon::start_by(after(&script), &mount, &["--cgroup", &name]).unwrap();
+        let options = [&["--cgroup", &name][..], options].concat();
+        let daemon = Daemon::start_by(after(&script), &mount, &options).unwrap();
         let inside = mount.strip_prefix("/").unwrap();
         let disk = PathBuf::from(format!("/proc/{}/root", daemon.pid())).join(inside);
         Self {
@@ -268,6 +269,18 @@ impl OnTinyDisk {
         ballast
     }
 
+    /// Gives the disk all the room one could want.
+    fn grow(&self) {
+        let mount = self.world.path("disk");
+        let pid = self.daemon.pid().to_string();
+        let remount = ["mount", "-o", "remount,size=64m"];
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--mount", "--target", &pid, "--"])
+            .args(remount);
+        lab::output(command.arg(mount)).unwrap();
+    }
+
     fn complains(&self) {
         until("the disk is told to be full", || {
             self.daemon.stderr().contains("cannot write the log")
@@ -287,7 +300,7 @@ fn assert_whole_lines(path: &Path) {
 #[test]
 fn a_full_disk_holds_whole_lines_and_gets_the_rest_when_there_is_room() {
     needs_root!();
-    let tiny = OnTinyDisk::start();
+    let tiny = OnTinyDisk::start(&[]);
     tiny.world.act(&tiny.cgroup, "flood 203.0.113.1 1 5");
     let path = tiny.log_path();
     Log::read_until(&path, PATIENCE, |log| total(log) == 5).unwrap();
@@ -311,9 +324,38 @@ fn a_full_disk_holds_whole_lines_and_gets_the_rest_when_there_is_room() {
 }
 
 #[test]
+fn what_a_full_disk_costs_in_the_end_is_told_by_a_gap() {
+    needs_root!();
+    const SENT: u64 = 4 * 12_000;
+    let tiny = OnTinyDisk::start(&["--table-entries", "131072", "--cgroup-quota", "131072"]);
+    tiny.world.act(&tiny.cgroup, "flood 203.0.113.1 1 5");
+    let path = tiny.log_path();
+    Log::read_until(&path, PATIENCE, |log| total(log) == 5).unwrap();
+    let ballast = tiny.fill();
+    for _round in 0..2 {
+        // Each far beyond what waits in memory, together.
+        tiny.world
+            .act(&tiny.cgroup, "fork 2 flood 203.0.113.2 1 12000 ::");
+    }
+    tiny.complains();
+    assert_whole_lines(&path);
+    fs::remove_file(ballast).unwrap();
+    tiny.grow();
+    // Lines that are no flows may have been lost too.
+    let enough = |log: &Log| total(log) + lost(log) >= SENT + 5;
+    let log = Log::read_until(&path, PATIENCE, enough).unwrap();
+    assert!(total(&log) < SENT + 5);
+    for gap in missing(&log) {
+        assert_eq!(gap["what"], "log-write", "{gap}");
+    }
+    let stderr = tiny.daemon.stop().unwrap();
+    assert!(stderr.lines().count() < 100, "{stderr}");
+}
+
+#[test]
 fn a_daemon_that_ends_on_a_full_disk_says_so() {
     needs_root!();
-    let tiny = OnTinyDisk::start();
+    let tiny = OnTinyDisk::start(&[]);
     tiny.world.act(&tiny.cgroup, "flood 203.0.113.1 1 5");
     Log::read_until(&tiny.log_path(), PATIENCE, |log| total(log) == 5).unwrap();
     let mut held = fs::File::open(tiny.log_path()).unwrap();

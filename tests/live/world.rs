@@ -32,7 +32,6 @@ pub(crate) struct World {
 /// What came of one call.
 #[derive(Debug)]
 pub(crate) struct Ran {
-    pub(crate) pid: u32,
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
@@ -151,7 +150,6 @@ pub(crate) fn finish(command: &mut Command) -> Ran {
     } = child.wait_with_output().unwrap();
     assert_eq!(run_cgroups(pid), Vec::<PathBuf>::new());
     Ran {
-        pid,
         code: status.code(),
         out: String::from_utf8_lossy(&stdout).into_owned(),
         err: String::from_utf8_lossy(&stderr).into_owned(),
@@ -187,14 +185,6 @@ fn below(directory: &Path) -> Vec<PathBuf> {
 
 pub(crate) fn agent() -> String {
     binary("sample-agent").unwrap().to_str().unwrap().to_owned()
-}
-
-/// The sum of `count` over all flow records of `channel`.
-pub(crate) fn count_on(log: &Log, channel: &str) -> u64 {
-    log.flows()
-        .filter(|flow| flow["channel"] == channel)
-        .map(|flow| flow["count"].as_u64().unwrap())
-        .sum()
 }
 
 /// (address, port, channel, count) of everything, sorted, summed over records.

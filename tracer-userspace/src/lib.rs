@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Around them: `cli` (what can be asked for), `commands/` (one thin function a verb), `output/`
-//! (files and terminals) and `workload_name` (what a workload is called on disk).
+//! (files and terminals), `workload_name` (what a workload is called on disk) and `harmless` (what
+//! must not reach a reader's terminal).
 
 #[cfg(feature = "capture")]
 pub mod aggregate;
@@ -21,6 +22,7 @@ pub mod decode;
 pub mod ebpf;
 #[cfg(feature = "capture")]
 pub mod enrich;
+pub mod harmless;
 pub mod import;
 pub mod output;
 pub mod place;

@@ -72,8 +72,6 @@ pub struct Workload {
     runs: BTreeMap<Arc<str>, Totals>,
     /// Something was told since the candidates were last written.
     has_news: bool,
-    /// The disk refused a line, and no gap has told of it yet.
-    refused: u64,
 }
 
 /// What one run wrote in this process's time.
@@ -111,7 +109,6 @@ impl Workload {
             disk: None,
             runs: BTreeMap::new(),
             has_news: true,
-            refused: 0,
         }
     }
 
@@ -208,7 +205,6 @@ impl Workload {
         }
         let Some(disk) = &mut self.disk else { return };
         if let Err(error) = disk.log.append(record) {
-            self.refused += 1;
             tracing::warn!(workload = %self.name, "cannot write the log: {error}");
         }
         if disk.log.is_full() {
@@ -290,7 +286,6 @@ impl Workload {
         }
         let lost = disk.log.take_lost();
         if lost > 0 {
-            self.refused = 0;
             self.tell_gap(run, refused_lines(lost));
             self.flush(run);
         }
