@@ -25,6 +25,8 @@ fn main() -> ExitCode {
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
         .with_target(false)
+        // Colours are control characters: not into a file or a journal.
+        .with_ansi(io::stderr().is_terminal())
         .init();
     commands::dispatch(cli)
 }

@@ -20,7 +20,7 @@ use crate::{
     ebpf::capture::{Batch, ClockSample, Losses, SweepReason},
     enrich::{
         docker::Answer,
-        machine::{Attribution, Change, Machine, Origin},
+        machine::{Attribution, Change, Concerned, Machine, Origin},
         process::{ProcessId, Processes},
     },
     place::place,
@@ -395,8 +395,8 @@ impl Recorder {
     fn tell_losses(&mut self, now: Losses) -> Result<(), WorkloadError> {
         let before = std::mem::replace(&mut self.losses, now);
         let found = gaps(&before, &self.losses, |cgroup_id| match &mut self.subject {
-            Subject::Machine(machine) => machine.workload_of_cgroup(cgroup_id),
-            Subject::Command { workload, .. } => Some(workload.clone()),
+            Subject::Machine(machine) => machine.concerned(cgroup_id),
+            Subject::Command { workload, .. } => Concerned::Workload(workload.clone()),
         });
         found
             .into_iter()

@@ -15,14 +15,14 @@ use crate::{
     import::{self, Input},
     output::{
         files,
-        log::{Ending, LogError, LogWriter, Rotation},
+        log::{Ending, LogError, LogWriter, OPEN_SEGMENT, Rotation},
     },
     policy::{Observations, candidates},
     record::{Entry, Gap, GapKind, Record, SCHEMA, Severity, Start, Stop},
 };
 
 /// Beside the candidates: digests of what we wrote, to tell our files from other people's.
-const WRITTEN: &str = ".written.json";
+pub const WRITTEN: &str = ".written.json";
 
 /// How a workload's files are kept.
 #[derive(Clone, Copy, Debug)]
@@ -154,9 +154,8 @@ impl Workload {
             ..import::Settings::default()
         };
         let inputs = import::find(&[directory.to_owned()]).map_err(failed)?;
-        let (open, closed): (Vec<Input>, Vec<Input>) = inputs
-            .into_iter()
-            .partition(|input| input.name().ends_with(crate::output::log::OPEN_SEGMENT));
+        let (open, closed): (Vec<Input>, Vec<Input>) =
+            inputs.into_iter().partition(is_open_segment);
         for (inputs, is_open) in [(closed, false), (open, true)] {
             if inputs.is_empty() {
                 continue;
@@ -305,8 +304,9 @@ impl Workload {
 
     /// Opens the log again after somebody moved it away.
     pub fn reopen(&mut self) {
+        let envelope = self.rotation_envelope();
         if let Some(disk) = &mut self.disk
-            && let Err(error) = disk.log.reopen()
+            && let Err(error) = disk.log.reopen(&envelope, Timestamp::now())
         {
             tracing::error!(workload = %self.name, "{error}");
         }
@@ -337,9 +337,13 @@ impl Workload {
         self.disk.as_mut().map_or(Ok(()), |disk| disk.log.close())
     }
 
-    fn rotate(&mut self) {
+    fn rotation_envelope(&self) -> Entry<()> {
         let run = self.runs.keys().next().cloned().unwrap_or_default();
-        let envelope = self.envelope(&run, ());
+        self.envelope(&run, ())
+    }
+
+    fn rotate(&mut self) {
+        let envelope = self.rotation_envelope();
         let Some(disk) = &mut self.disk else { return };
         let deleted = disk.log.deleted();
         if let Err(error) = disk.log.rotate(&envelope, Timestamp::now()) {
@@ -434,6 +438,14 @@ fn digest(bytes: &[u8]) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+/// Somebody may have moved other segments here, under any name.
+fn is_open_segment(input: &Input) -> bool {
+    match input {
+        Input::File(path) => path.file_name().is_some_and(|name| name == OPEN_SEGMENT),
+        Input::Stdin => false,
+    }
 }
 
 fn has_closed_segments(directory: &Path) -> bool {

@@ -52,6 +52,16 @@ pub enum Attribution {
     NotSelected,
 }
 
+/// Whom the losses in a cgroup concern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Concerned {
+    Workload(Arc<str>),
+    /// It cannot be told whose they are.
+    Everybody,
+    /// Not what was asked to be recorded.
+    Nobody,
+}
+
 /// Something that the log must say apart from flows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -316,20 +326,23 @@ impl Machine {
         }
     }
 
-    /// The workload to which losses in a cgroup are told, the one its flows go to; `None` if it is
-    /// not known.
-    pub fn workload_of_cgroup(&mut self, cgroup_id: u64) -> Option<Arc<str>> {
+    /// To whom losses in a cgroup are told.
+    pub fn concerned(&mut self, cgroup_id: u64) -> Concerned {
         let Some(found) = self.cgroups.get(cgroup_id, &self.proc, 0).cloned() else {
-            return self.other_workload(HOST, None);
+            return Concerned::Everybody;
         };
-        match found.owner {
+        let workload = match &found.owner {
             Owner::Container(container) => {
-                let (workload, _) = self.containers.get(&container.id)?.naming.workload()?;
-                Some(workload.clone())
+                let known = self.containers.get(&container.id);
+                match known.and_then(|known| known.naming.workload()) {
+                    None => return Concerned::Everybody,
+                    Some((workload, selected)) => selected.then(|| workload.clone()),
+                }
             }
-            Owner::Unit(name) => self.other_workload(&encode(&name), Some(&found.path)),
+            Owner::Unit(name) => self.other_workload(&encode(name), Some(&found.path)),
             Owner::Host => self.other_workload(HOST, Some(&found.path)),
-        }
+        };
+        workload.map_or(Concerned::Nobody, Concerned::Workload)
     }
 
     /// The run of a workload that is no container: it lasts as long as the machine is up.
@@ -409,14 +422,19 @@ impl Machine {
         })
     }
 
-    /// What is recorded as `workload` unless its cgroup was chosen, which gives it that name;
-    /// `None` if it is not recorded.
+    /// The workload of what is in no container: the nearest of the chosen cgroups, or `workload`
+    /// where none was chosen; `None` if it is not selected.
     fn other_workload(&self, workload: &str, cgroup_path: Option<&str>) -> Option<Arc<str>> {
         let path = cgroup_path.unwrap_or_default();
         let chosen = self.selection.cgroups.iter();
-        let chosen = chosen.filter(|chosen| is_below(path, chosen));
-        match chosen.max_by_key(|chosen| chosen.len()) {
-            Some(chosen) => Some(encode(chosen.rsplit('/').next().unwrap_or(workload)).into()),
+        let nearest = chosen
+            .filter(|chosen| is_below(path, chosen))
+            .max_by_key(|chosen| chosen.len());
+        match nearest {
+            Some(cgroup) => {
+                let name = cgroup.rsplit('/').next().unwrap_or(workload);
+                Some(encode(name).into())
+            }
             None => self.selects_everything().then(|| workload.into()),
         }
     }
@@ -502,10 +520,8 @@ mod tests {
             questions,
             Instant::now(),
         );
-        assert_eq!(
-            machine.workload_of_cgroup(ids[0]).as_deref(),
-            Some("chosen")
-        );
-        assert_eq!(machine.workload_of_cgroup(ids[1]), None);
+        let chosen = Concerned::Workload("chosen".into());
+        assert_eq!(machine.concerned(ids[0]), chosen);
+        assert_eq!(machine.concerned(ids[1]), Concerned::Nobody);
     }
 }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
+    harmless,
     policy::{model::Service, observe},
     record::{Channel, GapKind, Outcome, Severity, nanoseconds},
 };
@@ -119,7 +120,7 @@ impl Evidence {
 
     /// The file's text: the same evidence gives the same bytes.
     pub fn to_text(&self) -> Result<String, EvidenceError> {
-        let mut text = serde_json::to_string_pretty(self)?;
+        let mut text = harmless::pretty_json(self)?;
         text.push('\n');
         Ok(text)
     }
