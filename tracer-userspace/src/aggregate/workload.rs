@@ -1,7 +1,7 @@
 //! One workload's log, what it has shown so far, and the candidate files made from it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -70,6 +70,8 @@ pub struct Workload {
     disk: Option<Disk>,
     observations: Observations,
     runs: BTreeMap<Arc<str>, Totals>,
+    /// Runs that an earlier recording in this log knew.
+    continued: BTreeSet<Arc<str>>,
     /// Something was told since the candidates were last written.
     has_news: bool,
 }
@@ -108,6 +110,7 @@ impl Workload {
             host,
             disk: None,
             runs: BTreeMap::new(),
+            continued: BTreeSet::new(),
             has_news: true,
         }
     }
@@ -134,8 +137,13 @@ impl Workload {
             written: Written::read(directory),
             foreign: keeping.foreign,
         });
-        if ending == Ending::Unclosed {
-            workload.tell_gap(run, downtime());
+        match ending {
+            // One gap for all that it left open.
+            Ending::Unclosed => workload.tell_gap(run, downtime()),
+            Ending::Closed => {
+                workload.continued = workload.observations.run_ids().cloned().collect();
+            }
+            Ending::New => {}
         }
         Ok(workload)
     }
@@ -229,9 +237,19 @@ impl Workload {
         if self.runs.contains_key(run) {
             return;
         }
+        if self.continued.contains(run) {
+            self.tell_gap(run, away());
+        }
         self.runs.insert(run.clone(), Totals::default());
         let record = Record::Start(self.envelope(run, start.clone()));
         self.tell(&record);
+    }
+
+    /// These runs were ended by this process: should they come back, nothing was missed.
+    pub fn ended_here<'a>(&mut self, runs: impl Iterator<Item = &'a Arc<str>>) {
+        for run in runs {
+            self.continued.remove(run);
+        }
     }
 
     /// Writes a `stop` record for a run that was begun.
@@ -450,6 +468,15 @@ fn is_open_segment(input: &Input) -> bool {
 
 fn has_closed_segments(directory: &Path) -> bool {
     directory.join("flows.1.jsonl.zst").exists() || directory.join("flows.1.jsonl").exists()
+}
+
+fn away() -> Gap {
+    Gap {
+        what: GapKind::Downtime,
+        detail: "nothing was recorded between the recording before this one and now".to_owned(),
+        lost: None,
+        severity: Severity::Destinations,
+    }
 }
 
 fn downtime() -> Gap {

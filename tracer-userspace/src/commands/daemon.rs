@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{Read as _, Seek as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -72,6 +73,9 @@ pub(super) fn daemon(args: &DaemonArgs) -> anyhow::Result<()> {
     let cgroup2 = support::check(Path::new(PROC))?;
     let chosen = chosen(args, &cgroup2)?;
     let _lock = lock(&args.output)?;
+    if let Some(left_by_a_crash) = &args.ready_file {
+        let _gone = fs::remove_file(left_by_a_crash);
+    }
     live::raise_file_limit();
     live::runtime()?.block_on(record(args, &cgroup2, &chosen))
 }
@@ -209,6 +213,7 @@ fn lock(directory: &Path) -> anyhow::Result<File> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(0o640)
         .open(&path)
         .with_context(|| format!("cannot write to {}", directory.display()))?;
     match file.try_lock() {

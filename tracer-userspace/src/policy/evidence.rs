@@ -83,7 +83,10 @@ pub struct Destination {
     pub connections: u64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outcomes: BTreeMap<Outcome, u64>,
+    /// Absent where nobody counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub bytes_sent: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub bytes_received: u64,
     #[serde(default, skip_serializing_if = "Option::is_none", with = "time")]
     pub first_seen: Option<Timestamp>,
