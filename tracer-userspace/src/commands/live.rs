@@ -82,10 +82,12 @@ impl Bounds {
         }
     }
 
-    /// Flows that userspace holds before it writes ahead of time.
+    /// Flows that userspace holds before it writes ahead of time: as many as the kernel's table,
+    /// which goes on filling while they are written. With twice as many, the writing took longer
+    /// than the filling, and keys were refused.
     #[must_use]
     pub fn table_limit(&self) -> usize {
-        2 * self.table_entries as usize
+        self.table_entries as usize
     }
 }
 

@@ -17,7 +17,7 @@ const STORM_DESTINATIONS: usize = 1_000;
 const STORM_GOAL_SECONDS: f64 = 0.1;
 
 /// New keys a second, sustained: each is a line in the log.
-const ONE_SHOT_RATE: u32 = 50_000;
+const ONE_SHOT_RATE: u32 = 30_000;
 const ONE_SHOT_TABLE: &str = "65536";
 
 const NEIGHBOURS_CONNECTS: usize = 1_000;
