@@ -2,14 +2,19 @@
 //!
 //! Without arguments it plays a believable agent session against the names of
 //! `lab::agent_plan`. Each step prints one line; a step that fails says so and the next one
-//! follows, as in an agent that handles its errors. Std only: it goes into a container image.
+//! follows, as in an agent that handles its errors. Few dependencies: it goes into a container
+//! image.
+
+mod socket;
 
 use std::{
     env,
     io::{Error, ErrorKind, Read as _, Result, Write as _, stdin},
-    net::{SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket},
+    mem,
+    net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket},
+    os::unix::process::CommandExt as _,
     process::{Child, Command, ExitCode},
-    thread::sleep,
+    thread::{self, sleep},
     time::Duration,
 };
 
@@ -17,18 +22,26 @@ const USAGE: &str = "\
 usage: sample-agent [STEP…]
   tcp ADDR:PORT            connect, send a line, read the answer
   tcp-abandon ADDR:PORT MS connect, give up after MS milliseconds
+  tcp-start ADDR:PORT      connect without waiting for the outcome
   udp ADDR:PORT            sendto on an unconnected socket, read the answer
   udp-connected ADDR:PORT  connect, send, read the answer
   udp-probe ADDR:PORT      connect only: nothing leaves
+  socket 4|6 OP…           one UDP socket of that family: connect ADDR:PORT, send N, to ADDR:PORT N
+                           (sendto), msg ADDR:PORT N (sendmsg), mmsg ADDR:PORT N (sendmmsg), wait
+  flood IP FROM TO         a datagram to each port of a range, from one socket
+  hold udp|tcp ADDR:PORT   listen to the end, and never answer
   lookup NAME PORT         getaddrinfo, then TCP to the first address that works
   resolve NAME             getaddrinfo only
   ntp ADDR:PORT            ask for the time
   sleep MS                 pause
   wait                     until a line comes on stdin
   exec PROGRAM [ARG…]      run PROGRAM with the rest of the line, wait for it
+  become PROGRAM [ARG…]    turn into PROGRAM: nothing follows
+  remark WORD…             nothing: nothing follows
+  threads N STEP…          N threads do the rest of the line at once, wait for them
   fork N STEP…             N copies of itself do the rest of the line at once, wait for them
   repeat N STEP…           do the rest of the line N times
-ADDR may be a name. `::` ends the steps of fork, repeat and exec.";
+ADDR may be a name. `::` ends the steps of socket, threads, fork, repeat and exec.";
 
 /// What an agent does in one session: ask a model, use its tools, report.
 const SESSION: &str = "\
@@ -47,7 +60,10 @@ lookup otel.telemetry.example 4317";
 const PATIENCE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let mut steps: Vec<String> = env::args().skip(1).collect();
+    let mut steps: Vec<String> = env::args_os()
+        .skip(1)
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     if steps.is_empty() {
         steps = SESSION.split_whitespace().map(str::to_owned).collect();
     }
@@ -76,6 +92,13 @@ fn step<'a, 'b>(steps: &'a [&'b str]) -> Result<&'a [&'b str]> {
         ["tcp-abandon", at, ms, rest @ ..] => {
             told("tcp-abandon", at, tcp_abandon(at, number(ms)?), rest)
         }
+        ["tcp-start", at, rest @ ..] => told("tcp-start", at, tcp_start(at), rest),
+        ["socket", family, rest @ ..] => {
+            let (line, rest) = until_end(rest);
+            told("socket", family, socket::follow(family, line), rest)
+        }
+        ["flood", ip, from, to, rest @ ..] => told("flood", ip, flood(ip, from, to), rest),
+        ["hold", kind, at, rest @ ..] => told("hold", at, hold(kind, at), rest),
         ["udp", at, rest @ ..] => told("udp", at, udp(at), rest),
         ["udp-connected", at, rest @ ..] => told("udp-connected", at, udp_connected(at), rest),
         ["udp-probe", at, rest @ ..] => told("udp-probe", at, udp_probe(at), rest),
@@ -87,8 +110,14 @@ fn step<'a, 'b>(steps: &'a [&'b str]) -> Result<&'a [&'b str]> {
             rest
         }
         ["wait", rest @ ..] => {
-            stdin().read_line(&mut String::new())?;
+            wait()?;
             rest
+        }
+        ["become", program, rest @ ..] => told("become", program, r#become(program, rest), &[]),
+        ["remark", ..] => &[],
+        ["threads", n, rest @ ..] => {
+            let (line, rest) = until_end(rest);
+            told("threads", n, threads(number(n)?, line), rest)
         }
         ["exec", rest @ ..] => {
             let (line, rest) = until_end(rest);
@@ -117,7 +146,7 @@ fn until_end<'a, 'b>(steps: &'a [&'b str]) -> (&'a [&'b str], &'a [&'b str]) {
     let mut depth = 0_usize;
     for (i, word) in steps.iter().enumerate() {
         match *word {
-            "fork" | "repeat" | "exec" => depth += 1,
+            "fork" | "repeat" | "exec" | "socket" | "threads" => depth += 1,
             "::" if depth == 0 => return (&steps[..i], &steps[i + 1..]),
             "::" => depth -= 1,
             _ => {}
@@ -156,6 +185,60 @@ fn converse(stream: &mut TcpStream) -> Result<()> {
 fn tcp_abandon(at: &str, ms: u64) -> Result<String> {
     let stream = TcpStream::connect_timeout(&first(at)?, Duration::from_millis(ms))?;
     Ok(stream.peer_addr()?.to_string())
+}
+
+fn tcp_start(at: &str) -> Result<String> {
+    let to = first(at)?;
+    // Kept, or closing it would end the attempt.
+    mem::forget(socket::connect_at_once(to)?);
+    Ok(to.to_string())
+}
+
+fn flood(ip: &str, from: &str, to: &str) -> Result<String> {
+    let ports = number(from)?..=number(to)?;
+    let at = |port| format!("{}:{port}", bracketed(ip));
+    let socket = socket_for(first(&at(1))?)?;
+    for port in ports.clone() {
+        socket.send_to(b"flood", first(&at(port))?)?;
+    }
+    Ok(format!("{} datagrams", ports.count()))
+}
+
+fn bracketed(ip: &str) -> String {
+    if ip.contains(':') {
+        format!("[{ip}]")
+    } else {
+        ip.to_owned()
+    }
+}
+
+fn hold(kind: &str, at: &str) -> Result<String> {
+    // Forgotten: open until this process ends.
+    match kind {
+        "tcp" => mem::forget(TcpListener::bind(at)?),
+        "udp" => mem::forget(UdpSocket::bind(at)?),
+        _ => return Err(unknown(&["hold", kind])),
+    }
+    Ok(kind.to_owned())
+}
+
+fn wait() -> Result<()> {
+    stdin().read_line(&mut String::new()).map(drop)
+}
+
+fn r#become(program: &str, arguments: &[&str]) -> Result<String> {
+    Err(Command::new(program).args(arguments).exec())
+}
+
+fn threads(copies: u64, steps: &[&str]) -> Result<String> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..copies).map(|_| scope.spawn(|| follow(steps))).collect();
+        threads.into_iter().try_for_each(|thread| {
+            let ended = thread.join();
+            ended.unwrap_or_else(|_| Err(Error::other("a thread panicked")))
+        })
+    })?;
+    Ok("all ended".to_owned())
 }
 
 fn udp(at: &str) -> Result<String> {

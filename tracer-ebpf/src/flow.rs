@@ -5,7 +5,7 @@ use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::{bpf_ktime_get_ns, generated::bpf_ktime_get_coarse_ns},
 };
-use aya_log_ebpf::debug;
+use aya_log_ebpf::info;
 use tracer_common::{
     flow::{FlowKey, FlowValue},
     limits::{CgroupQuota, loss},
@@ -79,7 +79,7 @@ fn admit(
         return;
     };
     if !take_share(quota) {
-        debug!(
+        info!(
             ctx,
             "cgroup {} has used up its share of the flow table", key.cgroup_id
         );
@@ -94,7 +94,7 @@ fn admit(
             None => refuse(quota, loss::TABLE_FULL),
         },
         Err(error) => {
-            debug!(ctx, "the flow table refused a key: {}", error);
+            info!(ctx, "the flow table refused a key: {}", error);
             refuse(quota, loss::TABLE_FULL);
         }
     }

@@ -19,7 +19,7 @@ use crate::{
 pub struct Cli {
     /// Settings file, in which a table for each verb mirrors its flags [default:
     /// /etc/egress-tracer.toml, where there is one]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     #[command(subcommand)]
     pub verb: Verb,

@@ -8,8 +8,9 @@
 //!                                                  import/ (other logs) ─┘
 //! ```
 //!
-//! Around them: `cli` (what can be asked for), `settings` (the same from a file), `commands/` (one thin function a verb), `output/`
-//! (files and terminals) and `workload_name` (what a workload is called on disk).
+//! Around them: `cli` (what can be asked for), `settings` (the same from a file), `commands/` (one
+//! thin function a verb), `output/` (files and terminals), `workload_name` (what a workload is
+//! called on disk) and `harmless` (what must not reach a reader's terminal).
 
 #[cfg(feature = "capture")]
 pub mod aggregate;
@@ -21,6 +22,7 @@ pub mod decode;
 pub mod ebpf;
 #[cfg(feature = "capture")]
 pub mod enrich;
+pub mod harmless;
 pub mod import;
 pub mod output;
 pub mod place;

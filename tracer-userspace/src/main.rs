@@ -1,6 +1,9 @@
 //! The binary: parse, do, exit with the code that says how it went.
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+};
 
 use tracer_userspace::{cli::Cli, commands, output::terminal};
 use tracing_subscriber::EnvFilter;
@@ -19,8 +22,11 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
         .with_target(false)
+        // Colours are control characters: not into a file or a journal.
+        .with_ansi(io::stderr().is_terminal())
         .init();
     commands::dispatch(cli)
 }

@@ -6,6 +6,7 @@ use tracer_common::limits::loss;
 
 use crate::{
     ebpf::capture::Losses,
+    enrich::machine::Concerned,
     record::{Gap, GapKind, Severity},
 };
 
@@ -16,13 +17,13 @@ pub struct Affected {
     pub gap: Gap,
 }
 
-/// What was lost between two readings. `workload_of` names the workload of a cgroup id.
+/// What was lost between two readings. `concerned` tells whose a cgroup id is.
 pub fn gaps(
     before: &Losses,
     now: &Losses,
-    mut workload_of: impl FnMut(u64) -> Option<Arc<str>>,
+    mut concerned: impl FnMut(u64) -> Concerned,
 ) -> Vec<Affected> {
-    let mut gaps = refused(before, now, &mut workload_of);
+    let mut gaps = refused(before, now, &mut concerned);
     let detail = [
         (
             loss::RING_FULL,
@@ -59,16 +60,22 @@ pub fn gaps(
 fn refused(
     before: &Losses,
     now: &Losses,
-    workload_of: &mut impl FnMut(u64) -> Option<Arc<str>>,
+    concerned: &mut impl FnMut(u64) -> Concerned,
 ) -> Vec<Affected> {
     let mut by_workload: HashMap<Option<Arc<str>>, u64> = HashMap::new();
     for (cgroup_id, total) in &now.refused {
         let lost = total - before.refused.get(cgroup_id).unwrap_or(&0);
-        if lost > 0 {
-            *by_workload.entry(workload_of(*cgroup_id)).or_default() += lost;
+        if lost == 0 {
+            continue;
         }
+        let workload = match concerned(*cgroup_id) {
+            Concerned::Workload(name) => Some(name),
+            Concerned::Everybody => None,
+            Concerned::Nobody => continue,
+        };
+        *by_workload.entry(workload).or_default() += lost;
     }
-    let rest = unattributed(now).saturating_sub(unattributed(before));
+    let rest = now.unattributed - before.unattributed;
     if rest > 0 {
         *by_workload.entry(None).or_default() += rest;
     }
@@ -81,15 +88,6 @@ fn refused(
             gap: refusal(lost, table_was_full),
         })
         .collect()
-}
-
-/// Refused where no cgroup's counter could be had. Totals are compared, not differences: the
-/// cgroups' counters are read a moment after the losses and may be ahead of them, which the next
-/// difference would take for a loss that concerns all.
-fn unattributed(losses: &Losses) -> u64 {
-    let total =
-        losses.by_reason[loss::TABLE_FULL as usize] + losses.by_reason[loss::QUOTA_FULL as usize];
-    total.saturating_sub(losses.refused.values().sum())
 }
 
 fn refusal(lost: u64, table_was_full: bool) -> Gap {
@@ -135,6 +133,7 @@ mod tests {
         losses.by_reason[loss::QUOTA_FULL as usize] = quota;
         losses.by_reason[loss::RING_FULL as usize] = ring;
         losses.refused = refused.iter().copied().collect();
+        losses.settle();
         losses
     }
 
@@ -142,7 +141,9 @@ mod tests {
     fn a_flood_costs_only_the_workload_that_flooded() {
         let before = losses(0, 10, 0, &[(7, 10)]);
         let now = losses(0, 15, 0, &[(7, 15)]);
-        let found = gaps(&before, &now, |id| Some(format!("w{id}").into()));
+        let found = gaps(&before, &now, |id| {
+            Concerned::Workload(format!("w{id}").into())
+        });
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].workload.as_deref(), Some("w7"));
         assert_eq!(found[0].gap.lost, Some(5));
@@ -153,7 +154,7 @@ mod tests {
     #[test]
     fn what_no_cgroup_accounts_for_concerns_all() {
         let found = gaps(&Losses::default(), &losses(3, 0, 0, &[(7, 1)]), |_| {
-            Some("w".into())
+            Concerned::Workload("w".into())
         });
         let rest: Vec<_> = found.iter().filter(|gap| gap.workload.is_none()).collect();
         assert_eq!(rest.len(), 1);
@@ -161,30 +162,41 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroups_counter_that_is_ahead_accuses_nobody_else() {
-        let first = losses(0, 10, 0, &[(7, 12)]);
-        let second = losses(0, 20, 0, &[(7, 20)]);
-        let w7 = |_| Some("w7".into());
-        let found = [
-            gaps(&Losses::default(), &first, w7),
-            gaps(&first, &second, w7),
-        ]
-        .concat();
-        assert!(found.iter().all(|gap| gap.workload.is_some()), "{found:?}");
-        let lost: u64 = found.iter().filter_map(|gap| gap.gap.lost).sum();
-        assert_eq!(lost, 20);
-    }
-
-    #[test]
     fn a_full_ring_costs_detail() {
-        let found = gaps(&Losses::default(), &losses(0, 0, 4, &[]), |_| None);
+        let found = gaps(&Losses::default(), &losses(0, 0, 4, &[]), |_| {
+            Concerned::Nobody
+        });
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].gap.severity, Severity::Detail);
     }
 
     #[test]
+    fn what_is_refused_while_the_counters_are_read_is_told_once() {
+        // The cgroup's own counter was read a moment after the sum, and is 5 ahead.
+        let first = losses(0, 100, 0, &[(7, 105)]);
+        let mut second = losses(0, 150, 0, &[(7, 150)]);
+        second.unattributed = first.unattributed;
+        second.settle();
+        let mine = |_| Concerned::Workload("w".into());
+        let told = [
+            gaps(&Losses::default(), &first, mine),
+            gaps(&first, &second, mine),
+        ]
+        .concat();
+        assert!(told.iter().all(|gap| gap.workload.is_some()), "{told:?}");
+        let lost: u64 = told.iter().filter_map(|gap| gap.gap.lost).sum();
+        assert_eq!(lost, 150);
+    }
+
+    #[test]
+    fn what_nobody_asked_to_record_is_no_gap() {
+        let now = losses(0, 5, 0, &[(7, 5)]);
+        assert_eq!(gaps(&Losses::default(), &now, |_| Concerned::Nobody), []);
+    }
+
+    #[test]
     fn no_loss_no_gap() {
         let now = losses(1, 2, 3, &[(7, 3)]);
-        assert_eq!(gaps(&now, &now, |_| None), []);
+        assert_eq!(gaps(&now, &now, |_| Concerned::Nobody), []);
     }
 }

@@ -1,7 +1,7 @@
 //! The one owner of the aggregation: takes batches in, writes records out.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -20,7 +20,7 @@ use crate::{
     ebpf::capture::{Batch, ClockSample, Losses, SweepReason},
     enrich::{
         docker::Answer,
-        machine::{Attribution, Change, Machine, Origin},
+        machine::{Attribution, Change, Concerned, Machine, Origin},
         process::{ProcessId, Processes},
     },
     place::place,
@@ -31,6 +31,9 @@ use crate::{
 
 /// Processes whose command lines are remembered.
 const PROCESSES: usize = 8192;
+
+/// Runs that are remembered after they have ended.
+const ENDED: usize = 1024;
 
 /// A workload with news tells the counters at most this often.
 const STATS_INTERVAL: Duration = Duration::from_secs(60);
@@ -85,6 +88,8 @@ pub struct Recorder {
     clock: ClockSample,
     losses: Losses,
     workloads: BTreeMap<Arc<str>, Recorded>,
+    /// Runs that this process has ended, the most recent ones.
+    ended: VecDeque<Arc<str>>,
     counters: Counters,
 }
 
@@ -101,9 +106,34 @@ struct Recorded {
 /// What this process has done so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counters {
+    /// Workloads whose log could not be opened.
+    without_log: u64,
     news: u64,
     counted_keys: u64,
     sweeps: u64,
+}
+
+impl Counters {
+    /// One workload's log must not cost the others theirs: it is observed in memory, and the end
+    /// of the recording says so. A recording of one workload alone fails.
+    fn without_log(
+        &mut self,
+        settings: &Settings,
+        name: &Arc<str>,
+        run: &Arc<str>,
+        error: WorkloadError,
+    ) -> Result<Recorded, WorkloadError> {
+        if matches!(settings.output, Output::Flat(_)) {
+            return Err(error);
+        }
+        self.without_log += 1;
+        tracing::error!(workload = %name, "nothing of this workload is written: {error}");
+        let settings = Settings {
+            output: Output::Memory,
+            ..settings.clone()
+        };
+        Recorded::open(&settings, name, run)
+    }
 }
 
 impl Recorder {
@@ -118,6 +148,7 @@ impl Recorder {
             clock: ClockSample::now(),
             losses: Losses::default(),
             workloads: BTreeMap::new(),
+            ended: VecDeque::new(),
             counters: Counters::default(),
         }
     }
@@ -200,7 +231,12 @@ impl Recorder {
             recorded.write_out();
             result = result.and(recorded.workload.close());
         }
-        result
+        match self.counters.without_log {
+            0 => result,
+            count => result.and(Err(io::Error::other(format!(
+                "{count} workload(s) could not be written, each was told when it began"
+            )))),
+        }
     }
 
     /// What was observed, by workload.
@@ -282,8 +318,11 @@ impl Recorder {
                 recorded.told_stats = Some(now);
                 recorded.tell_stats(&counters);
             }
-            recorded.end_runs();
+            self.ended.extend(recorded.end_runs());
             recorded.write_out();
+        }
+        while self.ended.len() > ENDED {
+            self.ended.pop_front();
         }
         // A workload without a run gives its file back; it is opened again when it returns.
         self.workloads
@@ -395,8 +434,8 @@ impl Recorder {
     fn tell_losses(&mut self, now: Losses) -> Result<(), WorkloadError> {
         let before = std::mem::replace(&mut self.losses, now);
         let found = gaps(&before, &self.losses, |cgroup_id| match &mut self.subject {
-            Subject::Machine(machine) => machine.workload_of_cgroup(cgroup_id),
-            Subject::Command { workload, .. } => Some(workload.clone()),
+            Subject::Machine(machine) => machine.concerned(cgroup_id),
+            Subject::Command { workload, .. } => Concerned::Workload(workload.clone()),
         });
         found
             .into_iter()
@@ -487,7 +526,12 @@ impl Recorder {
     ) -> Result<&mut Recorded, WorkloadError> {
         let recorded = match self.workloads.entry(name.clone()) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(Recorded::open(&self.settings, name, run)?),
+            Entry::Vacant(new) => {
+                let mut opened = Recorded::open(&self.settings, name, run)
+                    .or_else(|error| self.counters.without_log(&self.settings, name, run, error))?;
+                opened.workload.ended_here(self.ended.iter());
+                new.insert(opened)
+            }
         };
         recorded.last_run.clone_from(run);
         recorded.workload.begin(run, &self.settings.start);
@@ -501,6 +545,7 @@ impl Recorder {
             ("events", self.counters.news),
             ("counted_keys", self.counters.counted_keys),
             ("sweeps", self.counters.sweeps),
+            ("workloads_without_log", self.counters.without_log),
             ("ring_full", lost(loss::RING_FULL)),
             ("table_full", lost(loss::TABLE_FULL)),
             ("quota_full", lost(loss::QUOTA_FULL)),
@@ -544,10 +589,12 @@ impl Recorded {
     }
 
     /// Ends the runs whose containers are gone, now that their last flows are told.
-    fn end_runs(&mut self) {
-        for run in std::mem::take(&mut self.ending) {
-            self.workload.end(&run, "ended", None);
+    fn end_runs(&mut self) -> Vec<Arc<str>> {
+        let ended = std::mem::take(&mut self.ending);
+        for run in &ended {
+            self.workload.end(run, "ended", None);
         }
+        ended
     }
 
     fn is_running(&self) -> bool {

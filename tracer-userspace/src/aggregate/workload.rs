@@ -1,7 +1,7 @@
 //! One workload's log, what it has shown so far, and the candidate files made from it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,14 +15,14 @@ use crate::{
     import::{self, Input},
     output::{
         files,
-        log::{Ending, LogError, LogWriter, Rotation},
+        log::{Ending, LogError, LogWriter, OPEN_SEGMENT, Rotation},
     },
     policy::{Observations, candidates},
     record::{Entry, Gap, GapKind, Record, SCHEMA, Severity, Start, Stop},
 };
 
 /// Beside the candidates: digests of what we wrote, to tell our files from other people's.
-const WRITTEN: &str = ".written.json";
+pub const WRITTEN: &str = ".written.json";
 
 /// How a workload's files are kept.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +70,8 @@ pub struct Workload {
     disk: Option<Disk>,
     observations: Observations,
     runs: BTreeMap<Arc<str>, Totals>,
+    /// Runs that an earlier recording in this log knew.
+    continued: BTreeSet<Arc<str>>,
     /// Something was told since the candidates were last written.
     has_news: bool,
 }
@@ -108,6 +110,7 @@ impl Workload {
             host,
             disk: None,
             runs: BTreeMap::new(),
+            continued: BTreeSet::new(),
             has_news: true,
         }
     }
@@ -134,8 +137,13 @@ impl Workload {
             written: Written::read(directory),
             foreign: keeping.foreign,
         });
-        if ending == Ending::Unclosed {
-            workload.tell_gap(run, downtime());
+        match ending {
+            // One gap for all that it left open.
+            Ending::Unclosed => workload.tell_gap(run, downtime()),
+            Ending::Closed => {
+                workload.continued = workload.observations.run_ids().cloned().collect();
+            }
+            Ending::New => {}
         }
         Ok(workload)
     }
@@ -154,9 +162,8 @@ impl Workload {
             ..import::Settings::default()
         };
         let inputs = import::find(&[directory.to_owned()]).map_err(failed)?;
-        let (open, closed): (Vec<Input>, Vec<Input>) = inputs
-            .into_iter()
-            .partition(|input| input.name().ends_with(crate::output::log::OPEN_SEGMENT));
+        let (open, closed): (Vec<Input>, Vec<Input>) =
+            inputs.into_iter().partition(is_open_segment);
         for (inputs, is_open) in [(closed, false), (open, true)] {
             if inputs.is_empty() {
                 continue;
@@ -230,9 +237,19 @@ impl Workload {
         if self.runs.contains_key(run) {
             return;
         }
+        if self.continued.contains(run) {
+            self.tell_gap(run, away());
+        }
         self.runs.insert(run.clone(), Totals::default());
         let record = Record::Start(self.envelope(run, start.clone()));
         self.tell(&record);
+    }
+
+    /// These runs were ended by this process: should they come back, nothing was missed.
+    pub fn ended_here<'a>(&mut self, runs: impl Iterator<Item = &'a Arc<str>>) {
+        for run in runs {
+            self.continued.remove(run);
+        }
     }
 
     /// Writes a `stop` record for a run that was begun.
@@ -305,8 +322,9 @@ impl Workload {
 
     /// Opens the log again after somebody moved it away.
     pub fn reopen(&mut self) {
+        let envelope = self.rotation_envelope();
         if let Some(disk) = &mut self.disk
-            && let Err(error) = disk.log.reopen()
+            && let Err(error) = disk.log.reopen(&envelope, Timestamp::now())
         {
             tracing::error!(workload = %self.name, "{error}");
         }
@@ -337,9 +355,13 @@ impl Workload {
         self.disk.as_mut().map_or(Ok(()), |disk| disk.log.close())
     }
 
-    fn rotate(&mut self) {
+    fn rotation_envelope(&self) -> Entry<()> {
         let run = self.runs.keys().next().cloned().unwrap_or_default();
-        let envelope = self.envelope(&run, ());
+        self.envelope(&run, ())
+    }
+
+    fn rotate(&mut self) {
+        let envelope = self.rotation_envelope();
         let Some(disk) = &mut self.disk else { return };
         let deleted = disk.log.deleted();
         if let Err(error) = disk.log.rotate(&envelope, Timestamp::now()) {
@@ -436,8 +458,25 @@ fn digest(bytes: &[u8]) -> String {
         .collect()
 }
 
+/// Somebody may have moved other segments here, under any name.
+fn is_open_segment(input: &Input) -> bool {
+    match input {
+        Input::File(path) => path.file_name().is_some_and(|name| name == OPEN_SEGMENT),
+        Input::Stdin => false,
+    }
+}
+
 fn has_closed_segments(directory: &Path) -> bool {
     directory.join("flows.1.jsonl.zst").exists() || directory.join("flows.1.jsonl").exists()
+}
+
+fn away() -> Gap {
+    Gap {
+        what: GapKind::Downtime,
+        detail: "nothing was recorded between the recording before this one and now".to_owned(),
+        lost: None,
+        severity: Severity::Destinations,
+    }
 }
 
 fn downtime() -> Gap {

@@ -1,9 +1,9 @@
 //! `daemon`: records containers, pods, units and the host as they come and go.
 
 use std::{
-    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{Read as _, Seek as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -71,12 +71,16 @@ pub struct DaemonArgs {
 /// One sentence that says what to do; nothing stays attached.
 pub(super) fn daemon(args: &DaemonArgs) -> anyhow::Result<()> {
     let cgroup2 = support::check(Path::new(PROC))?;
+    let chosen = chosen(args, &cgroup2)?;
     let _lock = lock(&args.output)?;
+    if let Some(left_by_a_crash) = &args.ready_file {
+        let _gone = fs::remove_file(left_by_a_crash);
+    }
     live::raise_file_limit();
-    live::runtime()?.block_on(record(args, &cgroup2))
+    live::runtime()?.block_on(record(args, &cgroup2, &chosen))
 }
 
-async fn record(args: &DaemonArgs, cgroup2: &Cgroup2) -> anyhow::Result<()> {
+async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> anyhow::Result<()> {
     let mut loaded = load::load(args.bounds.sizes(), args.bounds.probe_log)?;
     // First, so that no container slips between the walk and the events.
     loaded.attach_cgroup_events()?;
@@ -85,11 +89,11 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2) -> anyhow::Result<()> {
         Path::new(PROC),
         CgroupIndex::walk(&cgroup2.mount).context("cannot read the cgroup hierarchy")?,
         sys::own_netns_cookie().unwrap_or(0),
-        selection(args, cgroup2),
+        selection(args, cgroup2, chosen),
         questions,
         Instant::now(),
     );
-    attach(&mut loaded, args, cgroup2)?;
+    attach(&mut loaded, cgroup2, chosen)?;
     let settings = Settings {
         host: live::host_name(),
         output: Output::PerWorkload(args.output.clone()),
@@ -109,7 +113,14 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2) -> anyhow::Result<()> {
     let reason = watch_signals(cancel.clone(), reopen.clone())?;
     let (mut batches, capture) =
         capture::spawn(loaded, args.bounds.sizes(), args.interval, cancel.clone());
-    let ready = Ready::announce(args.ready_file.as_deref())?;
+    let ready = match Ready::announce(args.ready_file.as_deref()) {
+        Ok(ready) => ready,
+        Err(error) => {
+            // What was begun ends; that it could not be written matters less.
+            let _written = recorder.finish("error", None);
+            return Err(error);
+        }
+    };
     tracing::info!("recording to {}", args.output.display());
 
     let fed = live::feed(&mut recorder, &mut batches, &mut answers, &reopen, &cancel).await;
@@ -124,37 +135,44 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2) -> anyhow::Result<()> {
         .and(captured.context("cannot read from the kernel any more"))
 }
 
-fn attach(loaded: &mut Loaded, args: &DaemonArgs, cgroup2: &Cgroup2) -> anyhow::Result<()> {
-    if args.cgroup.is_empty() {
+/// The directories of the chosen cgroups, each once.
+fn chosen(args: &DaemonArgs, cgroup2: &Cgroup2) -> anyhow::Result<Vec<PathBuf>> {
+    let mut chosen = Vec::new();
+    for path in &args.cgroup {
+        let path = live::below_mount(&cgroup2.mount, path);
+        let path = fs::canonicalize(&path)
+            .with_context(|| format!("cannot open the cgroup {}", path.display()))?;
+        if !chosen.contains(&path) {
+            chosen.push(path);
+        }
+    }
+    Ok(chosen)
+}
+
+/// A cgroup below another one is covered by that: attached to both, flows would count twice.
+fn attach(loaded: &mut Loaded, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> anyhow::Result<()> {
+    if chosen.is_empty() {
         loaded.attach_cgroup(&cgroup2.mount)?;
     }
-    let chosen: BTreeSet<PathBuf> = args
-        .cgroup
-        .iter()
-        .map(|path| live::below_mount(&cgroup2.mount, path))
-        .collect();
-    for path in &chosen {
-        // Attached twice, once here and once further up, every flow would count twice.
-        let has_parent = path
-            .ancestors()
-            .skip(1)
-            .any(|parent| chosen.contains(parent));
-        if !has_parent {
-            loaded.attach_cgroup(path)?;
-        }
+    let is_covered = |path: &PathBuf| {
+        chosen
+            .iter()
+            .any(|other| other != path && path.starts_with(other))
+    };
+    for path in chosen.iter().filter(|path| !is_covered(path)) {
+        loaded.attach_cgroup(path)?;
     }
     Ok(())
 }
 
-fn selection(args: &DaemonArgs, cgroup2: &Cgroup2) -> Selection {
+fn selection(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> Selection {
     let relative = |path: &PathBuf| {
-        let full = live::below_mount(&cgroup2.mount, path);
-        let inside = full.strip_prefix(&cgroup2.mount).unwrap_or(&full);
+        let inside = path.strip_prefix(&cgroup2.mount).unwrap_or(path);
         format!("/{}", inside.display())
     };
     Selection {
         containers: args.container.clone(),
-        cgroups: args.cgroup.iter().map(relative).collect(),
+        cgroups: chosen.iter().map(relative).collect(),
     }
 }
 
@@ -195,6 +213,7 @@ fn lock(directory: &Path) -> anyhow::Result<File> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(0o640)
         .open(&path)
         .with_context(|| format!("cannot write to {}", directory.display()))?;
     match file.try_lock() {

@@ -54,11 +54,11 @@ pub fn doctor(args: &DoctorArgs) -> ExitCode {
             Verdict::Reduced => "less",
             Verdict::Blocks => "NO  ",
         };
-        println!("{mark}  {:<20}  {}", finding.what, escape(&finding.detail));
+        println!("{mark}  {:<21}  {}", finding.what, escape(&finding.detail));
     }
     println!("\nnot seen by this version, on any kernel:");
     for (what, why) in UNSEEN {
-        println!("      {what:<20}  {why}");
+        println!("      {what:<21}  {why}");
     }
     let blocked = findings
         .iter()

@@ -18,8 +18,13 @@ use clap::Args;
 use nix::unistd::{Gid, Uid, User, initgroups, setgid, setuid};
 use tokio::process::Command;
 
+use crate::output::terminal::tell;
+
 /// The verb under which this program calls itself.
 pub const VERB: &str = "become";
+
+/// Exit code of `run` for a failure of its own; all others are the command's.
+pub const OWN_FAILURE: u8 = 125;
 
 /// Why a command cannot be started, with the exit code that shells give.
 #[derive(Debug, thiserror::Error)]
@@ -84,11 +89,11 @@ impl Account {
         Ok(Self::User(Box::new(found)))
     }
 
-    /// Gives a directory and the files in it to the user.
+    /// Gives files to the user.
     ///
     /// # Errors
     /// A file cannot be given away.
-    pub fn own(&self, directory: &Path) -> anyhow::Result<()> {
+    pub fn own(&self, paths: &[PathBuf]) -> anyhow::Result<()> {
         let Self::User(user) = self else {
             return Ok(());
         };
@@ -96,8 +101,7 @@ impl Account {
             std::os::unix::fs::lchown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
                 .with_context(|| format!("cannot give {} to {}", path.display(), user.name))
         };
-        give(directory)?;
-        fs::read_dir(directory)?.try_for_each(|entry| give(&entry?.path()))
+        paths.iter().try_for_each(|path| give(path))
     }
 }
 
@@ -148,18 +152,15 @@ pub struct BecomeArgs {
 /// # Errors
 /// None: told in one sentence.
 pub fn become_command(args: &BecomeArgs) -> ExitCode {
-    let error = match prepare(args) {
-        Ok(()) => {
-            let mut command = std::process::Command::new(&args.program);
-            command.arg0(&args.words[0]).args(&args.words[1..]);
-            anyhow::Error::from(command.exec())
-        }
-        Err(error) => error,
-    };
-    eprintln!("egress-tracer: {}: {error:#}", args.program.display());
-    let is_missing = error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
+    if let Err(error) = prepare(args) {
+        tell(&format!("{error:#}"));
+        return ExitCode::from(OWN_FAILURE);
+    }
+    let mut command = std::process::Command::new(&args.program);
+    command.arg0(&args.words[0]).args(&args.words[1..]);
+    let error = command.exec();
+    tell(&format!("{}: {error}", args.program.display()));
+    let is_missing = error.kind() == io::ErrorKind::NotFound;
     ExitCode::from(if is_missing { 127 } else { 126 })
 }
 

@@ -18,13 +18,13 @@ use nix::{
 };
 use tokio::{
     process::Child,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{self, SignalKind, signal},
     sync::{Notify, mpsc},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    launch::{self, Account},
+    launch::{self, Account, OWN_FAILURE},
     live::{self, Bounds, PROC},
     run_cgroup::RunCgroup,
     summary,
@@ -32,7 +32,7 @@ use super::{
 use crate::{
     aggregate::{
         recorder::{Output, Recorder, Settings, Subject},
-        workload::Foreign,
+        workload::{Foreign, WRITTEN},
     },
     ebpf::{
         capture, load,
@@ -40,11 +40,9 @@ use crate::{
     },
     enrich::cgroup::CgroupIndex,
     output::{files::make_directory, terminal::escape},
+    policy::candidates::CandidateFiles,
     workload_name,
 };
-
-/// Exit codes of `run` itself; all others are the command's.
-const OWN_FAILURE: u8 = 125;
 
 /// How often the table is swept while the command runs.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -97,11 +95,19 @@ fn record_all(args: &RunArgs) -> anyhow::Result<u8> {
     if let Some(directory) = &args.output {
         make_output(directory, &account)?;
     }
-    let mut last = 0;
-    for number in 1..=args.repeat {
-        last = live::runtime()?.block_on(record(args, &cgroup2, &account, &program, number))?;
-    }
-    Ok(last)
+    live::runtime()?.block_on(async {
+        // First of all: a signal that came before would leave a cgroup behind.
+        let mut signals = Signals::watch().context("cannot watch for signals")?;
+        let mut last = 0;
+        for number in 1..=args.repeat {
+            last = record(args, &cgroup2, &account, &program, number, &mut signals).await?;
+            // Whoever interrupts the command wants no more of it.
+            if signals.any {
+                break;
+            }
+        }
+        Ok(last)
+    })
 }
 
 async fn record(
@@ -110,6 +116,7 @@ async fn record(
     account: &Account,
     program: &Path,
     number: u32,
+    signals: &mut Signals,
 ) -> anyhow::Result<u8> {
     let cgroup = RunCgroup::make(&cgroup2.mount, Path::new(PROC))?;
     let mut loaded = load::load(args.bounds.sizes(), args.bounds.probe_log)?;
@@ -125,7 +132,7 @@ async fn record(
         .env("EGRESS_TRACER_RUN", number.to_string())
         .spawn()
         .context("cannot start the command")?;
-    let waiting = wait(child, cancel.clone());
+    let waiting = wait(child, signals, cancel.clone());
     let (_questions, mut answers) = mpsc::channel(1);
     let reopen = Notify::new();
     let feeding = live::feed(&mut recorder, &mut batches, &mut answers, &reopen, &cancel);
@@ -138,7 +145,7 @@ async fn record(
     drop(batches);
     let captured = capture.await.context("the capture task ended badly")?;
     if let Some(directory) = &args.output {
-        account.own(directory)?;
+        account.own(&written(directory)?)?;
     }
     summary::print(&recorder, &cgroup.left_behind());
     fed.and(finished)
@@ -197,18 +204,34 @@ fn make_output(directory: &Path, account: &Account) -> anyhow::Result<()> {
         bail!("{} is not a directory", directory.display());
     }
     if is_new {
-        account.own(directory)?;
+        account.own(&[directory.to_owned()])?;
     }
     Ok(())
 }
 
+/// What is ours in the output directory: somebody else's files may be there too.
+fn written(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let is_ours = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_segment =
+            name.starts_with("flows.") && (name.ends_with(".jsonl") || name.ends_with(".zst"));
+        is_segment || name == WRITTEN || CandidateFiles::NAMES.contains(&&*name)
+    };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        paths.push(entry?.path());
+    }
+    paths.retain(is_ours);
+    Ok(paths)
+}
+
 /// Waits for the command, passing signals on to it, and then ends the recording.
-async fn wait(mut child: Child, cancel: CancellationToken) -> io::Result<ExitStatus> {
+async fn wait(
+    mut child: Child,
+    signals: &mut Signals,
+    cancel: CancellationToken,
+) -> io::Result<ExitStatus> {
     let _end = cancel.drop_guard();
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
     let pid = child
         .id()
         .and_then(|pid| i32::try_from(pid).ok())
@@ -218,16 +241,46 @@ async fn wait(mut child: Child, cancel: CancellationToken) -> io::Result<ExitSta
     loop {
         let received = tokio::select! {
             status = child.wait() => return status,
-            _ = interrupt.recv() => Signal::SIGINT,
-            _ = quit.recv() => Signal::SIGQUIT,
-            _ = terminate.recv() => Signal::SIGTERM,
-            _ = hangup.recv() => Signal::SIGHUP,
+            received = signals.next() => received,
         };
         let has_it = from_terminal && matches!(received, Signal::SIGINT | Signal::SIGQUIT);
         if let Some(pid) = pid.filter(|_| !has_it) {
             // It may have ended meanwhile: then the wait above tells.
             let _sent = kill(pid, received);
         }
+    }
+}
+
+/// What is passed on to the command.
+struct Signals {
+    interrupt: unix::Signal,
+    quit: unix::Signal,
+    terminate: unix::Signal,
+    hangup: unix::Signal,
+    /// One of them has come.
+    any: bool,
+}
+
+impl Signals {
+    fn watch() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            any: false,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        let received = tokio::select! {
+            _ = self.interrupt.recv() => Signal::SIGINT,
+            _ = self.quit.recv() => Signal::SIGQUIT,
+            _ = self.terminate.recv() => Signal::SIGTERM,
+            _ = self.hangup.recv() => Signal::SIGHUP,
+        };
+        self.any = true;
+        received
     }
 }
 

@@ -6,7 +6,6 @@ use crate::{
     aggregate::{recorder::Recorder, workload::Workload},
     output::terminal::escape,
     policy::infer,
-    record::Severity,
 };
 
 /// Rows of the table; more are only counted.
@@ -53,19 +52,17 @@ fn describe(name: &str, workload: &Workload) -> String {
             ]
         })
         .collect();
-    text.push_str(&table(
-        ["DESTINATION", "SERVICE", "COUNT", "PROCESS"],
-        &rows,
-    ));
+    if !rows.is_empty() {
+        text.push_str(&table(
+            ["DESTINATION", "SERVICE", "COUNT", "PROCESS"],
+            &rows,
+        ));
+    }
     if evidence.destinations.len() > ROWS {
         let _written = writeln!(text, "  and {} more", evidence.destinations.len() - ROWS);
     }
-    for (severity, kind, tally) in observations.gaps() {
-        let meaning = match severity {
-            Severity::Destinations => "destinations may be missing",
-            Severity::Detail => "details may be missing",
-        };
-        let _written = writeln!(text, "  gap: {kind:?}, {} lost: {meaning}", tally.lost);
+    for reason in &evidence.incomplete {
+        let _written = writeln!(text, "  destinations may be missing: {}", escape(reason));
     }
     match workload.directory() {
         Some(directory) => {

@@ -55,7 +55,26 @@ pub struct Losses {
     pub by_reason: [u64; loss::COUNT as usize],
     /// Observations refused, by cgroup id (0: cgroups beyond the table of quotas).
     pub refused: HashMap<u64, u64>,
+    /// Observations refused that no cgroup accounts for.
+    pub unattributed: u64,
     pub undecodable: u64,
+}
+
+impl Losses {
+    /// Observations refused, all together.
+    #[must_use]
+    pub fn all_refused(&self) -> u64 {
+        self.by_reason[loss::TABLE_FULL as usize] + self.by_reason[loss::QUOTA_FULL as usize]
+    }
+
+    /// Takes in what was read: first `by_reason`, then `refused`. A cgroup's counter goes up
+    /// before the sum does, so that the sum never exceeds them for want of a moment; the other
+    /// way round, refusals between the two readings are no news the next time either.
+    pub fn settle(&mut self) {
+        let attributed: u64 = self.refused.values().sum();
+        let rest = self.all_refused().saturating_sub(attributed);
+        self.unattributed = self.unattributed.max(rest);
+    }
 }
 
 /// The kernel's clocks against the wall, at one moment.
@@ -215,6 +234,9 @@ impl Capture {
             .tables
             .sweep(|key, value| counts.push((*key, *value)))?;
         self.new_keys = 0;
+        if let Some(log) = &mut self.loaded.log {
+            log.flush();
+        }
         self.update_losses()?;
         if !counts.is_empty() {
             self.send(Batch::Counts(counts, ClockSample::now())).await?;
@@ -224,14 +246,12 @@ impl Capture {
     }
 
     fn update_losses(&mut self) -> io::Result<()> {
-        let now = self.read_losses()?;
-        let refused = |losses: &[u64; loss::COUNT as usize]| {
-            losses[loss::TABLE_FULL as usize] + losses[loss::QUOTA_FULL as usize]
-        };
-        if refused(&now) != refused(&self.losses.by_reason) {
+        let before = self.losses.all_refused();
+        self.losses.by_reason = self.read_losses()?;
+        if self.losses.all_refused() != before {
             self.read_refused()?;
         }
-        self.losses.by_reason = now;
+        self.losses.settle();
         self.losses.undecodable = self.ring.undecodable();
         self.forget_removed()
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader,
+    Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{
         CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, ProgramError,
@@ -101,6 +101,8 @@ pub fn load(sizes: Sizes, verbose: bool) -> Result<Loaded, LoadError> {
     let offsets = offsets::find(Path::new(offsets::VMLINUX_BTF))?;
     let mut ebpf = load_object(sizes, &offsets, verbose)?;
     load_programs(&mut ebpf)?;
+    // Reading the kernel's type information takes megabytes that are not needed again.
+    sys::give_memory_back();
     let log = verbose
         .then(|| EbpfLogger::init(&mut ebpf))
         .and_then(|log| {
@@ -199,9 +201,7 @@ fn load_object(sizes: Sizes, offsets: &Offsets, verbose: bool) -> Result<Ebpf, L
     let words: [u32; 8] = bytemuck::cast(*offsets);
     let quota = u64::from(sizes.cgroup_quota);
     let level: u8 = if verbose { u8::MAX } else { 0 };
-    let btf = Btf::from_sys_fs().ok();
     let ebpf = EbpfLoader::new()
-        .btf(btf.as_ref())
         .override_global("OFFSETS", words.as_slice(), true)
         .override_global("CGROUP_QUOTA", &quota, true)
         .override_global(aya_log::LEVEL, &level, false)

@@ -176,6 +176,15 @@ pub fn own_netns_cookie() -> io::Result<u64> {
     }
 }
 
+/// Hands freed memory back to the system, where the allocator can.
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no arguments that could be wrong; glibc locks its own arenas.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 fn zeroed_attr() -> bpf_attr {
     // SAFETY: a union of integers and arrays of integers; all zero is what the kernel expects of
     // fields that a command does not use.

@@ -29,8 +29,8 @@ const REMEMBERED: usize = 1024;
 /// The workload of all that is in no container and no unit.
 pub const HOST: &str = "host";
 
-/// Threads of the engines that resolve names inside a container's network namespace.
-const ENGINES: [&[u8]; 1] = [b"dockerd\0"];
+/// The engine that resolves names inside a container's network namespace.
+const DOCKERD: &[u8] = b"dockerd";
 
 /// Whose flow it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,16 @@ pub enum Attribution {
     Waiting,
     /// Not what was asked to be recorded.
     NotSelected,
+}
+
+/// Whom the losses in a cgroup concern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Concerned {
+    Workload(Arc<str>),
+    /// It cannot be told whose they are.
+    Everybody,
+    /// Not what was asked to be recorded.
+    Nobody,
 }
 
 /// Something that the log must say apart from flows.
@@ -83,6 +93,8 @@ struct Known {
     container: Arc<Container>,
     run: Arc<str>,
     cgroup_id: u64,
+    /// Of that cgroup, relative to the hierarchy's root.
+    path: String,
     naming: Naming,
 }
 
@@ -217,8 +229,8 @@ impl Machine {
             }
             return;
         };
-        let workload: Arc<str> = encode(&info.default_workload()).into();
-        let selected = selects(&self.selection, &[&info.name, &workload]);
+        let workload = container_workload(&info.default_workload());
+        let selected = selects(&self.selection, &known.path, &[&info.name, &workload]);
         let before = known.naming.clone();
         known.container = Arc::new(describe(&known.container, info));
         known.naming = Naming::Named {
@@ -268,7 +280,7 @@ impl Machine {
 
     fn settle(known: &mut Known, selection: &Selection, changes: &mut Vec<Change>) {
         let workload: Arc<str> = encode(&known.reference.provisional_name()).into();
-        let selected = selects(selection, &[&workload]);
+        let selected = selects(selection, &known.path, &[&workload]);
         known.naming = Naming::Provisional {
             workload: workload.clone(),
             selected,
@@ -316,20 +328,23 @@ impl Machine {
         }
     }
 
-    /// The workload to which losses in a cgroup are told, the one its flows go to; `None` if it is
-    /// not known.
-    pub fn workload_of_cgroup(&mut self, cgroup_id: u64) -> Option<Arc<str>> {
+    /// To whom losses in a cgroup are told.
+    pub fn concerned(&mut self, cgroup_id: u64) -> Concerned {
         let Some(found) = self.cgroups.get(cgroup_id, &self.proc, 0).cloned() else {
-            return self.other_workload(HOST, None);
+            return Concerned::Everybody;
         };
-        match found.owner {
+        let workload = match &found.owner {
             Owner::Container(container) => {
-                let (workload, _) = self.containers.get(&container.id)?.naming.workload()?;
-                Some(workload.clone())
+                let known = self.containers.get(&container.id);
+                match known.and_then(|known| known.naming.workload()) {
+                    None => return Concerned::Everybody,
+                    Some((workload, selected)) => selected.then(|| workload.clone()),
+                }
             }
-            Owner::Unit(name) => self.other_workload(&encode(&name), Some(&found.path)),
+            Owner::Unit(name) => self.other_workload(&encode(name), Some(&found.path)),
             Owner::Host => self.other_workload(HOST, Some(&found.path)),
-        }
+        };
+        workload.map_or(Concerned::Nobody, Concerned::Workload)
     }
 
     /// The run of a workload that is no container: it lasts as long as the machine is up.
@@ -345,8 +360,14 @@ impl Machine {
     }
 
     fn is_engines(&self, key: &FlowKey, comm: &[u8; 16]) -> bool {
-        ENGINES.iter().any(|engine| comm.starts_with(engine))
+        // Anybody may call himself so; the program's path is what counts.
+        let runs = || {
+            let exe = std::fs::read_link(self.proc.join(key.pid.to_string()).join("exe")).ok()?;
+            Some(exe.file_name()?.as_encoded_bytes() == DOCKERD)
+        };
+        comm.starts_with(DOCKERD)
             && self.namespaces.contains_key(&key.netns_cookie)
+            && runs().unwrap_or(false)
     }
 
     fn meet(&mut self, cgroup_id: u64, found: &ContainerRef, now: Instant) {
@@ -359,12 +380,15 @@ impl Machine {
             pod: found.pod_uid.clone(),
             ..Container::default()
         };
+        let path = self.cgroups.get(cgroup_id, &self.proc, 0);
+        let path = path.map(|found| found.path.clone()).unwrap_or_default();
         // Of nested cgroups the container's own is the outermost; its id outlives the others.
         let mut known = Known {
             reference: found.clone(),
             container: Arc::new(container),
             run: run_id(&[&self.boot_id, &found.id, &cgroup_id.to_string()]),
             cgroup_id,
+            path,
             naming: Naming::Asked { since: now },
         };
         let has_engine = found.runtime == Runtime::Docker;
@@ -409,14 +433,19 @@ impl Machine {
         })
     }
 
-    /// What is recorded as `workload` unless its cgroup was chosen, which gives it that name;
-    /// `None` if it is not recorded.
+    /// The workload of what is in no container: the nearest of the chosen cgroups, or `workload`
+    /// where none was chosen; `None` if it is not selected.
     fn other_workload(&self, workload: &str, cgroup_path: Option<&str>) -> Option<Arc<str>> {
         let path = cgroup_path.unwrap_or_default();
         let chosen = self.selection.cgroups.iter();
-        let chosen = chosen.filter(|chosen| is_below(path, chosen));
-        match chosen.max_by_key(|chosen| chosen.len()) {
-            Some(chosen) => Some(encode(chosen.rsplit('/').next().unwrap_or(workload)).into()),
+        let nearest = chosen
+            .filter(|chosen| is_below(path, chosen))
+            .max_by_key(|chosen| chosen.len());
+        match nearest {
+            Some(cgroup) => {
+                let name = cgroup.rsplit('/').next().unwrap_or(workload);
+                Some(encode(name).into())
+            }
             None => self.selects_everything().then(|| workload.into()),
         }
     }
@@ -438,9 +467,28 @@ impl Naming {
     }
 }
 
-fn selects(selection: &Selection, names: &[&str]) -> bool {
+/// Whether a container of these names in that cgroup is to be recorded.
+fn selects(selection: &Selection, path: &str, names: &[&str]) -> bool {
     let by_name = |pattern: &glob::Pattern| names.iter().any(|name| pattern.matches(name));
-    selection.containers.is_empty() || selection.containers.iter().any(by_name)
+    let Selection {
+        containers,
+        cgroups,
+    } = selection;
+    // The hooks are attached to the chosen cgroups alone: nothing else is seen.
+    let is_seen = cgroups.is_empty() || cgroups.iter().any(|chosen| is_below(path, chosen));
+    is_seen && (containers.is_empty() || containers.iter().any(by_name))
+}
+
+/// A container's name as a workload's. What is no container keeps its own names: a container
+/// that is called like the host or like a unit gets its first letter spelled out.
+fn container_workload(name: &str) -> Arc<str> {
+    let is_taken = name == HOST || name.ends_with(".service") || name.ends_with(".scope");
+    match name.as_bytes().split_first() {
+        Some((first, _)) if is_taken && first.is_ascii() => {
+            format!("%{first:02X}{}", encode(&name[1..])).into()
+        }
+        Some(_) | None => encode(name).into(),
+    }
 }
 
 fn is_below(path: &str, cgroup: &str) -> bool {
@@ -502,10 +550,8 @@ mod tests {
             questions,
             Instant::now(),
         );
-        assert_eq!(
-            machine.workload_of_cgroup(ids[0]).as_deref(),
-            Some("chosen")
-        );
-        assert_eq!(machine.workload_of_cgroup(ids[1]), None);
+        let chosen = Concerned::Workload("chosen".into());
+        assert_eq!(machine.concerned(ids[0]), chosen);
+        assert_eq!(machine.concerned(ids[1]), Concerned::Nobody);
     }
 }

@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::files::make_directory;
 use crate::{
+    harmless,
     policy::observe::Source,
     record::{Entry, Record, Rotate, SCHEMA},
 };
@@ -84,6 +85,8 @@ pub struct LogWriter {
     records: u64,
     /// Records given up because the disk refused them.
     lost: u64,
+    /// The disk refused the last attempt: only an explicit flush tries again.
+    is_refused: bool,
     compressing: Option<JoinHandle<io::Result<()>>>,
     /// Segments closed since they were last asked for.
     closed: Vec<Source>,
@@ -113,6 +116,7 @@ impl LogWriter {
             digest,
             records,
             lost: 0,
+            is_refused: false,
             compressing: None,
             closed: Vec::new(),
             deleted: 0,
@@ -123,16 +127,18 @@ impl LogWriter {
     /// Adds one record; it is on disk after [`Self::flush`] at the latest.
     ///
     /// # Errors
-    /// The disk refuses. The record is kept for the next attempt, within bounds.
+    /// The disk refuses. The record is kept for the next attempt, within bounds; beyond them it
+    /// is only counted, for [`Self::take_lost`].
     pub fn append(&mut self, record: &Record) -> io::Result<()> {
         if self.pending.len() >= PENDING_BYTES {
             self.lost += 1;
-            return Err(io::Error::other("too many lines wait for the disk"));
+            return Ok(());
         }
-        serde_json::to_writer(&mut self.pending, record)?;
+        self.pending
+            .extend_from_slice(harmless::json(record)?.as_bytes());
         self.pending.push(b'\n');
         self.pending_records += 1;
-        if self.pending.len() >= PIECE_BYTES {
+        if self.pending.len() >= PIECE_BYTES && !self.is_refused {
             self.flush()?;
         }
         Ok(())
@@ -146,7 +152,9 @@ impl LogWriter {
         if self.pending.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.file.write_all(&self.pending) {
+        let written = self.file.write_all(&self.pending);
+        self.is_refused = written.is_err();
+        if let Err(error) = written {
             self.file.set_len(self.written)?;
             self.file.seek(SeekFrom::End(0))?;
             return Err(error);
@@ -163,7 +171,7 @@ impl LogWriter {
     /// Whether the open segment is due for rotation.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.written + self.pending.len() as u64 >= self.rotation.bytes
+        !self.is_refused && self.written + self.pending.len() as u64 >= self.rotation.bytes
     }
 
     /// Closes the segment with a `rotate` record like `envelope` and begins the next one.
@@ -175,17 +183,7 @@ impl LogWriter {
         // Whatever can fail comes first: a `rotate` record must be the segment's last.
         self.wait_for_compression()?;
         self.shift()?;
-        self.append(&Record::Rotate(Entry {
-            schema: SCHEMA.to_owned(),
-            ts: now,
-            host: envelope.host.clone(),
-            run: envelope.run.clone(),
-            workload: envelope.workload.clone(),
-            body: Rotate {
-                next: OPEN_SEGMENT.to_owned(),
-            },
-        }))?;
-        self.flush()?;
+        self.end_segment(envelope, now)?;
         self.closed.push(self.source());
         let path = self.directory.join(OPEN_SEGMENT);
         fs::rename(&path, self.directory.join("flows.1.jsonl"))?;
@@ -196,15 +194,27 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Opens the file again: somebody moved it away.
+    /// Writes out what is pending and a `rotate` record after it: both, or no such record.
+    fn end_segment(&mut self, envelope: &Entry<()>, now: Timestamp) -> io::Result<()> {
+        self.flush()?;
+        self.append(&rotation(envelope, now))?;
+        self.flush().inspect_err(|_refused| {
+            self.pending.clear();
+            self.pending_records = 0;
+        })
+    }
+
+    /// Opens the file again if somebody moved it away; the moved one ends in a `rotate` record
+    /// like `envelope`.
     ///
     /// # Errors
     /// It cannot be opened.
-    pub fn reopen(&mut self) -> Result<(), LogError> {
-        self.flush().map_err(|error| at(&self.directory, error))?;
+    pub fn reopen(&mut self, envelope: &Entry<()>, now: Timestamp) -> Result<(), LogError> {
         let path = self.directory.join(OPEN_SEGMENT);
         let moved = fs::metadata(&path).map_or(true, |found| !is_same(&found, &self.file));
         if moved {
+            self.end_segment(envelope, now)
+                .map_err(|error| at(&path, error))?;
             self.closed.push(self.source());
             let mut file = open_segment(&path)?;
             let read = read_segment(&mut file).map_err(|error| at(&path, error))?;
@@ -272,6 +282,19 @@ impl LogWriter {
         }
         Ok(())
     }
+}
+
+fn rotation(envelope: &Entry<()>, now: Timestamp) -> Record {
+    Record::Rotate(Entry {
+        schema: SCHEMA.to_owned(),
+        ts: now,
+        host: envelope.host.clone(),
+        run: envelope.run.clone(),
+        workload: envelope.workload.clone(),
+        body: Rotate {
+            next: OPEN_SEGMENT.to_owned(),
+        },
+    })
 }
 
 fn open_segment(path: &Path) -> Result<File, LogError> {
@@ -512,7 +535,7 @@ mod tests {
             root.path().join("kept.jsonl"),
         )
         .unwrap();
-        log.reopen().unwrap();
+        log.reopen(&envelope(()), Timestamp::UNIX_EPOCH).unwrap();
         log.append(&stop()).unwrap();
         log.close().unwrap();
         let lines = |name: &str| {
@@ -521,6 +544,8 @@ mod tests {
                 .lines()
                 .count()
         };
-        assert_eq!((lines("kept.jsonl"), lines(OPEN_SEGMENT)), (1, 1));
+        assert_eq!((lines("kept.jsonl"), lines(OPEN_SEGMENT)), (2, 1));
+        let kept = fs::read_to_string(root.path().join("kept.jsonl")).unwrap();
+        assert!(kept.contains("\"type\":\"rotate\""), "{kept}");
     }
 }

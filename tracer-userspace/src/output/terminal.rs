@@ -5,6 +5,8 @@ use std::{
     io::{self, Write as _},
 };
 
+use crate::harmless::steers;
+
 /// Writes data to standard output. A reader that has gone away wants no more: that is no error.
 pub fn data(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -24,7 +26,7 @@ pub fn tell(message: &str) {
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() || reorders(character) {
+        if steers(character) {
             // Writing to a String cannot fail.
             let _ = write!(escaped, "{}", character.escape_unicode());
         } else {
@@ -32,16 +34,6 @@ pub fn escape(text: &str) -> String {
         }
     }
     escaped
-}
-
-/// Line and paragraph separators, bidirectional controls and other invisible characters.
-fn reorders(character: char) -> bool {
-    matches!(
-        character,
-        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}'
-    )
 }
 
 #[cfg(test)]

@@ -30,15 +30,25 @@ pub struct CandidateFiles {
 }
 
 impl CandidateFiles {
+    /// The names of the files.
+    pub const NAMES: [&str; 5] = [
+        "policy.toml",
+        "policy.evidence.json",
+        "rules.nft",
+        "rules.v4",
+        "rules.v6",
+    ];
+
     /// Each file's name and text.
     #[must_use]
     pub fn named(&self) -> [(&'static str, &str); 5] {
+        let [policy, evidence, nftables, iptables, ip6tables] = Self::NAMES;
         [
-            ("policy.toml", &self.policy),
-            ("policy.evidence.json", &self.evidence),
-            ("rules.nft", &self.nftables),
-            ("rules.v4", &self.iptables),
-            ("rules.v6", &self.ip6tables),
+            (policy, &self.policy),
+            (evidence, &self.evidence),
+            (nftables, &self.nftables),
+            (iptables, &self.iptables),
+            (ip6tables, &self.ip6tables),
         ]
     }
 }

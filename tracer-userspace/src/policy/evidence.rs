@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
+    harmless,
     policy::{model::Service, observe},
     record::{Channel, GapKind, Outcome, Severity, nanoseconds},
 };
@@ -82,7 +83,10 @@ pub struct Destination {
     pub connections: u64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outcomes: BTreeMap<Outcome, u64>,
+    /// Absent where nobody counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub bytes_sent: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub bytes_received: u64,
     #[serde(default, skip_serializing_if = "Option::is_none", with = "time")]
     pub first_seen: Option<Timestamp>,
@@ -119,7 +123,7 @@ impl Evidence {
 
     /// The file's text: the same evidence gives the same bytes.
     pub fn to_text(&self) -> Result<String, EvidenceError> {
-        let mut text = serde_json::to_string_pretty(self)?;
+        let mut text = harmless::pretty_json(self)?;
         text.push('\n');
         Ok(text)
     }

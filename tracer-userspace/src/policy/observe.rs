@@ -178,6 +178,11 @@ impl Observations {
         self.runs.len()
     }
 
+    /// Every run that was recorded.
+    pub fn run_ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.runs.iter()
+    }
+
     /// Every source in sorted order, the open segment among them.
     pub fn sources(&self) -> impl Iterator<Item = &Source> {
         let open = self

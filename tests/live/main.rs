@@ -1,0 +1,12 @@
+//! The program on a live kernel, and everything that can go wrong there. Needs root; without, each
+//! test is skipped. Traffic stays on loopback of network namespaces that the tests make.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+mod counting;
+mod daemon;
+mod hostile;
+mod losses;
+mod places;
+mod run;
+mod world;
