@@ -134,11 +134,12 @@ fn btf() -> Finding {
                 ),
             }
         }
-        Err(_) => finding(
+        Err(_) if !Path::new(VMLINUX_BTF).exists() => finding(
             "type information",
             Verdict::Blocks,
             support::Unsupported::NoBtf,
         ),
+        Err(error) => finding("type information", Verdict::Blocks, error),
     }
 }
 

@@ -14,8 +14,9 @@ pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 /// # Errors
 /// The BTF file is missing or unreadable.
 pub fn find(btf: &Path) -> Result<Offsets, btf_rs::Error> {
-    // The mapped backend: the other one would cost 60 MiB to read a dozen types.
-    let btf = Btf::from_file_with_backend(btf, Backend::Mmap)?;
+    // Mapped where the kernel lets the file be mapped (Linux 6.16): reading all of it to look a
+    // dozen types up takes tens of megabytes.
+    let btf = Btf::from_file_with_backend(btf, Backend::Mmap).or_else(|_| Btf::from_file(btf))?;
     let of = |of_struct, field| member_offset(&btf, of_struct, field).unwrap_or(ABSENT);
     Ok(Offsets {
         task_group_leader: of("task_struct", "group_leader"),
