@@ -529,6 +529,26 @@ mod tests {
     use super::*;
     use crate::enrich::docker;
 
+    #[test]
+    fn no_container_takes_the_hosts_or_a_units_name() {
+        assert_eq!(&*container_workload("agent"), "agent");
+        assert_eq!(&*container_workload("host"), "%68ost");
+        assert_eq!(&*container_workload("ssh.service"), "%73sh.service");
+        assert_eq!(&*container_workload("a b"), "a%20b");
+        assert_eq!(&*container_workload(""), "%");
+    }
+
+    #[test]
+    fn a_container_outside_the_chosen_cgroups_is_not_recorded() {
+        let selection = Selection {
+            cgroups: vec!["/agents".to_owned()],
+            ..Selection::default()
+        };
+        assert!(selects(&selection, "/agents/docker-1.scope", &["a"]));
+        assert!(!selects(&selection, "/system.slice/docker-2.scope", &["a"]));
+        assert!(selects(&Selection::default(), "/docker/3", &["a"]));
+    }
+
     #[tokio::test]
     async fn losses_go_to_the_log_that_flows_go_to() {
         let mount = tempfile::tempdir().unwrap();
