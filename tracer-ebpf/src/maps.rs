@@ -17,12 +17,17 @@ use tracer_common::{
 /// The flow table: one slot that holds the hash map being written to.
 ///
 /// Userspace installs another map to read and empty the old one: looking up and deleting in a
-/// map that programs still write to loses counts. The inner definition is only a template; its
-/// size is a setting, and userspace makes the real ones.
+/// map that programs still write to loses counts. The inner definition is only a template.
 #[btf_map]
 pub(crate) static FLOWS: ArrayOfMaps<FlowTable, 1> = ArrayOfMaps::new();
 
 pub(crate) type FlowTable = HashMap<FlowKey, FlowValue, 1>;
+
+/// The two tables that take turns. Their size is a setting.
+#[btf_map]
+pub(crate) static FLOWS_A: FlowTable = FlowTable::new();
+#[btf_map]
+pub(crate) static FLOWS_B: FlowTable = FlowTable::new();
 
 /// Each cgroup's share of the flow table.
 #[btf_map]

@@ -4,6 +4,7 @@ mod cgroup;
 mod connect;
 mod datagram;
 mod sendmsg;
+mod tables;
 
 use aya_ebpf::{
     bindings::bpf_sock_addr,

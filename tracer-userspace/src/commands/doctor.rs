@@ -1,7 +1,7 @@
 //! `doctor`: what works on this machine, what does not, and what is therefore not seen.
 
 use std::{
-    fmt::Display,
+    fmt::{Display, Write as _},
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -17,7 +17,7 @@ use crate::{
         support::{self, Cgroup2},
     },
     enrich::docker,
-    output::terminal::escape,
+    output::terminal::{self, escape},
 };
 
 /// Says what this machine lets us see, and what not.
@@ -48,22 +48,30 @@ enum Verdict {
 #[must_use]
 pub fn doctor(args: &DoctorArgs) -> ExitCode {
     let findings = examine(args);
-    for finding in &findings {
+    // Whoever reads may have seen enough.
+    let _read = terminal::data(&describe(&findings));
+    let blocked = findings
+        .iter()
+        .any(|finding| finding.verdict == Verdict::Blocks);
+    ExitCode::from(u8::from(blocked))
+}
+
+fn describe(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
         let mark = match finding.verdict {
             Verdict::Works => "ok  ",
             Verdict::Reduced => "less",
             Verdict::Blocks => "NO  ",
         };
-        println!("{mark}  {:<21}  {}", finding.what, escape(&finding.detail));
+        let detail = escape(&finding.detail);
+        let _written = writeln!(text, "{mark}  {:<21}  {detail}", finding.what);
     }
-    println!("\nnot seen by this version, on any kernel:");
+    text.push_str("\nnot seen by this version, on any kernel:\n");
     for (what, why) in UNSEEN {
-        println!("      {what:<21}  {why}");
+        let _written = writeln!(text, "      {what:<21}  {why}");
     }
-    let blocked = findings
-        .iter()
-        .any(|finding| finding.verdict == Verdict::Blocks);
-    ExitCode::from(u8::from(blocked))
+    text
 }
 
 /// What no hook of this version sees.

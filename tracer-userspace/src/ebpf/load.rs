@@ -65,7 +65,7 @@ pub enum LoadError {
     },
     #[error("cannot open the cgroup {path}: {source}")]
     Cgroup { path: PathBuf, source: io::Error },
-    #[error("cannot make a flow table of {entries} entries: {source}")]
+    #[error("cannot install a flow table of {entries} entries: {source}")]
     Table { entries: u32, source: io::Error },
     #[error("the map {name} is not what it should be: {source}")]
     Map {
@@ -115,7 +115,11 @@ pub fn load(sizes: Sizes, verbose: bool) -> Result<Loaded, LoadError> {
     };
     let outer = owned_fd(take(&mut ebpf, "FLOWS")?).map_err(table)?;
     let state = owned_fd(take(&mut ebpf, "STATE")?).map_err(table)?;
-    let tables = FlowTables::install(outer, state, sizes.table_entries).map_err(table)?;
+    let pair = [
+        owned_fd(take(&mut ebpf, "FLOWS_A")?).map_err(table)?,
+        owned_fd(take(&mut ebpf, "FLOWS_B")?).map_err(table)?,
+    ];
+    let tables = FlowTables::install(outer, state, pair).map_err(table)?;
     let quotas = owned_fd(take(&mut ebpf, "QUOTAS")?).map_err(table)?;
     // The bucket that cgroups share when the table of quotas is full.
     sys::update(
@@ -206,6 +210,8 @@ fn load_object(sizes: Sizes, offsets: &Offsets, verbose: bool) -> Result<Ebpf, L
         .override_global("CGROUP_QUOTA", &quota, true)
         .override_global(aya_log::LEVEL, &level, false)
         .map_max_entries("EVENTS", sizes.ring_bytes)
+        .map_max_entries("FLOWS_A", sizes.table_entries)
+        .map_max_entries("FLOWS_B", sizes.table_entries)
         .load(OBJECT)?;
     Ok(ebpf)
 }

@@ -30,13 +30,12 @@ pub struct FlowTables {
 }
 
 impl FlowTables {
-    /// Makes both tables and installs one.
+    /// Installs the first of two empty tables.
     ///
     /// # Errors
-    /// The kernel refuses to make or install them.
-    pub fn install(outer: OwnedFd, state: OwnedFd, entries: u32) -> io::Result<Self> {
-        let live = sys::create_hash::<FlowKey, FlowValue>("flows_a", entries)?;
-        let spare = sys::create_hash::<FlowKey, FlowValue>("flows_b", entries)?;
+    /// The kernel refuses it.
+    pub fn install(outer: OwnedFd, state: OwnedFd, tables: [OwnedFd; 2]) -> io::Result<Self> {
+        let [live, spare] = tables;
         sys::install(outer.as_fd(), live.as_fd())?;
         Ok(Self {
             outer,

@@ -1,34 +1,12 @@
-//! The system calls that aya does not offer: batches, inner maps of a chosen size, cookies.
+//! The system calls that aya does not offer: batches, maps in maps, cookies.
 
 use std::{
     io, mem,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_map_type};
+use aya_obj::generated::{bpf_attr, bpf_cmd};
 use bytemuck::{Pod, Zeroable};
-
-/// Makes a hash map for keys `K` and values `V`.
-///
-/// # Errors
-/// What `bpf(BPF_MAP_CREATE)` says: `EPERM` without CAP_BPF, `ENOMEM` when it is too large.
-pub fn create_hash<K: Pod, V: Pod>(name: &str, entries: u32) -> io::Result<OwnedFd> {
-    let mut attr = zeroed_attr();
-    // SAFETY: plain integers of the variant that BPF_MAP_CREATE reads.
-    unsafe {
-        let create = &mut attr.__bindgen_anon_1;
-        create.map_type = bpf_map_type::BPF_MAP_TYPE_HASH as u32;
-        create.key_size = size_of::<K>() as u32;
-        create.value_size = size_of::<V>() as u32;
-        create.max_entries = entries;
-        for (to, from) in create.map_name.iter_mut().zip(name.bytes().take(15)) {
-            *to = from as libc::c_char;
-        }
-    }
-    let fd = bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr)?;
-    // SAFETY: the kernel has just given us this descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
-}
 
 /// Sets slot 0 of an array of maps. Returns when no running program can still be using the map
 /// that was there (the kernel waits for them).
