@@ -179,7 +179,10 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
         false,
     ) {
         Ok(loaded) => loaded,
-        Err(error) => return vec![finding("programs", Verdict::Blocks, error)],
+        Err(error) => {
+            let chain = format!("{:#}", anyhow::Error::from(error));
+            return vec![finding("programs", Verdict::Blocks, chain)];
+        }
     };
     let events = match loaded.attach_cgroup_events() {
         Ok(()) => finding(

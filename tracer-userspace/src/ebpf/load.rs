@@ -54,26 +54,33 @@ impl Default for Sizes {
 
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    #[error("cannot read the kernel's type information: {0}")]
+    #[error("cannot read the kernel's type information")]
     Btf(#[from] btf_rs::Error),
-    #[error("cannot load the eBPF object: {0}")]
+    #[error("cannot load the eBPF object")]
     Object(#[from] EbpfError),
-    #[error("the kernel refused the program {name}: {source}")]
-    Program {
-        name: &'static str,
-        source: ProgramError,
-    },
-    #[error("cannot open the cgroup {path}: {source}")]
+    #[error("the kernel refused the program {name}: {reason}")]
+    Program { name: &'static str, reason: String },
+    #[error("cannot open the cgroup {path}")]
     Cgroup { path: PathBuf, source: io::Error },
-    #[error("cannot install a flow table of {entries} entries: {source}")]
+    #[error("cannot install a flow table of {entries} entries")]
     Table { entries: u32, source: io::Error },
-    #[error("the map {name} is not what it should be: {source}")]
+    #[error("the map {name} is not what it should be")]
     Map {
         name: &'static str,
         source: MapError,
     },
     #[error("the eBPF object lacks {0}: it was built from other sources")]
     Missing(&'static str),
+}
+
+/// The kernel's refusal in one line; the verifier's own words, which are many, go to the log.
+fn refused(name: &'static str) -> impl Fn(ProgramError) -> LoadError {
+    move |error| {
+        let text = error.to_string();
+        tracing::debug!("{name}: {text}");
+        let reason = text.lines().next().unwrap_or_default().to_owned();
+        LoadError::Program { name, reason }
+    }
 }
 
 /// Everything loaded. Dropping it detaches all of it.
@@ -156,7 +163,7 @@ impl Loaded {
             // "Single" is what the kernel calls a plain link, and links are multi-attach.
             program
                 .attach(&cgroup, CgroupAttachMode::Single)
-                .map_err(|source| LoadError::Program { name, source })?;
+                .map_err(refused(name))?;
         }
         let egress: &mut CgroupSkb = program(ebpf, EGRESS_HOOK)?;
         egress
@@ -165,10 +172,7 @@ impl Loaded {
                 CgroupSkbAttachType::Egress,
                 CgroupAttachMode::Single,
             )
-            .map_err(|source| LoadError::Program {
-                name: EGRESS_HOOK,
-                source,
-            })?;
+            .map_err(refused(EGRESS_HOOK))?;
         let names = ADDRESS_HOOKS.iter().chain([&EGRESS_HOOK]);
         for name in names.map(|name| (*name).to_owned()) {
             if !self.hooks.contains(&name) {
@@ -186,9 +190,7 @@ impl Loaded {
         let ebpf = self.ebpf.as_mut().ok_or(LoadError::Missing("programs"))?;
         for name in CGROUP_HOOKS {
             let program: &mut RawTracePoint = program(ebpf, name)?;
-            program
-                .attach(name)
-                .map_err(|source| LoadError::Program { name, source })?;
+            program.attach(name).map_err(refused(name))?;
             self.hooks.push(name.to_owned());
         }
         Ok(())
@@ -219,20 +221,13 @@ fn load_object(sizes: Sizes, offsets: &Offsets, verbose: bool) -> Result<Ebpf, L
 fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     for name in ADDRESS_HOOKS {
         let program: &mut CgroupSockAddr = program(ebpf, name)?;
-        program
-            .load()
-            .map_err(|source| LoadError::Program { name, source })?;
+        program.load().map_err(refused(name))?;
     }
     let egress: &mut CgroupSkb = program(ebpf, EGRESS_HOOK)?;
-    egress.load().map_err(|source| LoadError::Program {
-        name: EGRESS_HOOK,
-        source,
-    })?;
+    egress.load().map_err(refused(EGRESS_HOOK))?;
     for name in CGROUP_HOOKS {
         let program: &mut RawTracePoint = program(ebpf, name)?;
-        program
-            .load()
-            .map_err(|source| LoadError::Program { name, source })?;
+        program.load().map_err(refused(name))?;
     }
     Ok(())
 }
@@ -244,7 +239,7 @@ where
     ebpf.program_mut(name)
         .ok_or(LoadError::Missing(name))?
         .try_into()
-        .map_err(|source| LoadError::Program { name, source })
+        .map_err(refused(name))
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
