@@ -12,8 +12,9 @@ use tracer_common::{flow::FlowKey, limits::loss};
 
 use super::{
     losses::{Affected, gaps},
+    recorded::Recorded,
     table::{Table, Tally, Told},
-    workload::{CandidatesError, Keeping, Workload, WorkloadError},
+    workload::{Keeping, Workload, WorkloadError},
 };
 use crate::{
     decode::event::Event,
@@ -24,9 +25,7 @@ use crate::{
         process::{ProcessId, Processes},
     },
     place::place,
-    record::{
-        Channel, Direction, Flow, Outcome, Process, Protocol, Record, Start, Stats, ip_from_mapped,
-    },
+    record::{Channel, Direction, Flow, Outcome, Process, Protocol, Record, Start, ip_from_mapped},
 };
 
 /// Processes whose command lines are remembered.
@@ -91,16 +90,6 @@ pub struct Recorder {
     /// Runs that this process has ended, the most recent ones.
     ended: VecDeque<Arc<str>>,
     counters: Counters,
-}
-
-/// A workload, and when it last told the counters.
-#[derive(Debug)]
-struct Recorded {
-    workload: Workload,
-    last_run: Arc<str>,
-    /// Runs whose cgroup is gone, with their last flows perhaps still in the kernel.
-    ending: Vec<Arc<str>>,
-    told_stats: Option<Instant>,
 }
 
 /// What this process has done so far.
@@ -556,76 +545,6 @@ impl Recorder {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
-    }
-}
-
-impl Recorded {
-    fn open(settings: &Settings, name: &Arc<str>, run: &Arc<str>) -> Result<Self, WorkloadError> {
-        let Settings { host, keeping, .. } = settings;
-        let (name, host) = (name.clone(), host.clone());
-        let directory = match &settings.output {
-            Output::Memory => None,
-            Output::Flat(directory) => Some(directory.clone()),
-            Output::PerWorkload(root) => Some(root.join(&*name)),
-        };
-        let workload = match directory {
-            Some(directory) => Workload::on_disk(name, host, &directory, *keeping, run)?,
-            None => Workload::in_memory(name, host, keeping.max_destinations),
-        };
-        Ok(Self {
-            workload,
-            last_run: run.clone(),
-            ending: Vec::new(),
-            told_stats: None,
-        })
-    }
-
-    fn tell_stats(&mut self, counters: &BTreeMap<String, u64>) {
-        let body = Stats {
-            counters: counters.clone(),
-        };
-        let record = Record::Stats(self.workload.envelope(&self.last_run, body));
-        self.workload.tell(&record);
-    }
-
-    /// Ends the runs whose containers are gone, now that their last flows are told.
-    fn end_runs(&mut self) -> Vec<Arc<str>> {
-        let ended = std::mem::take(&mut self.ending);
-        for run in &ended {
-            self.workload.end(run, "ended", None);
-        }
-        ended
-    }
-
-    fn is_running(&self) -> bool {
-        self.workload.has_open_runs() || self.workload.has_news()
-    }
-
-    /// True if everything is on disk.
-    fn close(&mut self) -> bool {
-        self.workload
-            .close()
-            .inspect_err(|error| tracing::warn!("cannot close a log: {error}"))
-            .is_ok()
-    }
-
-    fn write_out(&mut self) {
-        let run = self.last_run.clone();
-        self.workload.flush(&run);
-        self.write_candidates();
-    }
-
-    fn write_candidates(&mut self) {
-        match self.workload.write_candidates() {
-            Ok(()) => {}
-            Err(
-                error @ (CandidatesError::Candidates(_)
-                | CandidatesError::Write(_)
-                | CandidatesError::Read { .. }),
-            ) => {
-                tracing::warn!("no candidates: {error}");
-            }
-        }
     }
 }
 
