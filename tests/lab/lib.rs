@@ -25,6 +25,7 @@ mod plan;
 mod process;
 mod records;
 mod sample;
+mod secrets;
 mod tracer;
 mod wait;
 
@@ -37,6 +38,7 @@ pub use plan::{Kind, Name, Plan, Server};
 pub use process::{Process, binary, output, run};
 pub use records::Log;
 pub use sample::{agent_image, agent_plan};
+pub use secrets::{Planted, planted};
 pub use tracer::{Daemon, egress_tracer};
 pub use wait::wait_until;
 

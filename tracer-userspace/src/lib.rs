@@ -10,7 +10,8 @@
 //!
 //! Around them: `cli` (what can be asked for), `settings` (the same from a file), `commands/` (one
 //! thin function a verb), `output/` (files and terminals), `workload_name` (what a workload is
-//! called on disk) and `harmless` (what must not reach a reader's terminal).
+//! called on disk), `harmless` (what must not reach a reader's terminal) and `redact` (the secrets
+//! that must not be written).
 
 #[cfg(feature = "capture")]
 pub mod aggregate;
@@ -28,6 +29,7 @@ pub mod output;
 pub mod place;
 pub mod policy;
 pub mod record;
+pub mod redact;
 pub mod render;
 pub mod settings;
 pub mod workload_name;
