@@ -45,6 +45,14 @@ pub struct Bounds {
     #[arg(long, value_name = "BYTES", default_value_t = Sizes::default().ring_bytes,
           value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
     pub ring_bytes: u32,
+    /// Bytes of the kernel's ring of processes; rounded up to a power of two
+    #[arg(long, value_name = "BYTES", default_value_t = Sizes::default().process_ring_bytes,
+          value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
+    pub process_ring_bytes: u32,
+    /// Bytes for command lines and ancestors of processes; who is gone is forgotten first
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20,
+          value_parser = clap::value_parser!(u64).range(65_536..))]
+    pub process_memory: u64,
     /// Rotate a log at this size
     #[arg(long, value_name = "BYTES", default_value_t = Rotation::default().bytes)]
     pub rotate_bytes: u64,
@@ -67,6 +75,7 @@ impl Bounds {
             table_entries: self.table_entries,
             cgroup_quota: self.cgroup_quota.min(self.table_entries),
             ring_bytes: self.ring_bytes.next_power_of_two(),
+            process_ring_bytes: self.process_ring_bytes.next_power_of_two(),
         }
     }
 
