@@ -15,9 +15,7 @@ use tracer_common::{
     limits::{WAKE_INTERVAL_NS, loss},
 };
 
-use crate::maps::{
-    EVENTS, PROCESS_WAKE, PROCESSES, STATE, count_loss, process_wake_bytes,
-};
+use crate::maps::{EVENTS, PROCESS_WAKE, PROCESSES, STATE, count_loss, process_wake_bytes};
 
 /// Tells that `key` is new in the flow table.
 #[inline(always)]
@@ -78,7 +76,11 @@ fn process_wake_flag() -> u64 {
 #[inline(always)]
 fn flow_wake_flag() -> u64 {
     // SAFETY: the pointer is a map value.
-    wake_flag(STATE.get_ptr_mut(0).map(|state| unsafe { &raw mut (*state).last_wake_ns }))
+    wake_flag(
+        STATE
+            .get_ptr_mut(0)
+            .map(|state| unsafe { &raw mut (*state).last_wake_ns }),
+    )
 }
 
 /// Waking the reader costs the workload more than all the rest of this object, so it happens at

@@ -35,7 +35,8 @@ pub(crate) struct Scratch {
 
 /// More than any event takes, and less than [`Scratch`].
 const LENGTH_MASK: usize = 8191;
-const _: () = assert!(size_of::<Executed>() + 2 * (PATH_BYTES + COMPONENT_BYTES) + ARGV_BYTES < LENGTH_MASK);
+const _: () =
+    assert!(size_of::<Executed>() + 2 * (PATH_BYTES + COMPONENT_BYTES) + ARGV_BYTES < LENGTH_MASK);
 const _: () = assert!(LENGTH_MASK < size_of::<Scratch>());
 
 /// Sends what the running task has become.
@@ -134,7 +135,11 @@ fn append_path(
             let mount = mounted.wrapping_sub(u64::from(more.mount_mnt));
             let above: u64 = field(mount, more.mount_parent);
             if above == mount {
-                return Appended { end, cut: false, unlinked };
+                return Appended {
+                    end,
+                    cut: false,
+                    unlinked,
+                };
             }
             dentry = field(mount, more.mount_mountpoint);
             mounted = at(above, more.mount_mnt);
@@ -145,14 +150,22 @@ fn append_path(
         let parent: u64 = field(dentry, more.dentry_parent);
         // Below no root: a file of memory, a pipe.
         if parent == dentry {
-            return Appended { end, cut: false, unlinked };
+            return Appended {
+                end,
+                cut: false,
+                unlinked,
+            };
         }
         if end > from + PATH_BYTES {
             break;
         }
         dentry = parent;
     }
-    Appended { end, cut: true, unlinked }
+    Appended {
+        end,
+        cut: true,
+        unlinked,
+    }
 }
 
 /// Where it ends with this component.

@@ -127,15 +127,15 @@ fn privilege(proc: &Path) -> Finding {
 fn btf() -> Finding {
     match offsets::find(Path::new(VMLINUX_BTF)) {
         Ok(found) => match found.missing() {
-                0 => finding("type information", Verdict::Works, VMLINUX_BTF),
-                missing => finding(
-                    "type information",
-                    Verdict::Reduced,
-                    format!(
-                        "{missing} kernel fields are unknown: start times, cgroup ids or paths are missing"
-                    ),
+            0 => finding("type information", Verdict::Works, VMLINUX_BTF),
+            missing => finding(
+                "type information",
+                Verdict::Reduced,
+                format!(
+                    "{missing} kernel fields are unknown: start times, cgroup ids or paths are missing"
                 ),
-            },
+            ),
+        },
         Err(_) if !Path::new(VMLINUX_BTF).exists() => finding(
             "type information",
             Verdict::Blocks,

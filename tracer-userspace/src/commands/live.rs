@@ -19,7 +19,7 @@ use crate::{
     },
     ebpf::{
         capture::{Batch, SweepReason},
-        load::Sizes,
+        load::{Loaded, Sizes},
     },
     enrich::docker::Answer,
     output::log::Rotation,
@@ -80,6 +80,11 @@ impl Bounds {
     }
 
     #[must_use]
+    pub fn process_memory(&self) -> usize {
+        usize::try_from(self.process_memory).unwrap_or(usize::MAX)
+    }
+
+    #[must_use]
     pub fn keeping(&self, foreign: Foreign) -> Keeping {
         Keeping {
             rotation: Rotation {
@@ -102,12 +107,12 @@ impl Bounds {
 
 /// The `start` record of this process.
 #[must_use]
-pub fn start_record(hooks: &[String], command: Vec<String>) -> Start {
+pub fn start_record(loaded: &Loaded, command: Vec<String>) -> Start {
     Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        hooks: hooks.to_vec(),
-        missing: std::collections::BTreeMap::new(),
+        hooks: loaded.hooks.clone(),
+        missing: loaded.missing.clone(),
         command,
     }
 }
@@ -200,6 +205,13 @@ pub fn below_mount(mount: &Path, path: &Path) -> std::path::PathBuf {
     } else {
         mount.join(path.strip_prefix("/").unwrap_or(path))
     }
+}
+
+/// The path of a cgroup's directory below a mount, as `/proc/<pid>/cgroup` shows it.
+#[must_use]
+pub fn below_root(mount: &Path, path: &Path) -> String {
+    let inside = path.strip_prefix(mount).unwrap_or(path);
+    format!("/{}", inside.display())
 }
 
 #[cfg(test)]
