@@ -10,6 +10,7 @@
 //! | [`flow`] | key and value of the flow table |
 //! | [`event`] | what the ring buffer carries |
 //! | [`limits`] | per-cgroup quotas, and the counters of everything that can be lost |
+//! | [`process`] | what the ring of processes carries |
 //! | [`offsets`] | where the running kernel keeps the few fields that have no helper |
 #![no_std]
 
@@ -17,6 +18,7 @@ pub mod event;
 pub mod flow;
 pub mod limits;
 pub mod offsets;
+pub mod process;
 
 /// Raised whenever a type in this crate changes its layout or its meaning.
 pub const ABI_VERSION: u32 = 1;

@@ -29,4 +29,56 @@ pub struct Offsets {
     pub cgroup_root_hierarchy_id: u32,
 }
 
+/// What following processes needs besides. Apart, so that the address hooks, which run far more
+/// often, load no more than they use.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct ProcessOffsets {
+    /// `task_struct.cgroups`, `css_set.dfl_cgrp`
+    pub task_cgroups: u32,
+    pub css_set_dfl_cgrp: u32,
+    /// `task_struct.thread_pid`, `pid.level`, `pid.numbers`, `upid.nr`, and the size of `upid`
+    pub task_thread_pid: u32,
+    pub pid_level: u32,
+    pub pid_numbers: u32,
+    pub upid_nr: u32,
+    pub upid_size: u32,
+    /// `task_struct.signal`, `signal_struct.live`
+    pub task_signal: u32,
+    pub signal_live: u32,
+    /// `task_struct.mm`, `mm_struct.{arg_start, arg_end, exe_file}`
+    pub task_mm: u32,
+    pub mm_arg_start: u32,
+    pub mm_arg_end: u32,
+    pub mm_exe_file: u32,
+    /// `file.f_path`
+    pub file_path: u32,
+    /// `task_struct.fs`, `fs_struct.pwd`
+    pub task_fs: u32,
+    pub fs_pwd: u32,
+    /// `path.{mnt, dentry}`
+    pub path_mnt: u32,
+    pub path_dentry: u32,
+    /// `dentry.{d_parent, d_name}`, `qstr.name`
+    pub dentry_parent: u32,
+    pub dentry_name: u32,
+    pub qstr_name: u32,
+    /// `dentry.d_hash`, `hlist_bl_node.pprev`
+    pub dentry_hash: u32,
+    pub hash_pprev: u32,
+    /// `vfsmount.mnt_root`
+    pub vfsmount_root: u32,
+    /// `mount.{mnt, mnt_parent, mnt_mountpoint}`
+    pub mount_mnt: u32,
+    pub mount_parent: u32,
+    pub mount_mountpoint: u32,
+    pub reserved: u32,
+}
+
+impl ProcessOffsets {
+    /// How many words it has.
+    pub const WORDS: usize = size_of::<Self>() / size_of::<u32>();
+}
+
 const _: () = assert!(size_of::<Offsets>() == 32);
+const _: () = assert!(size_of::<ProcessOffsets>() == 112);

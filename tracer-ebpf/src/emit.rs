@@ -1,8 +1,13 @@
 //! News to userspace. Losing an event costs detail, never a flow.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
-    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::bpf_ktime_get_ns,
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::{
+        bpf_ktime_get_ns,
+        generated::{bpf_ringbuf_output, bpf_ringbuf_query},
+    },
 };
 use tracer_common::{
     event::{Header, NewFlow, kind},
@@ -10,7 +15,7 @@ use tracer_common::{
     limits::{WAKE_INTERVAL_NS, loss},
 };
 
-use crate::maps::{EVENTS, STATE, count_loss};
+use crate::maps::{EVENTS, PROCESS_WAKE, PROCESSES, STATE, count_loss, process_wake_bytes};
 
 /// Tells that `key` is new in the flow table.
 #[inline(always)]
@@ -28,24 +33,71 @@ pub(crate) fn new_flow(key: &FlowKey, value: &FlowValue) {
         key: *key,
         value: *value,
     });
-    slot.submit(wake_flag());
+    slot.submit(flow_wake_flag());
+}
+
+/// Tells what a process did. Nobody waits for it: userspace looks here whenever a flow is new and
+/// before each sweep, so that the reader is only woken when the ring fills.
+#[inline(always)]
+pub(crate) fn process<T: 'static>(event: T) {
+    let Some(mut slot) = PROCESSES.reserve_untyped::<T>(0) else {
+        count_loss(loss::PROCESS_RING_FULL, 1);
+        return;
+    };
+    slot.write(event);
+    slot.submit(process_wake_flag());
+}
+
+/// The same for an event of `length` bytes at `start`.
+///
+/// # Safety
+/// As many bytes can be read there, and the verifier can see it.
+#[inline(always)]
+pub(crate) unsafe fn process_bytes(start: *mut c_void, length: u64) {
+    let ring = core::ptr::from_ref(&PROCESSES).cast_mut().cast();
+    // SAFETY: the map is a ring buffer; the rest is promised by the caller.
+    let failed = unsafe { bpf_ringbuf_output(ring, start, length, process_wake_flag()) } != 0;
+    if failed {
+        count_loss(loss::PROCESS_RING_FULL, 1);
+    }
+}
+
+#[inline(always)]
+fn process_wake_flag() -> u64 {
+    let ring = core::ptr::from_ref(&PROCESSES).cast_mut().cast();
+    // SAFETY: the map is a ring buffer.
+    let waiting = unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) };
+    if waiting < process_wake_bytes() {
+        return u64::from(BPF_RB_NO_WAKEUP);
+    }
+    wake_flag(PROCESS_WAKE.get_ptr_mut(0))
+}
+
+#[inline(always)]
+fn flow_wake_flag() -> u64 {
+    // SAFETY: the pointer is a map value.
+    wake_flag(
+        STATE
+            .get_ptr_mut(0)
+            .map(|state| unsafe { &raw mut (*state).last_wake_ns }),
+    )
 }
 
 /// Waking the reader costs the workload more than all the rest of this object, so it happens at
 /// most once in [`WAKE_INTERVAL_NS`]; a reader that was woken keeps looking for that long.
 #[inline(always)]
-fn wake_flag() -> u64 {
-    let Some(state) = STATE.get_ptr_mut(0) else {
+fn wake_flag(last_wake_ns: Option<*mut u64>) -> u64 {
+    let Some(last) = last_wake_ns else {
         return u64::from(BPF_RB_FORCE_WAKEUP);
     };
-    // SAFETY: the pointer is a map value. Two CPUs may race here: then both wake, or one that
+    // SAFETY: the pointer is into a map value. Two CPUs may race here: then both wake, or one that
     // would have waked a moment later does not, while the other just did.
     unsafe {
         let now = bpf_ktime_get_ns();
-        if now.wrapping_sub((*state).last_wake_ns) < WAKE_INTERVAL_NS {
+        if now.wrapping_sub(*last) < WAKE_INTERVAL_NS {
             return u64::from(BPF_RB_NO_WAKEUP);
         }
-        (*state).last_wake_ns = now;
+        *last = now;
     }
     u64::from(BPF_RB_FORCE_WAKEUP)
 }

@@ -9,7 +9,8 @@
 //! | [`hooks`] | the programs, one file per kernel path |
 //! | [`flow`] | counting in the flow table: the truth |
 //! | [`emit`] | news to userspace: never the truth |
-//! | [`process`] | who is calling |
+//! | [`process`] | who is calling, and which process a task is |
+//! | [`image`] | what program a process runs: command line and paths |
 //! | [`atomic`] | two atomic operations |
 //! | [`maps`] | every map, and the settings that userspace writes before loading |
 #![no_std]
@@ -20,6 +21,7 @@ mod atomic;
 mod emit;
 mod flow;
 mod hooks;
+mod image;
 mod maps;
 mod process;
 

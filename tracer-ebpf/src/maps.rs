@@ -11,8 +11,11 @@ use tracer_common::{
     event::NewFlow,
     flow::{ConnectedDatagram, FlowKey, FlowValue},
     limits::{CgroupQuota, State, loss},
-    offsets::{ABSENT, Offsets},
+    offsets::{ABSENT, Offsets, ProcessOffsets},
+    process::Forked,
 };
+
+use crate::image::Scratch;
 
 /// The flow table: one slot that holds the hash map being written to.
 ///
@@ -42,6 +45,20 @@ pub(crate) static CONNECTED: SkStorage<ConnectedDatagram> = SkStorage::new();
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<NewFlow, 4096> = RingBuf::new();
 
+/// What processes do, in a ring of its own: a fork bomb must not crowd out news of flows. The size
+/// is a setting.
+#[btf_map]
+pub(crate) static PROCESSES: RingBuf<Forked, 4096> = RingBuf::new();
+
+/// When the reader of [`PROCESSES`] was last woken, CLOCK_MONOTONIC. Apart from [`STATE`], which
+/// userspace overwrites with each sweep.
+#[btf_map]
+pub(crate) static PROCESS_WAKE: Array<u64, 1> = Array::new();
+
+/// Where an exec's event is put together: its length is known last.
+#[btf_map]
+pub(crate) static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+
 /// Counters of everything that was lost, by [`loss`].
 #[btf_map]
 pub(crate) static LOSSES: PerCpuArray<u64, { loss::COUNT as usize }> = PerCpuArray::new();
@@ -65,6 +82,26 @@ static OFFSETS: Global<Offsets> = Global::new(Offsets {
     kernfs_node_id: ABSENT,
     cgroup_root_hierarchy_id: ABSENT,
 });
+
+/// The same for following processes.
+#[unsafe(no_mangle)]
+static PROCESS_OFFSETS: Global<[u32; ProcessOffsets::WORDS]> =
+    Global::new([ABSENT; ProcessOffsets::WORDS]);
+
+/// A quarter of the ring of processes, in bytes: from here on its reader is woken.
+#[unsafe(no_mangle)]
+static PROCESS_WAKE_BYTES: Global<u64> = Global::new(0);
+
+#[inline(always)]
+pub(crate) fn process_wake_bytes() -> u64 {
+    PROCESS_WAKE_BYTES.load()
+}
+
+#[inline(always)]
+pub(crate) fn process_offsets() -> ProcessOffsets {
+    // SAFETY: the struct is as many plain words, and userspace writes it as such.
+    unsafe { core::mem::transmute(PROCESS_OFFSETS.load()) }
+}
 
 #[inline(always)]
 pub(crate) fn cgroup_quota() -> u64 {

@@ -1,10 +1,15 @@
-//! Who is calling: read from the running task.
+//! Who is calling, and which process a task is: read from the kernel's own structures.
+
+use core::ffi::c_void;
 
 use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid,
-    bpf_probe_read_kernel,
+    generated::bpf_probe_read_kernel,
 };
-use tracer_common::offsets::ABSENT;
+use tracer_common::{
+    offsets::{ABSENT, Offsets, ProcessOffsets},
+    process::{Identity, Kin},
+};
 
 use crate::maps::offsets;
 
@@ -52,8 +57,52 @@ fn parent_pid() -> u32 {
     field(parent, offsets.task_tgid)
 }
 
+/// The process that `task` is a thread of.
 #[inline(always)]
-fn current_task() -> u64 {
+pub(crate) fn identity(task: u64, offsets: &Offsets, more: &ProcessOffsets) -> Identity {
+    let leader: u64 = field(task, offsets.task_group_leader);
+    Identity {
+        start: field(leader, offsets.task_start_boottime),
+        pid: field(leader, offsets.task_tgid),
+        ns_pid: ns_pid(leader, more),
+    }
+}
+
+/// Its pid where it lives: `numbers[level]` is the innermost namespace's.
+#[inline(always)]
+fn ns_pid(leader: u64, more: &ProcessOffsets) -> u32 {
+    let pid: u64 = field(leader, more.task_thread_pid);
+    let level: u32 = field(pid, more.pid_level);
+    let number = level
+        .wrapping_mul(more.upid_size)
+        .wrapping_add(more.pid_numbers)
+        .wrapping_add(more.upid_nr);
+    field(pid, number)
+}
+
+/// The process that `task` is a thread of, its parent, and where both are.
+#[inline(always)]
+pub(crate) fn kin(task: u64, offsets: &Offsets, more: &ProcessOffsets) -> Kin {
+    let leader: u64 = field(task, offsets.task_group_leader);
+    let parent: u64 = field(leader, offsets.task_real_parent);
+    Kin {
+        process: identity(leader, offsets, more),
+        parent: identity(parent, offsets, more),
+        cgroup_id: cgroup_id(leader, offsets, more),
+        parent_cgroup_id: cgroup_id(parent, offsets, more),
+    }
+}
+
+#[inline(always)]
+fn cgroup_id(task: u64, offsets: &Offsets, more: &ProcessOffsets) -> u64 {
+    let set: u64 = field(task, more.task_cgroups);
+    let cgroup: u64 = field(set, more.css_set_dfl_cgrp);
+    let node: u64 = field(cgroup, offsets.cgroup_kn);
+    field(node, offsets.kernfs_node_id)
+}
+
+#[inline(always)]
+pub(crate) fn current_task() -> u64 {
     // SAFETY: no arguments.
     unsafe { bpf_get_current_task() }
 }
@@ -61,9 +110,17 @@ fn current_task() -> u64 {
 /// The `T` at `offset` of the kernel structure at `base`; zero when either is unknown.
 #[inline(always)]
 pub(crate) fn field<T: Default + Copy>(base: u64, offset: u32) -> T {
-    if base == 0 || offset == ABSENT {
-        return T::default();
+    let mut value = T::default();
+    if offset != ABSENT {
+        // SAFETY: the helper checks the address and writes zeros instead of faulting, also for a
+        // null base: no branch is needed, and the verifier has the fewer paths to walk.
+        unsafe {
+            bpf_probe_read_kernel(
+                (&raw mut value).cast(),
+                size_of::<T>() as u32,
+                base.wrapping_add(u64::from(offset)) as *const c_void,
+            );
+        }
     }
-    // SAFETY: bpf_probe_read_kernel checks the address and fails instead of faulting.
-    unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const T) }.unwrap_or_default()
+    value
 }

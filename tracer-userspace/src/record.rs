@@ -118,6 +118,37 @@ pub struct Process {
     pub cmdline_cut: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
+    /// Its pid inside the container, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ns_pid: Option<u32>,
+    /// When the process began.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "optional_nanoseconds"
+    )]
+    pub started: Option<Timestamp>,
+    /// Who started it, nearest first, up to the container's first process.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ancestors: Vec<Ancestor>,
+    /// There are more of them, or they are not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ancestors_cut: bool,
+}
+
+/// A process when it made another. Absent fields are not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ancestor {
+    pub pid: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comm: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cmdline: Vec<String>,
+    /// The command line was longer than what is kept of an ancestor's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cmdline_cut: bool,
 }
 
 /// The container that sent.
@@ -250,6 +281,9 @@ pub enum GapKind {
     SegmentDeleted,
     /// The log could not be written.
     LogWrite,
+    /// Processes were not followed, or forgotten too early: command lines and ancestors may be
+    /// missing.
+    Process,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -416,5 +450,26 @@ pub mod nanoseconds {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
         Timestamp::deserialize(deserializer)
+    }
+}
+
+/// The same where a time may be absent.
+pub mod optional_nanoseconds {
+    use super::{Deserialize, Deserializer, Serializer, Timestamp, nanoseconds};
+
+    pub fn serialize<S: Serializer>(
+        time: &Option<Timestamp>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => nanoseconds::serialize(time, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Timestamp>, D::Error> {
+        Option::<Timestamp>::deserialize(deserializer)
     }
 }

@@ -3,6 +3,7 @@
 mod cgroup;
 mod connect;
 mod datagram;
+mod process;
 mod sendmsg;
 mod tables;
 
@@ -12,7 +13,7 @@ use aya_ebpf::{
 };
 use tracer_common::flow::FlowKey;
 
-use crate::process;
+use crate::process as caller;
 
 /// What every address hook returns: go on. The tracer never denies.
 const ALLOW: i32 = 1;
@@ -32,8 +33,8 @@ fn flow_key(address: *mut bpf_sock_addr, destination: [u32; 4], channel: u8) -> 
     FlowKey {
         cgroup_id,
         netns_cookie,
-        process_start: process::start(),
-        pid: process::pid(),
+        process_start: caller::start(),
+        pid: caller::pid(),
         port: u16::from_be(port as u16),
         protocol: protocol as u16,
         address: bytes_of(destination),

@@ -35,6 +35,11 @@ pub fn gaps(
             GapKind::SocketStorage,
             "connected datagram sockets were counted as if they had sent",
         ),
+        (
+            loss::PROCESS_RING_FULL,
+            GapKind::Process,
+            "forks, execs or exits were not told: command lines and ancestors of short-lived processes may be missing (raise --process-ring-bytes)",
+        ),
     ];
     for (reason, kind, text) in detail {
         let lost = now.by_reason[reason as usize] - before.by_reason[reason as usize];
@@ -62,32 +67,61 @@ fn refused(
     now: &Losses,
     concerned: &mut impl FnMut(u64) -> Concerned,
 ) -> Vec<Affected> {
-    let mut by_workload: HashMap<Option<Arc<str>>, u64> = HashMap::new();
-    for (cgroup_id, total) in &now.refused {
-        let lost = total - before.refused.get(cgroup_id).unwrap_or(&0);
-        if lost == 0 {
-            continue;
-        }
-        let workload = match concerned(*cgroup_id) {
-            Concerned::Workload(name) => Some(name),
-            Concerned::Everybody => None,
-            Concerned::Nobody => continue,
-        };
-        *by_workload.entry(workload).or_default() += lost;
-    }
+    let since: HashMap<u64, u64> = now
+        .refused
+        .iter()
+        .map(|(id, total)| (*id, total - before.refused.get(id).unwrap_or(&0)))
+        .filter(|(_, lost)| *lost > 0)
+        .collect();
+    let mut sums = by_workload(&since, concerned);
     let rest = now.unattributed - before.unattributed;
     if rest > 0 {
-        *by_workload.entry(None).or_default() += rest;
+        *sums.entry(None).or_default() += rest;
     }
     let table_was_full =
         now.by_reason[loss::TABLE_FULL as usize] > before.by_reason[loss::TABLE_FULL as usize];
-    by_workload
-        .into_iter()
+    sums.into_iter()
         .map(|(workload, lost)| Affected {
             workload,
             gap: refusal(lost, table_was_full),
         })
         .collect()
+}
+
+/// Processes that were forgotten too early, by cgroup id.
+pub fn forgotten(
+    evicted: &HashMap<u64, u64>,
+    mut concerned: impl FnMut(u64) -> Concerned,
+) -> Vec<Affected> {
+    by_workload(evicted, &mut concerned)
+        .into_iter()
+        .map(|(workload, lost)| Affected {
+            workload,
+            gap: Gap {
+                what: GapKind::Process,
+                detail: "processes were forgotten too early: their command lines may be missing (raise --process-memory)".to_owned(),
+                lost: Some(lost),
+                severity: Severity::Detail,
+            },
+        })
+        .collect()
+}
+
+/// Of what was selected. What cannot be attributed is `None`'s.
+fn by_workload(
+    by_cgroup: &HashMap<u64, u64>,
+    concerned: &mut impl FnMut(u64) -> Concerned,
+) -> HashMap<Option<Arc<str>>, u64> {
+    let mut sums: HashMap<Option<Arc<str>>, u64> = HashMap::new();
+    for (cgroup_id, lost) in by_cgroup {
+        let workload = match concerned(*cgroup_id) {
+            Concerned::Workload(name) => Some(name),
+            Concerned::Everybody => None,
+            Concerned::Nobody => continue,
+        };
+        *sums.entry(workload).or_default() += lost;
+    }
+    sums
 }
 
 fn refusal(lost: u64, table_was_full: bool) -> Gap {

@@ -11,25 +11,29 @@ use std::{
 use tracer_common::{flow::FlowKey, limits::loss};
 
 use super::{
-    losses::{Affected, gaps},
+    losses::{Affected, forgotten, gaps},
     recorded::Recorded,
     table::{Table, Tally, Told},
     workload::{Keeping, Workload, WorkloadError},
 };
 use crate::{
-    decode::event::Event,
+    decode::{
+        event::Event,
+        process::{ProcessEvent, ProcessId},
+    },
     ebpf::capture::{Batch, ClockSample, Losses, SweepReason},
     enrich::{
         docker::Answer,
-        machine::{Attribution, Change, Concerned, Machine, Origin},
-        process::{ProcessId, Processes},
+        machine::{Attribution, Change, Concerned, Machine, Origin, is_below},
+        process::{
+            image::comm_text,
+            proc::Proc,
+            table::{Processes, Sender},
+        },
     },
     place::place,
     record::{Channel, Direction, Flow, Outcome, Process, Protocol, Record, Start, ip_from_mapped},
 };
-
-/// Processes whose command lines are remembered.
-const PROCESSES: usize = 8192;
 
 /// Runs that are remembered after they have ended.
 const ENDED: usize = 1024;
@@ -50,6 +54,10 @@ pub struct Settings {
     pub table_limit: usize,
     /// What every `start` record says.
     pub start: Start,
+    /// Bytes for what is known of processes.
+    pub process_memory: usize,
+    /// Where the cgroup v2 hierarchy is mounted.
+    pub cgroup_mount: PathBuf,
 }
 
 /// How the files are laid out.
@@ -71,6 +79,8 @@ pub enum Subject {
         workload: Arc<str>,
         run: Arc<str>,
         cgroups: Box<crate::enrich::cgroup::CgroupIndex>,
+        /// Its cgroup, relative to the hierarchy's root.
+        cgroup: String,
     },
     /// Everything on this machine, or a choice of it.
     Machine(Box<Machine>),
@@ -99,6 +109,7 @@ struct Counters {
     without_log: u64,
     news: u64,
     counted_keys: u64,
+    process_events: u64,
     sweeps: u64,
 }
 
@@ -128,11 +139,15 @@ impl Counters {
 impl Recorder {
     #[must_use]
     pub fn new(settings: Settings, subject: Subject, proc: &Path) -> Self {
+        let read = Proc {
+            root: proc.to_owned(),
+            cgroups: settings.cgroup_mount.clone(),
+        };
         Self {
+            processes: Processes::new(read, settings.process_memory),
             settings,
             subject,
             proc: proc.to_owned(),
-            processes: Processes::new(proc, PROCESSES),
             table: Table::default(),
             clock: ClockSample::now(),
             losses: Losses::default(),
@@ -147,9 +162,13 @@ impl Recorder {
     /// # Errors
     /// An output directory cannot be written.
     pub fn begin(&mut self) -> Result<(), WorkloadError> {
-        if let Subject::Command { workload, run, .. } = &self.subject {
-            let (workload, run) = (workload.clone(), run.clone());
-            self.workload(&workload, &run)?;
+        match &self.subject {
+            // Nothing runs in its cgroup yet.
+            Subject::Command { workload, run, .. } => {
+                let (workload, run) = (workload.clone(), run.clone());
+                self.workload(&workload, &run)?;
+            }
+            Subject::Machine(_) => self.processes.scan(),
         }
         self.tell_changes()
     }
@@ -170,18 +189,33 @@ impl Recorder {
                 self.tell_changes()?;
                 Ok(None)
             }
+            Batch::Processes(events) => {
+                self.counters.process_events += events.len() as u64;
+                events.into_iter().for_each(|event| self.follow(event));
+                Ok(None)
+            }
             Batch::Counts(counts, clock) => {
                 self.clock = clock;
                 self.counters.counted_keys += counts.len() as u64;
                 for (key, value) in &counts {
                     self.learn(key, now);
+                    self.processes.sends(process_id(key));
                     self.table.absorb(key, value);
                 }
                 Ok(None)
             }
-            Batch::Swept { losses, reason } => {
+            Batch::Swept {
+                losses,
+                reason,
+                began,
+            } => {
                 self.counters.sweeps += 1;
+                let began_ns = began.monotonic_ns();
+                if self.losses.processes() != losses.processes() {
+                    self.processes.lost(began_ns);
+                }
                 self.swept(losses, reason, now)?;
+                self.forget_processes(reason, began_ns);
                 Ok(Some(reason))
             }
         }
@@ -237,10 +271,10 @@ impl Recorder {
 
     fn hear(&mut self, event: Event, now: Instant) {
         match event {
-            Event::NewFlow { key, value } => {
+            Event::NewFlow { key, .. } => {
                 self.learn(&key, now);
-                // Read while the process is there.
-                self.processes.get(process_id(&key), value.comm);
+                // Read while the process is there, where nothing has been heard of it.
+                self.processes.sends(process_id(&key));
             }
             Event::CgroupCreated { cgroup_id, path } => match &mut self.subject {
                 Subject::Machine(machine) => machine.cgroup_created(cgroup_id, path, now),
@@ -252,6 +286,29 @@ impl Recorder {
                 Subject::Machine(machine) => machine.cgroup_removed(cgroup_id),
                 Subject::Command { cgroups, .. } => cgroups.removed(cgroup_id),
             },
+        }
+    }
+
+    /// A command's recording is about the processes of its cgroup alone.
+    fn follow(&mut self, event: ProcessEvent) {
+        if let Subject::Command {
+            cgroups, cgroup, ..
+        } = &self.subject
+            && let Some(cgroup_id) = event.cgroup_id()
+            // One that was made a moment ago is not known yet.
+            && let Some(found) = cgroups.known(cgroup_id)
+            && !is_below(&found.path, cgroup)
+        {
+            return;
+        }
+        self.processes.apply(event);
+    }
+
+    fn forget_processes(&mut self, reason: SweepReason, began_ns: u64) {
+        self.processes.swept(began_ns);
+        match reason {
+            SweepReason::Interval => self.processes.told(began_ns),
+            SweepReason::Pressure | SweepReason::End => {}
         }
     }
 
@@ -348,6 +405,7 @@ impl Recorder {
                 workload,
                 run,
                 cgroups,
+                ..
             } => {
                 let cgroup = cgroups.get(key.cgroup_id, &self.proc, key.pid);
                 Attribution::Known(Origin {
@@ -386,30 +444,52 @@ impl Recorder {
             bytes_received: None,
             first_seen: self.clock.wall(told.first_ns),
             last_seen: self.clock.wall(told.last_ns),
-            process: self.process(key, tally),
+            process: self.process(key, tally, told.first_ns),
             cgroup_id: Some(key.cgroup_id),
             cgroup_path: origin.cgroup_path.as_deref().map(str::to_owned),
             container: origin.container.as_deref().cloned(),
         }
     }
 
-    fn process(&mut self, key: &FlowKey, tally: &Tally) -> Process {
-        let comm = tally
-            .comm
-            .split(|byte| *byte == 0)
-            .next()
-            .unwrap_or_default();
+    fn process(&mut self, key: &FlowKey, tally: &Tally, first_ns: u64) -> Process {
         let mut process = Process {
             pid: Some(key.pid),
             tid: Some(tally.tid),
             ppid: Some(tally.parent_pid),
             uid: Some(tally.uid),
-            comm: Some(String::from_utf8_lossy(comm).into_owned()),
+            comm: Some(comm_text(&tally.comm)),
             ..Process::default()
         };
-        self.processes
-            .get(process_id(key), tally.comm)
-            .describe(&mut process);
+        let sender = Sender {
+            id: process_id(key),
+            tid: tally.tid,
+            comm: tally.comm,
+            at_ns: first_ns,
+        };
+        let Self {
+            processes,
+            subject,
+            clock,
+            proc,
+            ..
+        } = self;
+        let clock = |boot_ns| clock.wall_of_boot(boot_ns);
+        match subject {
+            Subject::Machine(machine) => {
+                let container = machine.container_of(key.cgroup_id, key.pid);
+                let within = |cgroup_id, pid| machine.container_of(cgroup_id, pid) == container;
+                processes.describe(&sender, clock, within, &mut process);
+            }
+            Subject::Command {
+                cgroups, cgroup, ..
+            } => {
+                let within = |cgroup_id, pid| {
+                    let found = cgroups.get(cgroup_id, proc, pid);
+                    found.is_some_and(|found| is_below(&found.path, cgroup))
+                };
+                processes.describe(&sender, clock, within, &mut process);
+            }
+        }
         process
     }
 
@@ -422,10 +502,13 @@ impl Recorder {
 
     fn tell_losses(&mut self, now: Losses) -> Result<(), WorkloadError> {
         let before = std::mem::replace(&mut self.losses, now);
-        let found = gaps(&before, &self.losses, |cgroup_id| match &mut self.subject {
+        let evicted = self.processes.take_evicted();
+        let mut concerned = |cgroup_id| match &mut self.subject {
             Subject::Machine(machine) => machine.concerned(cgroup_id),
             Subject::Command { workload, .. } => Concerned::Workload(workload.clone()),
-        });
+        };
+        let mut found = gaps(&before, &self.losses, &mut concerned);
+        found.extend(forgotten(&evicted, &mut concerned));
         found
             .into_iter()
             .try_for_each(|affected| self.tell_gap(affected))
@@ -542,6 +625,9 @@ impl Recorder {
             ("socket_storage", lost(loss::SOCKET_STORAGE)),
             ("no_table", lost(loss::NO_TABLE)),
             ("undecodable", self.losses.undecodable),
+            ("process_events", self.counters.process_events),
+            ("process_ring_full", lost(loss::PROCESS_RING_FULL)),
+            ("processes_evicted", self.processes.all_evicted()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()

@@ -84,6 +84,7 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
     let mut loaded = load::load(args.bounds.sizes(), args.bounds.probe_log)?;
     // First, so that no container slips between the walk and the events.
     loaded.attach_cgroup_events()?;
+    loaded.attach_process_events();
     let (questions, mut answers) = docker::spawn(args.docker_socket.clone());
     let machine = Machine::new(
         Path::new(PROC),
@@ -99,7 +100,9 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
         output: Output::PerWorkload(args.output.clone()),
         keeping: args.bounds.keeping(Foreign::Leave),
         table_limit: args.bounds.table_limit(),
-        start: live::start_record(&loaded.hooks, Vec::new()),
+        start: live::start_record(&loaded, Vec::new()),
+        process_memory: args.bounds.process_memory(),
+        cgroup_mount: cgroup2.mount.clone(),
     };
     let mut recorder = Recorder::new(
         settings,
@@ -166,10 +169,7 @@ fn attach(loaded: &mut Loaded, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> anyhow:
 }
 
 fn selection(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> Selection {
-    let relative = |path: &PathBuf| {
-        let inside = path.strip_prefix(&cgroup2.mount).unwrap_or(path);
-        format!("/{}", inside.display())
-    };
+    let relative = |path: &PathBuf| live::below_root(&cgroup2.mount, path);
     Selection {
         containers: args.container.clone(),
         cgroups: chosen.iter().map(relative).collect(),

@@ -126,22 +126,16 @@ fn privilege(proc: &Path) -> Finding {
 
 fn btf() -> Finding {
     match offsets::find(Path::new(VMLINUX_BTF)) {
-        Ok(found) => {
-            let missing = bytemuck::cast::<_, [u32; 8]>(found)
-                .iter()
-                .filter(|offset| **offset == tracer_common::offsets::ABSENT)
-                .count();
-            match missing {
-                0 => finding("type information", Verdict::Works, VMLINUX_BTF),
-                _ => finding(
-                    "type information",
-                    Verdict::Reduced,
-                    format!(
-                        "{missing} kernel fields are unknown: start times or cgroup ids are missing"
-                    ),
+        Ok(found) => match found.missing() {
+            0 => finding("type information", Verdict::Works, VMLINUX_BTF),
+            missing => finding(
+                "type information",
+                Verdict::Reduced,
+                format!(
+                    "{missing} kernel fields are unknown: start times, cgroup ids or paths are missing"
                 ),
-            }
-        }
+            ),
+        },
         Err(_) if !Path::new(VMLINUX_BTF).exists() => finding(
             "type information",
             Verdict::Blocks,
@@ -192,13 +186,27 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
         ),
         Err(error) => finding("cgroup events", Verdict::Blocks, error),
     };
+    loaded.attach_process_events();
+    let processes = processes(&loaded);
     let attached = RunCgroup::make(&cgroup2.mount, proc)
         .and_then(|cgroup| Ok(loaded.attach_cgroup(cgroup.path())?));
     let address = match attached {
         Ok(()) => finding("connection hooks", Verdict::Works, loaded.hooks.join(", ")),
         Err(error) => finding("connection hooks", Verdict::Blocks, format!("{error:#}")),
     };
-    vec![events, address]
+    vec![events, processes, address]
+}
+
+fn processes(loaded: &load::Loaded) -> Finding {
+    if loaded.missing.is_empty() {
+        let detail = "short-lived processes have a command line and ancestors";
+        return finding("process events", Verdict::Works, detail);
+    }
+    let missing = loaded.missing.iter();
+    let unseen: Vec<_> = missing
+        .map(|(name, unseen)| format!("{name}: not seen: {unseen}"))
+        .collect();
+    finding("process events", Verdict::Reduced, unseen.join("; "))
 }
 
 fn engine(socket: &Path) -> Finding {

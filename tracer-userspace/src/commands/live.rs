@@ -19,7 +19,7 @@ use crate::{
     },
     ebpf::{
         capture::{Batch, SweepReason},
-        load::Sizes,
+        load::{Loaded, Sizes},
     },
     enrich::docker::Answer,
     output::log::Rotation,
@@ -45,6 +45,14 @@ pub struct Bounds {
     #[arg(long, value_name = "BYTES", default_value_t = Sizes::default().ring_bytes,
           value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
     pub ring_bytes: u32,
+    /// Bytes of the kernel's ring of processes; rounded up to a power of two
+    #[arg(long, value_name = "BYTES", default_value_t = Sizes::default().process_ring_bytes,
+          value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
+    pub process_ring_bytes: u32,
+    /// Bytes for command lines and ancestors of processes; who is gone is forgotten first
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20,
+          value_parser = clap::value_parser!(u64).range(65_536..))]
+    pub process_memory: u64,
     /// Rotate a log at this size
     #[arg(long, value_name = "BYTES", default_value_t = Rotation::default().bytes)]
     pub rotate_bytes: u64,
@@ -67,7 +75,13 @@ impl Bounds {
             table_entries: self.table_entries,
             cgroup_quota: self.cgroup_quota.min(self.table_entries),
             ring_bytes: self.ring_bytes.next_power_of_two(),
+            process_ring_bytes: self.process_ring_bytes.next_power_of_two(),
         }
+    }
+
+    #[must_use]
+    pub fn process_memory(&self) -> usize {
+        usize::try_from(self.process_memory).unwrap_or(usize::MAX)
     }
 
     #[must_use]
@@ -93,12 +107,12 @@ impl Bounds {
 
 /// The `start` record of this process.
 #[must_use]
-pub fn start_record(hooks: &[String], command: Vec<String>) -> Start {
+pub fn start_record(loaded: &Loaded, command: Vec<String>) -> Start {
     Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        hooks: hooks.to_vec(),
-        missing: std::collections::BTreeMap::new(),
+        hooks: loaded.hooks.clone(),
+        missing: loaded.missing.clone(),
         command,
     }
 }
@@ -191,6 +205,13 @@ pub fn below_mount(mount: &Path, path: &Path) -> std::path::PathBuf {
     } else {
         mount.join(path.strip_prefix("/").unwrap_or(path))
     }
+}
+
+/// The path of a cgroup's directory below a mount, as `/proc/<pid>/cgroup` shows it.
+#[must_use]
+pub fn below_root(mount: &Path, path: &Path) -> String {
+    let inside = path.strip_prefix(mount).unwrap_or(path);
+    format!("/{}", inside.display())
 }
 
 #[cfg(test)]

@@ -18,11 +18,14 @@ use tracer_common::{
 
 use super::{
     load::{Loaded, Sizes},
-    ring::Ring,
+    ring::{self, Ring},
     sweep::read_quotas,
     sys,
 };
-use crate::decode::event::Event;
+use crate::decode::{
+    event::{self, Event},
+    process::{self, ProcessEvent},
+};
 
 /// Batches that may wait for the receiver.
 const CHANNEL: usize = 16;
@@ -32,10 +35,16 @@ const CHANNEL: usize = 16;
 pub enum Batch {
     /// News: no counts.
     News(Vec<Event>),
+    /// What processes did before the flows that follow.
+    Processes(Vec<ProcessEvent>),
     /// Counts since the last sweep.
     Counts(Vec<(FlowKey, FlowValue)>, ClockSample),
-    /// Everything up to here was counted; the losses so far.
-    Swept { losses: Losses, reason: SweepReason },
+    /// Everything up to `began` was counted; the losses so far.
+    Swept {
+        losses: Losses,
+        reason: SweepReason,
+        began: ClockSample,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +76,12 @@ impl Losses {
         self.by_reason[loss::TABLE_FULL as usize] + self.by_reason[loss::QUOTA_FULL as usize]
     }
 
+    /// Forks, execs and exits that were not told.
+    #[must_use]
+    pub fn processes(&self) -> u64 {
+        self.by_reason[loss::PROCESS_RING_FULL as usize]
+    }
+
     /// Takes in what was read: first `by_reason`, then `refused`. A cgroup's counter goes up
     /// before the sum does, so that the sum never exceeds them for want of a moment; the other
     /// way round, refusals between the two readings are no news the next time either.
@@ -81,6 +96,7 @@ impl Losses {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockSample {
     monotonic_ns: i128,
+    boot_ns: i128,
     wall_ns: i128,
 }
 
@@ -95,6 +111,7 @@ impl ClockSample {
         };
         Self {
             monotonic_ns: read(ClockId::CLOCK_MONOTONIC),
+            boot_ns: read(ClockId::CLOCK_BOOTTIME),
             wall_ns: read(ClockId::CLOCK_REALTIME),
         }
     }
@@ -104,6 +121,19 @@ impl ClockSample {
     pub fn wall(&self, monotonic_ns: u64) -> jiff::Timestamp {
         let nanoseconds = self.wall_ns + i128::from(monotonic_ns) - self.monotonic_ns;
         jiff::Timestamp::from_nanosecond(nanoseconds).unwrap_or_default()
+    }
+
+    /// The wall-clock time of a CLOCK_BOOTTIME time in nanoseconds, as processes' starts are told.
+    #[must_use]
+    pub fn wall_of_boot(&self, boot_ns: u64) -> jiff::Timestamp {
+        let nanoseconds = self.wall_ns + i128::from(boot_ns) - self.boot_ns;
+        jiff::Timestamp::from_nanosecond(nanoseconds).unwrap_or_default()
+    }
+
+    /// When it was taken, in nanoseconds of CLOCK_MONOTONIC.
+    #[must_use]
+    pub fn monotonic_ns(&self) -> u64 {
+        u64::try_from(self.monotonic_ns).unwrap_or(0)
     }
 }
 
@@ -131,7 +161,10 @@ pub fn spawn(
 
 struct Capture {
     loaded: Loaded,
-    ring: Ring,
+    ring: Ring<Event>,
+    processes: Ring<ProcessEvent>,
+    /// Batches that the ring of processes can hold.
+    process_batches: usize,
     sender: mpsc::Sender<Batch>,
     /// Sweep when this many keys are new.
     pressure: u64,
@@ -142,13 +175,14 @@ struct Capture {
 
 impl Capture {
     fn new(mut loaded: Loaded, sizes: Sizes, sender: mpsc::Sender<Batch>) -> io::Result<Self> {
-        let ring = loaded
-            .ring
-            .take()
-            .ok_or_else(|| io::Error::other("the ring buffer has a reader already"))?;
+        let taken = || io::Error::other("the ring buffer has a reader already");
+        let ring = loaded.ring.take().ok_or_else(taken)?;
+        let processes = loaded.processes.take().ok_or_else(taken)?;
         Ok(Self {
             loaded,
-            ring: Ring::new(ring)?,
+            ring: Ring::new(ring, event::decode)?,
+            processes: Ring::new(processes, process::decode)?,
+            process_batches: 1 + sizes.process_ring_bytes as usize / ring::BATCH_BYTES,
             sender,
             pressure: u64::from(sizes.table_entries.min(sizes.cgroup_quota) / 4),
             new_keys: 0,
@@ -168,6 +202,10 @@ impl Capture {
                 woken = self.ring.woken() => {
                     woken?;
                     self.read_while_busy(&mut ticks, cancel).await?;
+                }
+                woken = self.processes.woken() => {
+                    woken?;
+                    self.read_processes().await?;
                 }
             }
         }
@@ -203,11 +241,26 @@ impl Capture {
             }
             any = true;
             self.note(&events);
+            // What made these flows was told before they were, and is there by now.
+            self.read_processes().await?;
             self.send(Batch::News(events)).await?;
             if self.new_keys >= self.pressure {
                 self.sweep(SweepReason::Pressure).await?;
             }
         }
+    }
+
+    /// Passes on what is in the ring of processes: no more than it can hold, so that a fork bomb
+    /// does not keep this task for itself.
+    async fn read_processes(&mut self) -> io::Result<()> {
+        for _ in 0..self.process_batches {
+            let events = self.processes.take();
+            if events.is_empty() {
+                break;
+            }
+            self.send(Batch::Processes(events)).await?;
+        }
+        Ok(())
     }
 
     fn note(&mut self, events: &[Event]) {
@@ -229,6 +282,7 @@ impl Capture {
     }
 
     async fn sweep(&mut self, reason: SweepReason) -> io::Result<()> {
+        let began = ClockSample::now();
         let mut counts = Vec::with_capacity(self.new_keys as usize);
         self.loaded
             .tables
@@ -237,12 +291,19 @@ impl Capture {
         if let Some(log) = &mut self.loaded.log {
             log.flush();
         }
+        // Now: whoever counted has left the kernel, and so has what it told before.
+        self.read_processes().await?;
         self.update_losses()?;
         if !counts.is_empty() {
             self.send(Batch::Counts(counts, ClockSample::now())).await?;
         }
         let losses = self.losses.clone();
-        self.send(Batch::Swept { losses, reason }).await
+        self.send(Batch::Swept {
+            losses,
+            reason,
+            began,
+        })
+        .await
     }
 
     fn update_losses(&mut self) -> io::Result<()> {
@@ -252,7 +313,7 @@ impl Capture {
             self.read_refused()?;
         }
         self.losses.settle();
-        self.losses.undecodable = self.ring.undecodable();
+        self.losses.undecodable = self.ring.undecodable() + self.processes.undecodable();
         self.forget_removed()
     }
 

@@ -1,6 +1,7 @@
 //! Programs and maps: loading, attaching, and letting go of them.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io,
     os::fd::{AsFd as _, OwnedFd},
@@ -18,10 +19,14 @@ use aya::{
 use aya_log::EbpfLogger;
 use tracer_common::{
     flow::{FlowKey, FlowValue},
-    offsets::Offsets,
+    offsets::ProcessOffsets,
 };
 
-use super::{offsets, sweep::FlowTables, sys};
+use super::{
+    offsets::{self, Found},
+    sweep::FlowTables,
+    sys,
+};
 
 /// The kernel half, compiled by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf"));
@@ -30,6 +35,18 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tr
 const ADDRESS_HOOKS: [&str; 4] = ["connect4", "connect6", "sendmsg4", "sendmsg6"];
 const EGRESS_HOOK: &str = "datagram_egress";
 const CGROUP_HOOKS: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
+/// Each with what is not seen without it.
+const PROCESS_HOOKS: [(&str, &str); 3] = [
+    (
+        "sched_process_exec",
+        "command lines of processes that end before they are looked up in /proc",
+    ),
+    ("task_newtask", "ancestors of short-lived processes"),
+    (
+        "sched_process_exit",
+        "the end of processes: they are remembered for longer than needed",
+    ),
+];
 
 /// Sizes, set before loading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +57,8 @@ pub struct Sizes {
     pub cgroup_quota: u32,
     /// Bytes of the ring buffer: a power of two, at least a page.
     pub ring_bytes: u32,
+    /// The same of the ring of processes.
+    pub process_ring_bytes: u32,
 }
 
 impl Default for Sizes {
@@ -48,6 +67,7 @@ impl Default for Sizes {
             table_entries: 32_768,
             cgroup_quota: 16_384,
             ring_bytes: 1 << 20,
+            process_ring_bytes: 1 << 20,
         }
     }
 }
@@ -90,12 +110,15 @@ pub struct Loaded {
     pub tables: FlowTables,
     /// Taken by the one task that reads it.
     pub ring: Option<RingBuf<MapData>>,
+    pub processes: Option<RingBuf<MapData>>,
     pub quotas: OwnedFd,
     pub losses: PerCpuArray<MapData, u64>,
     /// The probe's own diagnostics, when they were asked for.
     pub log: Option<EbpfLogger<&'static dyn log::Log>>,
     /// What is attached, by name.
     pub hooks: Vec<String>,
+    /// What this kernel refused and recording goes on without, and what is therefore not seen.
+    pub missing: BTreeMap<String, String>,
 }
 
 /// Loads every program; nothing is attached yet.
@@ -105,8 +128,8 @@ pub struct Loaded {
 /// # Errors
 /// The kernel refuses a program or a map, or the object was built from other sources.
 pub fn load(sizes: Sizes, verbose: bool) -> Result<Loaded, LoadError> {
-    let offsets = offsets::find(Path::new(offsets::VMLINUX_BTF))?;
-    let mut ebpf = load_object(sizes, &offsets, verbose)?;
+    let found = offsets::find(Path::new(offsets::VMLINUX_BTF))?;
+    let mut ebpf = load_object(sizes, &found, verbose)?;
     load_programs(&mut ebpf)?;
     // Reading the kernel's type information takes megabytes that are not needed again.
     sys::give_memory_back();
@@ -138,10 +161,12 @@ pub fn load(sizes: Sizes, verbose: bool) -> Result<Loaded, LoadError> {
     Ok(Loaded {
         tables,
         ring: Some(typed(&mut ebpf, "EVENTS")?),
+        processes: Some(typed(&mut ebpf, "PROCESSES")?),
         quotas,
         losses: typed(&mut ebpf, "LOSSES")?,
         log,
         hooks: Vec::new(),
+        missing: BTreeMap::new(),
         ebpf: Some(ebpf),
     })
 }
@@ -196,6 +221,23 @@ impl Loaded {
         Ok(())
     }
 
+    /// Attaches the tracepoints that follow processes. Without one of them, recording goes on
+    /// with less: [`Self::missing`] says so.
+    pub fn attach_process_events(&mut self) {
+        let Some(ebpf) = self.ebpf.as_mut() else {
+            return;
+        };
+        for (name, unseen) in PROCESS_HOOKS {
+            match attach_tracepoint(ebpf, name) {
+                Ok(()) => self.hooks.push(name.to_owned()),
+                Err(error) => {
+                    tracing::warn!("not seen: {unseen}: {error}");
+                    self.missing.insert(name.to_owned(), unseen.to_owned());
+                }
+            }
+        }
+    }
+
     /// Detaches every program; the maps stay readable, so that what is in them can be drained.
     pub fn detach(&mut self) {
         self.ebpf = None;
@@ -203,15 +245,28 @@ impl Loaded {
     }
 }
 
-fn load_object(sizes: Sizes, offsets: &Offsets, verbose: bool) -> Result<Ebpf, LoadError> {
-    let words: [u32; 8] = bytemuck::cast(*offsets);
+/// Loaded only now: a verifier that refuses it must not cost the other programs.
+fn attach_tracepoint(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
+    let program: &mut RawTracePoint = program(ebpf, name)?;
+    program.load().map_err(refused(name))?;
+    program.attach(name).map_err(refused(name))?;
+    Ok(())
+}
+
+fn load_object(sizes: Sizes, found: &Found, verbose: bool) -> Result<Ebpf, LoadError> {
+    let words: [u32; 8] = bytemuck::cast(found.offsets);
+    let process_words: [u32; ProcessOffsets::WORDS] = bytemuck::cast(found.processes);
+    let wake_bytes = u64::from(sizes.process_ring_bytes / 4);
     let quota = u64::from(sizes.cgroup_quota);
     let level: u8 = if verbose { u8::MAX } else { 0 };
     let ebpf = EbpfLoader::new()
         .override_global("OFFSETS", words.as_slice(), true)
+        .override_global("PROCESS_OFFSETS", process_words.as_slice(), true)
+        .override_global("PROCESS_WAKE_BYTES", &wake_bytes, true)
         .override_global("CGROUP_QUOTA", &quota, true)
         .override_global(aya_log::LEVEL, &level, false)
         .map_max_entries("EVENTS", sizes.ring_bytes)
+        .map_max_entries("PROCESSES", sizes.process_ring_bytes)
         .map_max_entries("FLOWS_A", sizes.table_entries)
         .map_max_entries("FLOWS_B", sizes.table_entries)
         .load(OBJECT)?;

@@ -3,22 +3,29 @@
 use std::path::Path;
 
 use btf_rs::{Backend, Btf, Type};
-use tracer_common::offsets::{ABSENT, Offsets};
+use tracer_common::offsets::{ABSENT, Offsets, ProcessOffsets};
 
 /// The running kernel's type information.
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// What the programs need to know of the running kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub offsets: Offsets,
+    pub processes: ProcessOffsets,
+}
 
 /// Looks up every offset. A field that is not found is [`ABSENT`], and the programs then leave
 /// what they would have read at zero.
 ///
 /// # Errors
 /// The BTF file is missing or unreadable.
-pub fn find(btf: &Path) -> Result<Offsets, btf_rs::Error> {
+pub fn find(btf: &Path) -> Result<Found, btf_rs::Error> {
     // Mapped where the kernel lets the file be mapped (Linux 6.16): reading all of it to look a
     // dozen types up takes tens of megabytes.
     let btf = Btf::from_file_with_backend(btf, Backend::Mmap).or_else(|_| Btf::from_file(btf))?;
     let of = |of_struct, field| member_offset(&btf, of_struct, field).unwrap_or(ABSENT);
-    Ok(Offsets {
+    let offsets = Offsets {
         task_group_leader: of("task_struct", "group_leader"),
         task_start_boottime: of("task_struct", "start_boottime"),
         task_real_parent: of("task_struct", "real_parent"),
@@ -27,7 +34,63 @@ pub fn find(btf: &Path) -> Result<Offsets, btf_rs::Error> {
         cgroup_root: of("cgroup", "root"),
         kernfs_node_id: of("kernfs_node", "id"),
         cgroup_root_hierarchy_id: of("cgroup_root", "hierarchy_id"),
+    };
+    let processes = processes(&btf);
+    Ok(Found { offsets, processes })
+}
+
+fn processes(btf: &Btf) -> ProcessOffsets {
+    let of = |of_struct, field| member_offset(btf, of_struct, field).unwrap_or(ABSENT);
+    ProcessOffsets {
+        task_cgroups: of("task_struct", "cgroups"),
+        css_set_dfl_cgrp: of("css_set", "dfl_cgrp"),
+        task_thread_pid: of("task_struct", "thread_pid"),
+        pid_level: of("pid", "level"),
+        pid_numbers: of("pid", "numbers"),
+        upid_nr: of("upid", "nr"),
+        upid_size: struct_size(btf, "upid").unwrap_or(ABSENT),
+        task_signal: of("task_struct", "signal"),
+        signal_live: of("signal_struct", "live"),
+        task_mm: of("task_struct", "mm"),
+        mm_arg_start: of("mm_struct", "arg_start"),
+        mm_arg_end: of("mm_struct", "arg_end"),
+        mm_exe_file: of("mm_struct", "exe_file"),
+        file_path: of("file", "f_path"),
+        task_fs: of("task_struct", "fs"),
+        fs_pwd: of("fs_struct", "pwd"),
+        path_mnt: of("path", "mnt"),
+        path_dentry: of("path", "dentry"),
+        dentry_parent: of("dentry", "d_parent"),
+        dentry_name: of("dentry", "d_name"),
+        qstr_name: of("qstr", "name"),
+        dentry_hash: of("dentry", "d_hash"),
+        hash_pprev: of("hlist_bl_node", "pprev"),
+        vfsmount_root: of("vfsmount", "mnt_root"),
+        mount_mnt: of("mount", "mnt"),
+        mount_parent: of("mount", "mnt_parent"),
+        mount_mountpoint: of("mount", "mnt_mountpoint"),
+        reserved: 0,
+    }
+}
+
+fn struct_size(btf: &Btf, name: &str) -> Option<u32> {
+    let found = btf.resolve_types_by_name(name).ok()?;
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only structs are asked for")]
+    found.iter().find_map(|candidate| match candidate {
+        Type::Struct(inner) => u32::try_from(inner.size()).ok(),
+        _ => None,
     })
+}
+
+impl Found {
+    /// How many fields this kernel's type information does not tell.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        let words: [u32; 8] = bytemuck::cast(self.offsets);
+        let more: [u32; ProcessOffsets::WORDS] = bytemuck::cast(self.processes);
+        let all = words.iter().chain(&more);
+        all.filter(|offset| **offset == ABSENT).count()
+    }
 }
 
 /// Byte offset of a direct member, or of a member of an anonymous struct or union within.
@@ -71,8 +134,7 @@ mod tests {
             eprintln!("skipped: this kernel has no {VMLINUX_BTF}");
             return;
         }
-        let offsets = find(path).expect("the kernel's BTF is readable");
-        let values: [u32; 8] = bytemuck::cast(offsets);
-        assert!(!values.contains(&ABSENT), "{offsets:?}");
+        let found = find(path).expect("the kernel's BTF is readable");
+        assert_eq!(found.missing(), 0, "{found:?}");
     }
 }

@@ -103,6 +103,12 @@ impl CgroupIndex {
         self.by_id.get(&cgroup_id)
     }
 
+    /// The cgroup with this id, if it is known already.
+    #[must_use]
+    pub fn known(&self, cgroup_id: u64) -> Option<&Cgroup> {
+        self.by_id.get(&cgroup_id)
+    }
+
     /// Every cgroup that is known.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Cgroup)> {
         self.by_id

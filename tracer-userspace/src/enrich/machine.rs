@@ -328,6 +328,14 @@ impl Machine {
         }
     }
 
+    /// The id of the container that a cgroup is of; `pid` is a process in it.
+    pub fn container_of(&mut self, cgroup_id: u64, pid: u32) -> Option<String> {
+        match self.owner_of(cgroup_id, pid) {
+            Owner::Container(found) => Some(found.id),
+            Owner::Unit(_) | Owner::Host => None,
+        }
+    }
+
     /// To whom losses in a cgroup are told.
     pub fn concerned(&mut self, cgroup_id: u64) -> Concerned {
         let Some(found) = self.cgroups.get(cgroup_id, &self.proc, 0).cloned() else {
@@ -491,7 +499,7 @@ fn container_workload(name: &str) -> Arc<str> {
     }
 }
 
-fn is_below(path: &str, cgroup: &str) -> bool {
+pub fn is_below(path: &str, cgroup: &str) -> bool {
     path.strip_prefix(cgroup)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || cgroup.ends_with('/'))
 }

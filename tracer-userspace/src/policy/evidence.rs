@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use crate::{
     harmless,
     policy::{model::Service, observe},
-    record::{Channel, GapKind, Outcome, Severity, nanoseconds},
+    record::{Channel, GapKind, Outcome, Severity, optional_nanoseconds},
 };
 
 /// The value of the file's `schema` key.
@@ -88,9 +88,17 @@ pub struct Destination {
     pub bytes_sent: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub bytes_received: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "time")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "optional_nanoseconds"
+    )]
     pub first_seen: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "time")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "optional_nanoseconds"
+    )]
     pub last_seen: Option<Timestamp>,
     pub processes: Vec<String>,
     /// There were more processes than are listed.
@@ -141,25 +149,4 @@ fn service_from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Servi
     String::deserialize(deserializer)?
         .parse()
         .map_err(D::Error::custom)
-}
-
-/// Times as in the log, where they are known.
-mod time {
-    use super::{Deserialize, Deserializer, Serializer, Timestamp, nanoseconds};
-
-    pub(super) fn serialize<S: Serializer>(
-        time: &Option<Timestamp>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match time {
-            Some(time) => nanoseconds::serialize(time, serializer),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Timestamp>, D::Error> {
-        Option::<Timestamp>::deserialize(deserializer)
-    }
 }

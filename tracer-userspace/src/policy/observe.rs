@@ -331,6 +331,7 @@ fn gap_reason(kind: GapKind, tally: GapTally) -> String {
         GapKind::Downtime => "the tracer was not running",
         GapKind::SegmentDeleted => "a log segment was deleted",
         GapKind::LogWrite => "the log could not be written",
+        GapKind::Process => "processes were not followed",
     };
     let GapTally { records, lost } = tally;
     match lost {
