@@ -20,7 +20,7 @@ use crate::{
     decode::event::Event,
     ebpf::capture::{Batch, ClockSample, Losses, SweepReason},
     enrich::{
-        docker::Answer,
+        engine::Answer,
         machine::{Attribution, Change, Concerned, Machine, Origin},
         process::{ProcessId, Processes},
     },
@@ -323,7 +323,7 @@ impl Recorder {
         let mut table = std::mem::take(&mut self.table);
         let mut result = Ok(());
         table.tell(|key, tally, told| {
-            let origin = match self.attribute(key, &tally.comm) {
+            let origin = match self.attribute(key, tally) {
                 Attribution::Waiting => return false,
                 Attribution::NotSelected => return true,
                 Attribution::Known(origin) => origin,
@@ -341,9 +341,14 @@ impl Recorder {
         result
     }
 
-    fn attribute(&mut self, key: &FlowKey, comm: &[u8; 16]) -> Attribution {
+    fn attribute(&mut self, key: &FlowKey, tally: &Tally) -> Attribution {
         match &mut self.subject {
-            Subject::Machine(machine) => machine.attribute(key, comm),
+            Subject::Machine(machine) => {
+                let command = machine
+                    .needs_command()
+                    .then(|| command(&mut self.processes, key, tally));
+                machine.attribute(key, &tally.comm, command.as_deref())
+            }
             Subject::Command {
                 workload,
                 run,
@@ -477,10 +482,18 @@ impl Recorder {
                 } => {
                     self.tell_alias(&provisional, &workload, &run)?;
                 }
+                Change::Missing { workload, gap } => {
+                    self.tell_gap(Affected { workload, gap })?;
+                }
+                Change::Watch { .. } | Change::Unwatch { .. } => self.watch(&change),
             }
         }
         Ok(())
     }
+
+    /// Hooks are attached to all of the machine, or to the chosen cgroups: what a change asks for
+    /// is seen already.
+    fn watch(&mut self, _change: &Change) {}
 
     /// Both logs say so: whoever reads either finds the other. What was observed under the
     /// provisional name counts for the real one from now on.
@@ -527,6 +540,13 @@ impl Recorder {
         Ok(recorded)
     }
 
+    fn machine_counters(&self) -> Vec<(&'static str, u64)> {
+        match &self.subject {
+            Subject::Machine(machine) => machine.counters().to_vec(),
+            Subject::Command { .. } => Vec::new(),
+        }
+    }
+
     /// The counters of a `stats` record, documented in `docs/log.md`.
     fn counters(&self) -> BTreeMap<String, u64> {
         let lost = |reason: u32| self.losses.by_reason[reason as usize];
@@ -543,9 +563,24 @@ impl Recorder {
             ("no_table", lost(loss::NO_TABLE)),
             ("undecodable", self.losses.undecodable),
         ]
+        .into_iter()
+        .chain(self.machine_counters())
         .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        .collect()
     }
+}
+
+/// The executable's name; where the process was gone, what it called itself.
+fn command(processes: &mut Processes, key: &FlowKey, tally: &Tally) -> String {
+    let exe = processes.get(process_id(key), tally.comm).exe.as_deref();
+    let name = exe.map(Path::new).and_then(Path::file_name);
+    name.map_or_else(
+        || {
+            let comm = tally.comm.split(|byte| *byte == 0).next();
+            String::from_utf8_lossy(comm.unwrap_or_default()).into_owned()
+        },
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 fn process_id(key: &FlowKey) -> ProcessId {

@@ -21,7 +21,7 @@ use crate::{
         capture::{Batch, SweepReason},
         load::Sizes,
     },
-    enrich::docker::Answer,
+    enrich::engine::Answer,
     output::log::Rotation,
     policy::observe::DEFAULT_MAX_DESTINATIONS,
     record::Start,
@@ -29,6 +29,9 @@ use crate::{
 
 /// Where the kernel tells about processes.
 pub const PROC: &str = "/proc";
+
+/// Answers of container engines that are taken in before a batch of flows.
+const ANSWERS: usize = 64;
 
 /// Sizes of everything that is bounded. What does not fit is counted and told in a gap.
 #[derive(Args, Clone, Debug)]
@@ -147,12 +150,15 @@ pub async fn feed(
     let _cancel_on_error = cancel.clone().drop_guard();
     loop {
         tokio::select! {
-            // In this order: what is known by now helps to attribute what follows.
-            biased;
             Some(answer) = answers.recv() => recorder.answered(answer)?,
             () = reopen.notified() => recorder.reopen(),
             batch = batches.recv() => {
                 let Some(batch) = batch else { return Ok(()) };
+                // What is known by now helps to attribute what follows. Not all of it: whoever
+                // makes an engine talk without end must not stop the recording.
+                for answer in std::iter::from_fn(|| answers.try_recv().ok()).take(ANSWERS) {
+                    recorder.answered(answer)?;
+                }
                 if recorder.take(batch, Instant::now())? == Some(SweepReason::End) {
                     return Ok(());
                 }

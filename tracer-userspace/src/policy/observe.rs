@@ -331,6 +331,9 @@ fn gap_reason(kind: GapKind, tally: GapTally) -> String {
         GapKind::Downtime => "the tracer was not running",
         GapKind::SegmentDeleted => "a log segment was deleted",
         GapKind::LogWrite => "the log could not be written",
+        GapKind::OtherKernel => "the container has a kernel of its own, which is not seen",
+        GapKind::UnknownCgroup => "flows came from cgroups of which nothing is known",
+        GapKind::Names => "container engines were not asked",
     };
     let GapTally { records, lost } = tally;
     match lost {
