@@ -158,14 +158,36 @@ pub struct Container {
     pub runtime: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// As the user gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The pod's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// There were more labels than what is kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub labels_cut: bool,
+    /// `name@sha256:…` where the image came from a registry, else the image's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+    /// What made the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<PodOwner>,
+}
+
+/// What made a pod: a Deployment, a Job; the pod itself if nothing did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodOwner {
+    /// Kubernetes' word: `Deployment`, `StatefulSet`, `DaemonSet`, `Job`, `CronJob`, `Pod`; or
+    /// `StaticPod`.
+    pub kind: String,
+    pub name: String,
 }
 
 /// A name for the destination, and where it comes from.
@@ -284,6 +306,12 @@ pub enum GapKind {
     /// Processes were not followed, or forgotten too early: command lines and ancestors may be
     /// missing.
     Process,
+    /// The container has a kernel of its own, in which nothing is seen.
+    OtherKernel,
+    /// Flows came from a cgroup of which nothing is known any more.
+    UnknownCgroup,
+    /// Container engines were not asked, for there were too many questions.
+    Names,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

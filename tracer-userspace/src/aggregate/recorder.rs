@@ -23,8 +23,9 @@ use crate::{
     },
     ebpf::capture::{Batch, ClockSample, Losses, SweepReason},
     enrich::{
-        docker::Answer,
-        machine::{Attribution, Change, Concerned, Machine, Origin, is_below},
+        cgroup::is_below,
+        engine::Answer,
+        machine::{Attribution, Change, Concerned, Machine, Origin},
         process::{
             image::comm_text,
             proc::Proc,
@@ -33,6 +34,7 @@ use crate::{
     },
     place::place,
     record::{Channel, Direction, Flow, Outcome, Process, Protocol, Record, Start, ip_from_mapped},
+    redact::Redactor,
 };
 
 /// Runs that are remembered after they have ended.
@@ -56,6 +58,8 @@ pub struct Settings {
     pub start: Start,
     /// Bytes for what is known of processes.
     pub process_memory: usize,
+    /// What is hidden in everything that is written.
+    pub redactor: Redactor,
     /// Where the cgroup v2 hierarchy is mounted.
     pub cgroup_mount: PathBuf,
 }
@@ -144,7 +148,7 @@ impl Recorder {
             cgroups: settings.cgroup_mount.clone(),
         };
         Self {
-            processes: Processes::new(read, settings.process_memory),
+            processes: Processes::new(read, settings.process_memory, settings.redactor.clone()),
             settings,
             subject,
             proc: proc.to_owned(),
@@ -380,7 +384,7 @@ impl Recorder {
         let mut table = std::mem::take(&mut self.table);
         let mut result = Ok(());
         table.tell(|key, tally, told| {
-            let origin = match self.attribute(key, &tally.comm) {
+            let origin = match self.attribute(key, tally) {
                 Attribution::Waiting => return false,
                 Attribution::NotSelected => return true,
                 Attribution::Known(origin) => origin,
@@ -398,9 +402,14 @@ impl Recorder {
         result
     }
 
-    fn attribute(&mut self, key: &FlowKey, comm: &[u8; 16]) -> Attribution {
+    fn attribute(&mut self, key: &FlowKey, tally: &Tally) -> Attribution {
         match &mut self.subject {
-            Subject::Machine(machine) => machine.attribute(key, comm),
+            Subject::Machine(machine) => {
+                let command = machine
+                    .needs_command()
+                    .then(|| command(&mut self.processes, key, tally));
+                machine.attribute(key, &tally.comm, command.as_deref())
+            }
             Subject::Command {
                 workload,
                 run,
@@ -457,15 +466,15 @@ impl Recorder {
             tid: Some(tally.tid),
             ppid: Some(tally.parent_pid),
             uid: Some(tally.uid),
-            comm: Some(comm_text(&tally.comm)),
+            comm: Some(
+                self.settings
+                    .redactor
+                    .text(&comm_text(&tally.comm))
+                    .into_owned(),
+            ),
             ..Process::default()
         };
-        let sender = Sender {
-            id: process_id(key),
-            tid: tally.tid,
-            comm: tally.comm,
-            at_ns: first_ns,
-        };
+        let sender = sender(key, tally, first_ns);
         let Self {
             processes,
             subject,
@@ -560,10 +569,18 @@ impl Recorder {
                 } => {
                     self.tell_alias(&provisional, &workload, &run)?;
                 }
+                Change::Missing { workload, gap } => {
+                    self.tell_gap(Affected { workload, gap })?;
+                }
+                Change::Watch { .. } | Change::Unwatch { .. } => self.watch(&change),
             }
         }
         Ok(())
     }
+
+    /// Hooks are attached to all of the machine, or to the chosen cgroups: what a change asks for
+    /// is seen already.
+    fn watch(&mut self, _change: &Change) {}
 
     /// Both logs say so: whoever reads either finds the other. What was observed under the
     /// provisional name counts for the real one from now on.
@@ -610,6 +627,13 @@ impl Recorder {
         Ok(recorded)
     }
 
+    fn machine_counters(&self) -> Vec<(&'static str, u64)> {
+        match &self.subject {
+            Subject::Machine(machine) => machine.counters().to_vec(),
+            Subject::Command { .. } => Vec::new(),
+        }
+    }
+
     /// The counters of a `stats` record, documented in `docs/log.md`.
     fn counters(&self) -> BTreeMap<String, u64> {
         let lost = |reason: u32| self.losses.by_reason[reason as usize];
@@ -629,8 +653,30 @@ impl Recorder {
             ("process_ring_full", lost(loss::PROCESS_RING_FULL)),
             ("processes_evicted", self.processes.all_evicted()),
         ]
+        .into_iter()
+        .chain(self.machine_counters())
         .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        .collect()
+    }
+}
+
+/// The executable's name; where the process was gone, what it called itself.
+fn command(processes: &mut Processes, key: &FlowKey, tally: &Tally) -> String {
+    let sender = sender(key, tally, tally.first_ns());
+    let exe = processes.exe(&sender);
+    let name = exe.as_deref().map(Path::new).and_then(Path::file_name);
+    name.map_or_else(
+        || comm_text(&tally.comm),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+fn sender(key: &FlowKey, tally: &Tally, at_ns: u64) -> Sender {
+    Sender {
+        id: process_id(key),
+        tid: tally.tid,
+        comm: tally.comm,
+        at_ns,
     }
 }
 

@@ -104,6 +104,12 @@ impl Tally {
         self.connects.saturating_sub(self.sent + self.probes)
     }
 
+    /// When it was first seen since it was last told, CLOCK_MONOTONIC.
+    #[must_use]
+    pub fn first_ns(&self) -> u64 {
+        self.first_ns
+    }
+
     fn to_tell(&self, kernel_channel: u8) -> Vec<Told> {
         let span = |channel, count| Told {
             channel,

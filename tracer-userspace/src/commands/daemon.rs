@@ -15,7 +15,10 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::live::{self, Bounds, PROC};
+use super::{
+    engines::Engines,
+    live::{self, Bounds, PROC},
+};
 use crate::{
     aggregate::{
         recorder::{Output, Recorder, Settings, Subject},
@@ -29,8 +32,10 @@ use crate::{
     },
     enrich::{
         cgroup::CgroupIndex,
-        docker,
-        machine::{Machine, Selection},
+        engine,
+        machine::Machine,
+        naming::{Criterion, WorkloadBy},
+        selection::{LabelSelector, Selection},
     },
     output::files::make_directory,
 };
@@ -49,18 +54,28 @@ pub struct DaemonArgs {
     /// How often the log and the candidates are written
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = live::duration)]
     interval: Duration,
-    /// Record only containers whose name matches; may be given several times
+    /// Record only containers whose name, pod or workload matches; may be given several times
     #[arg(long, value_name = "GLOB")]
     container: Vec<glob::Pattern>,
+    /// Record only containers that have this label; given several times, all of them
+    #[arg(long, value_name = "KEY[=GLOB]")]
+    label: Vec<LabelSelector>,
+    /// Record only pods of this namespace; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    namespace: Vec<glob::Pattern>,
     /// Record only below this cgroup (v2); may be given several times
     #[arg(long, value_name = "PATH")]
     cgroup: Vec<PathBuf>,
+    /// What a workload is called after, the first that applies: name, image, compose-service,
+    /// pod-owner, label:KEY, unit, cgroup:GLOB, command; then compose-service, pod-owner, name,
+    /// unit
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+    workload_by: Vec<Criterion>,
     /// Make this file once every hook is attached, and remove it at the end
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
-    /// Where the Docker engine listens
-    #[arg(long, value_name = "SOCKET", default_value = docker::DEFAULT_SOCKET)]
-    docker_socket: PathBuf,
+    #[command(flatten)]
+    engines: Engines,
     #[command(flatten)]
     bounds: Bounds,
 }
@@ -85,15 +100,20 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
     // First, so that no container slips between the walk and the events.
     loaded.attach_cgroup_events()?;
     loaded.attach_process_events();
-    let (questions, mut answers) = docker::spawn(args.docker_socket.clone());
+    let selection = selection(args, cgroup2, chosen);
+    let workload_by = WorkloadBy(args.workload_by.clone());
+    let (questions, mut answers) =
+        engine::spawn(args.engines.places(), wanted(&selection, &workload_by));
     let machine = Machine::new(
         Path::new(PROC),
         CgroupIndex::walk(&cgroup2.mount).context("cannot read the cgroup hierarchy")?,
         sys::own_netns_cookie().unwrap_or(0),
-        selection(args, cgroup2, chosen),
+        selection,
+        workload_by,
         questions,
         Instant::now(),
-    );
+    )
+    .hiding(args.bounds.redaction.redactor());
     attach(&mut loaded, cgroup2, chosen)?;
     let settings = Settings {
         host: live::host_name(),
@@ -102,6 +122,7 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
         table_limit: args.bounds.table_limit(),
         start: live::start_record(&loaded, Vec::new()),
         process_memory: args.bounds.process_memory(),
+        redactor: args.bounds.redaction.redactor(),
         cgroup_mount: cgroup2.mount.clone(),
     };
     let mut recorder = Recorder::new(
@@ -172,8 +193,16 @@ fn selection(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> Select
     let relative = |path: &PathBuf| live::below_root(&cgroup2.mount, path);
     Selection {
         containers: args.container.clone(),
+        labels: args.label.clone(),
+        namespaces: args.namespace.clone(),
         cgroups: chosen.iter().map(relative).collect(),
     }
+}
+
+/// The labels that must be kept, however many a container has.
+fn wanted(selection: &Selection, workload_by: &WorkloadBy) -> Vec<String> {
+    let selected = selection.labels.iter().map(|label| &label.key);
+    selected.chain(workload_by.labels()).cloned().collect()
 }
 
 /// SIGINT and SIGTERM end the recording; SIGHUP reopens the logs. Tells which one it was.

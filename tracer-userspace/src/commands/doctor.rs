@@ -3,29 +3,31 @@
 use std::{
     fmt::{Display, Write as _},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
 };
 
 use clap::Args;
 
-use super::{live::PROC, run_cgroup::RunCgroup};
+use super::{
+    engines::{Engines, Examined},
+    live::PROC,
+    run_cgroup::RunCgroup,
+};
 use crate::{
     ebpf::{
         load::{self, Sizes},
         offsets::{self, VMLINUX_BTF},
         support::{self, Cgroup2},
     },
-    enrich::docker,
     output::terminal::{self, escape},
 };
 
 /// Says what this machine lets us see, and what not.
 #[derive(Args, Debug)]
 pub struct DoctorArgs {
-    /// Where the Docker engine listens
-    #[arg(long, value_name = "SOCKET", default_value = docker::DEFAULT_SOCKET)]
-    docker_socket: PathBuf,
+    #[command(flatten)]
+    engines: Engines,
 }
 
 /// One thing that was tried.
@@ -43,6 +45,9 @@ enum Verdict {
     /// Nothing can be recorded.
     Blocks,
 }
+
+const ENGINE: &str = "container engine";
+const OTHER_KERNEL: &str = "other kernel";
 
 /// Tries everything that recording needs; exit code 1 if nothing can be recorded.
 #[must_use]
@@ -99,7 +104,7 @@ fn examine(args: &DoctorArgs) -> Vec<Finding> {
     if let (Ok(cgroup2), false) = (&cgroup2, blocked) {
         findings.extend(hooks(cgroup2, proc));
     }
-    findings.push(engine(&args.docker_socket));
+    findings.extend(engines(&args.engines));
     findings
 }
 
@@ -209,18 +214,48 @@ fn processes(loaded: &load::Loaded) -> Finding {
     finding("process events", Verdict::Reduced, unseen.join("; "))
 }
 
-fn engine(socket: &Path) -> Finding {
-    match std::os::unix::net::UnixStream::connect(socket) {
-        Ok(_) => finding("Docker", Verdict::Works, socket.display()),
-        Err(error) => finding(
-            "Docker",
+fn engines(engines: &Engines) -> Vec<Finding> {
+    match engines.examine() {
+        Ok(found) if found.is_empty() => vec![finding(
+            ENGINE,
             Verdict::Reduced,
-            format!(
-                "{}: {error}: containers are called by their ids",
-                socket.display()
-            ),
-        ),
+            "none is there: containers are called by their ids",
+        )],
+        Ok(found) => found.into_iter().flat_map(engine).collect(),
+        Err(error) => vec![finding(ENGINE, Verdict::Reduced, error)],
     }
+}
+
+fn engine(
+    Examined {
+        socket,
+        about,
+        isolated,
+    }: Examined,
+) -> Vec<Finding> {
+    let at = socket.path.display();
+    let about = match about {
+        Ok(about) => about,
+        Err(error) => {
+            let detail = format!("{at}: {error}: its containers are called by their ids");
+            return vec![finding(ENGINE, Verdict::Reduced, detail)];
+        }
+    };
+    let answers = format!("{} {} answers at {at}", about.name, about.version);
+    let mut findings = vec![finding(ENGINE, Verdict::Works, answers)];
+    let configured: Vec<_> = about.isolated().collect();
+    if !configured.is_empty() {
+        let detail = format!(
+            "{at}: containers under {} have a kernel of their own and are not seen: run egress-tracer inside, or capture outside",
+            configured.join(", ")
+        );
+        findings.push(finding(OTHER_KERNEL, Verdict::Reduced, detail));
+    }
+    findings.extend(isolated.into_iter().map(|(name, runtime)| {
+        let detail = format!("{name} runs under {runtime}: nothing of it is seen");
+        finding(OTHER_KERNEL, Verdict::Reduced, detail)
+    }));
+    findings
 }
 
 fn finding(what: &'static str, verdict: Verdict, detail: impl Display) -> Finding {

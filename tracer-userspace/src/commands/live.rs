@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use regex::Regex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -21,14 +22,18 @@ use crate::{
         capture::{Batch, SweepReason},
         load::{Loaded, Sizes},
     },
-    enrich::docker::Answer,
+    enrich::engine::Answer,
     output::log::Rotation,
     policy::observe::DEFAULT_MAX_DESTINATIONS,
     record::Start,
+    redact::Redactor,
 };
 
 /// Where the kernel tells about processes.
 pub const PROC: &str = "/proc";
+
+/// Answers of container engines that are taken in before a batch of flows.
+const ANSWERS: usize = 64;
 
 /// Sizes of everything that is bounded. What does not fit is counted and told in a gap.
 #[derive(Args, Clone, Debug)]
@@ -63,9 +68,42 @@ pub struct Bounds {
     /// Destinations of one workload in a policy
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_DESTINATIONS)]
     pub max_destinations: usize,
+    #[command(flatten)]
+    pub redaction: Redaction,
     /// Show the kernel probe's own diagnostics
     #[arg(long)]
     pub probe_log: bool,
+}
+
+/// Secrets in command lines, paths and labels are hidden before anything is written.
+#[derive(Args, Clone, Debug)]
+pub struct Redaction {
+    /// Write command lines, paths and labels as they are, with the secrets in them
+    #[arg(long, conflicts_with = "redact")]
+    pub no_redact: bool,
+    /// Hide what matches as well: the first group, or all of it; may be given several times
+    #[arg(long, value_name = "REGEX", value_parser = secret_pattern)]
+    pub redact: Vec<Regex>,
+}
+
+impl Redaction {
+    #[must_use]
+    pub fn redactor(&self) -> Redactor {
+        if self.no_redact {
+            Redactor::off()
+        } else {
+            Redactor::new(self.redact.clone())
+        }
+    }
+}
+
+/// The last line of a pattern's error says what is wrong; the others draw a picture.
+fn secret_pattern(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|error| {
+        let error = error.to_string();
+        let line = error.lines().last().unwrap_or_default();
+        line.trim_start_matches("error: ").to_owned()
+    })
 }
 
 impl Bounds {
@@ -161,12 +199,15 @@ pub async fn feed(
     let _cancel_on_error = cancel.clone().drop_guard();
     loop {
         tokio::select! {
-            // In this order: what is known by now helps to attribute what follows.
-            biased;
             Some(answer) = answers.recv() => recorder.answered(answer)?,
             () = reopen.notified() => recorder.reopen(),
             batch = batches.recv() => {
                 let Some(batch) = batch else { return Ok(()) };
+                // What is known by now helps to attribute what follows. Not all of it: whoever
+                // makes an engine talk without end must not stop the recording.
+                for answer in std::iter::from_fn(|| answers.try_recv().ok()).take(ANSWERS) {
+                    recorder.answered(answer)?;
+                }
                 if recorder.take(batch, Instant::now())? == Some(SweepReason::End) {
                     return Ok(());
                 }

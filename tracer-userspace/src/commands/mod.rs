@@ -4,6 +4,8 @@
 mod daemon;
 #[cfg(feature = "capture")]
 mod doctor;
+#[cfg(feature = "capture")]
+mod engines;
 mod generate;
 #[cfg(feature = "capture")]
 mod launch;

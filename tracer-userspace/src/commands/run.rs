@@ -162,7 +162,8 @@ fn recorder(
     loaded: &Loaded,
 ) -> anyhow::Result<Recorder> {
     let workload = workload_name::encode(&workload(args));
-    let command = args
+    let redactor = args.bounds.redaction.redactor();
+    let words: Vec<String> = args
         .command
         .iter()
         .map(|word| word.to_string_lossy().into_owned())
@@ -172,8 +173,9 @@ fn recorder(
         output: args.output.clone().map_or(Output::Memory, Output::Flat),
         keeping: args.bounds.keeping(Foreign::Merge),
         table_limit: args.bounds.table_limit(),
-        start: live::start_record(loaded, command),
+        start: live::start_record(loaded, redactor.command_line(&words, false)),
         process_memory: args.bounds.process_memory(),
+        redactor,
         cgroup_mount: cgroup2.mount.clone(),
     };
     let cgroups = CgroupIndex::walk(&cgroup2.mount).context("cannot read the cgroup hierarchy")?;

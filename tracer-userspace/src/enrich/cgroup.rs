@@ -95,6 +95,20 @@ impl CgroupIndex {
         }
     }
 
+    /// Whether the kernel has said that it is gone.
+    #[must_use]
+    pub fn is_removed(&self, cgroup_id: u64) -> bool {
+        self.removed.contains(&cgroup_id)
+    }
+
+    /// Who owns the directory of a cgroup that is there: root, or the user to whom a subtree was
+    /// handed over.
+    #[must_use]
+    pub fn uid(&self, path: &str) -> Option<u32> {
+        let directory = self.mount.join(path.trim_start_matches('/'));
+        fs::metadata(directory).ok().map(|found| found.uid())
+    }
+
     /// The cgroup with this id; an unknown one is looked for in the process that used it.
     pub fn get(&mut self, cgroup_id: u64, proc: &Path, pid: u32) -> Option<&Cgroup> {
         if !self.by_id.contains_key(&cgroup_id) {
@@ -131,6 +145,13 @@ impl CgroupIndex {
         self.walk_below(&self.mount.clone());
         self.by_id.get(&cgroup_id)
     }
+}
+
+/// Whether `path` is that cgroup, or below it.
+#[must_use]
+pub fn is_below(path: &str, cgroup: &str) -> bool {
+    path.strip_prefix(cgroup)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || cgroup.ends_with('/'))
 }
 
 /// The v2 path of a process, from `/proc/<pid>/cgroup`.

@@ -50,6 +50,17 @@ impl Runtime {
     }
 }
 
+impl Runtime {
+    /// Whether somebody can be asked. Machines of LXC and nspawn have no other name.
+    #[must_use]
+    pub fn has_engine(self) -> bool {
+        match self {
+            Self::Lxc | Self::Nspawn => false,
+            Self::Docker | Self::Podman | Self::Containerd | Self::Crio | Self::Kubernetes => true,
+        }
+    }
+}
+
 impl ContainerRef {
     /// The name of a container that nobody has named yet: `<runtime>-<12 hex>`.
     #[must_use]

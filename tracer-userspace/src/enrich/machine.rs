@@ -11,12 +11,17 @@ use sha2::{Digest as _, Sha256};
 use tracer_common::flow::FlowKey;
 
 use super::{
-    cgroup::CgroupIndex,
-    container::{ContainerRef, Owner, Runtime},
-    docker::{Answer, ContainerInfo, Questions},
+    beforehand::Beforehand,
+    cgroup::{CgroupIndex, is_below},
+    container::{ContainerRef, Owner},
+    engine::{Answer, Questions, info::ContainerInfo, isolation::isolation},
+    known::{Known, Naming, foreign_workload},
+    naming::{Other, WorkloadBy},
+    selection::Selection,
 };
 use crate::{
-    record::{Container, Via},
+    record::{Container, Gap, GapKind, Severity, Via},
+    redact::Redactor,
     workload_name::encode,
 };
 
@@ -63,7 +68,7 @@ pub enum Concerned {
 }
 
 /// Something that the log must say apart from flows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// A selected container has a name now, or never will have: its run begins.
     RunBegan { workload: Arc<str>, run: Arc<str> },
@@ -75,43 +80,16 @@ pub enum Change {
         workload: Arc<str>,
         run: Arc<str>,
     },
-}
-
-/// What to record.
-#[derive(Clone, Debug, Default)]
-pub struct Selection {
-    /// Container names; empty: every container, unit and the host.
-    pub containers: Vec<glob::Pattern>,
-    /// Paths of chosen cgroups, relative to the hierarchy's root; empty: all.
-    pub cgroups: Vec<String>,
-}
-
-/// One container.
-#[derive(Debug)]
-struct Known {
-    reference: ContainerRef,
-    container: Arc<Container>,
-    run: Arc<str>,
-    cgroup_id: u64,
-    /// Of that cgroup, relative to the hierarchy's root.
-    path: String,
-    naming: Naming,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Naming {
-    Asked {
-        since: Instant,
+    /// Evidence is missing, of this workload or of all.
+    Missing {
+        workload: Option<Arc<str>>,
+        gap: Gap,
     },
-    Named {
-        workload: Arc<str>,
-        selected: bool,
-    },
-    /// Nobody named it in time.
-    Provisional {
-        workload: Arc<str>,
-        selected: bool,
-    },
+    /// Containers were chosen, and this one's own cgroup needs hooks: it is, or may be, one of
+    /// them. `path` is relative to the hierarchy's root.
+    Watch { cgroup_id: u64, path: String },
+    /// The hooks of that cgroup are not needed any more.
+    Unwatch { cgroup_id: u64 },
 }
 
 /// Cgroups, containers and network namespaces of this machine.
@@ -121,14 +99,35 @@ pub struct Machine {
     boot_id: String,
     cgroups: CgroupIndex,
     selection: Selection,
+    workload_by: WorkloadBy,
     questions: Questions,
+    redactor: Redactor,
+    /// What is known of containers that have no cgroup yet.
+    beforehand: Beforehand,
     containers: HashMap<String, Known>,
     /// The container whose network namespace a cookie names.
     namespaces: HashMap<u64, String>,
     /// Containers whose cgroup is gone, oldest first.
-    gone: VecDeque<String>,
+    gone: VecDeque<(String, u64)>,
     host_namespace: u64,
     changes: Vec<Change>,
+    unknown_cgroups: Told,
+    not_asked: Told,
+}
+
+/// A counter, and how much of it a gap has told.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    total: u64,
+    told: u64,
+}
+
+impl Told {
+    fn news(&mut self) -> Option<u64> {
+        let news = self.total - self.told;
+        self.told = self.total;
+        (news > 0).then_some(news)
+    }
 }
 
 impl Machine {
@@ -139,6 +138,7 @@ impl Machine {
         cgroups: CgroupIndex,
         host_namespace: u64,
         selection: Selection,
+        workload_by: WorkloadBy,
         questions: Questions,
         now: Instant,
     ) -> Self {
@@ -148,25 +148,39 @@ impl Machine {
             boot_id: boot_id.unwrap_or_default(),
             cgroups,
             selection,
+            workload_by,
             questions,
+            redactor: Redactor::default(),
+            beforehand: Beforehand::default(),
             containers: HashMap::new(),
             namespaces: HashMap::new(),
             gone: VecDeque::new(),
             host_namespace,
             changes: Vec::new(),
+            unknown_cgroups: Told::default(),
+            not_asked: Told::default(),
         };
-        let present: Vec<_> = machine
+        let mut present: Vec<_> = machine
             .cgroups
             .iter()
             .filter_map(|(cgroup_id, cgroup)| match &cgroup.owner {
-                Owner::Container(found) => Some((cgroup_id, found.clone())),
+                Owner::Container(found) => Some((cgroup.path.len(), cgroup_id, found.clone())),
                 Owner::Unit(_) | Owner::Host => None,
             })
             .collect();
-        for (cgroup_id, found) in present {
+        // The outermost first: of nested cgroups it is the container's own.
+        present.sort_by_key(|(length, ..)| *length);
+        for (_, cgroup_id, found) in present {
             machine.meet(cgroup_id, &found, now);
         }
         machine
+    }
+
+    /// What is hidden in what containers are labelled with.
+    #[must_use]
+    pub fn hiding(mut self, redactor: Redactor) -> Self {
+        self.redactor = redactor;
+        self
     }
 
     /// A cgroup was made: if it is a container's, its name is asked for right away.
@@ -184,148 +198,288 @@ impl Machine {
     /// A cgroup was removed: if it was a container's own, the run is over.
     pub fn cgroup_removed(&mut self, cgroup_id: u64) {
         self.cgroups.removed(cgroup_id);
-        let ended = self
-            .containers
-            .values()
-            .find(|known| known.cgroup_id == cgroup_id);
-        let Some(Known {
-            container,
-            run,
-            naming,
-            ..
-        }) = ended
+        let mut containers = self.containers.values_mut();
+        let Some(known) = containers.find(|known| known.cgroup_id == cgroup_id && !known.is_gone)
         else {
             return;
         };
-        if let Some((workload, true)) = naming.workload() {
-            let change = Change::RunEnded {
+        known.is_gone = true;
+        if let Some((workload, true)) = known.naming.workload() {
+            self.changes.push(Change::RunEnded {
                 workload: workload.clone(),
-                run: run.clone(),
-            };
-            self.changes.push(change);
+                run: known.run.clone(),
+            });
         }
-        self.gone.push_back(container.id.clone());
+        let id = known.reference.id.clone();
+        self.gone.push_back((id.clone(), cgroup_id));
+        self.watch(&id);
         self.forget_oldest();
     }
 
     fn forget_oldest(&mut self) {
-        if self.gone.len() > REMEMBERED
-            && let Some(oldest) = self.gone.pop_front()
-        {
-            self.containers.remove(&oldest);
-            self.namespaces.retain(|_, id| *id != oldest);
+        if self.gone.len() <= REMEMBERED {
+            return;
+        }
+        let Some((oldest, cgroup_id)) = self.gone.pop_front() else {
+            return;
+        };
+        match self.containers.get_mut(&oldest) {
+            Some(known) if known.cgroup_id == cgroup_id => {
+                self.containers.remove(&oldest);
+                self.namespaces.retain(|_, id| *id != oldest);
+            }
+            // It was started again.
+            Some(known) => known.before = None,
+            None => {}
         }
     }
 
-    /// The engine has answered.
+    /// An engine has said something of a container, asked or not.
     pub fn named(&mut self, answer: Answer) {
         let Some(known) = self.containers.get_mut(&answer.id) else {
-            return;
+            return self.remember(answer);
         };
-        let Some(info) = answer.info else {
-            // Nobody else will name it: no use in waiting.
-            if matches!(known.naming, Naming::Asked { .. }) {
-                Self::settle(known, &self.selection, &mut self.changes);
+        if known.is_gone && known.naming.workload().is_some() {
+            // It may be about to start again.
+            return self.remember(answer);
+        }
+        if !known.believes(answer.trust) {
+            return;
+        }
+        match (answer.info, &known.naming) {
+            // A name is for a lifetime: a container that is renamed keeps its workload.
+            (_, Naming::Named { .. }) | (None, Naming::Provisional { .. }) => {}
+            (Some(info), Naming::Asked { .. } | Naming::Provisional { .. }) => {
+                self.take_name(&answer.id, info);
             }
+            // Nobody else will name it: no use in waiting.
+            (None, Naming::Asked { .. }) => self.settle(&answer.id),
+        }
+    }
+
+    fn remember(&mut self, answer: Answer) {
+        if answer.info.is_some() {
+            self.beforehand.keep(answer);
+        }
+    }
+
+    fn take_name(&mut self, id: &str, info: ContainerInfo) {
+        let Some(known) = self.containers.get_mut(id) else {
             return;
         };
-        let workload = container_workload(&info.default_workload());
-        let selected = selects(&self.selection, &known.path, &[&info.name, &workload]);
         let before = known.naming.clone();
-        known.container = Arc::new(describe(&known.container, info));
-        known.naming = Naming::Named {
-            workload: workload.clone(),
-            selected,
-        };
-        if !selected {
-            return;
-        }
+        let other_kernel = other_kernel(&info);
+        known.name(info, &self.workload_by, &self.selection, &self.redactor);
+
         let run = known.run.clone();
-        self.changes.push(Change::RunBegan {
-            workload: workload.clone(),
-            run: run.clone(),
-        });
-        if let Naming::Provisional {
-            workload: provisional,
-            ..
-        } = before
-        {
-            self.changes.push(Change::Renamed {
-                provisional,
-                workload,
-                run,
-            });
+        let Some((workload, selected)) = known.naming.workload() else {
+            return;
+        };
+        let workload = workload.clone();
+        let is_gone = known.is_gone;
+        if selected {
+            self.begin(workload.clone(), run.clone(), is_gone);
         }
+        match before.workload() {
+            Some((provisional, true)) if selected && *provisional != workload => {
+                self.changes.push(Change::Renamed {
+                    provisional: provisional.clone(),
+                    workload: workload.clone(),
+                    run,
+                });
+            }
+            // It was recorded for as long as it could have been one of the chosen.
+            Some((provisional, true)) if !selected => {
+                let workload = provisional.clone();
+                self.changes.push(Change::RunEnded { workload, run });
+            }
+            Some(_) | None => {}
+        }
+        if let (Some(gap), true) = (other_kernel, selected) {
+            let workload = Some(workload);
+            self.changes.push(Change::Missing { workload, gap });
+        }
+        self.watch(id);
     }
 
     /// Containers that have waited long enough get a provisional name.
     pub fn settle_overdue(&mut self, now: Instant) {
-        for known in self.containers.values_mut() {
-            if let Naming::Asked { since } = known.naming
-                && now.duration_since(since) >= NAME_PATIENCE
-            {
-                Self::settle(known, &self.selection, &mut self.changes);
-            }
-        }
+        self.settle_if(|since| now.duration_since(since) >= NAME_PATIENCE);
     }
 
     /// Gives every container that still waits a provisional name: nothing will follow.
     pub fn settle_all(&mut self) {
-        for known in self.containers.values_mut() {
-            if matches!(known.naming, Naming::Asked { .. }) {
-                Self::settle(known, &self.selection, &mut self.changes);
-            }
+        self.settle_if(|_| true);
+    }
+
+    fn settle_if(&mut self, is_due: impl Fn(Instant) -> bool) {
+        let due = self
+            .containers
+            .iter()
+            .filter(|(_, known)| match known.naming {
+                Naming::Asked { since } => is_due(since),
+                Naming::Named { .. } | Naming::Provisional { .. } => false,
+            });
+        let due: Vec<_> = due.map(|(id, _)| id.clone()).collect();
+        due.iter().for_each(|id| self.settle(id));
+    }
+
+    fn settle(&mut self, id: &str) {
+        let Some(known) = self.containers.get_mut(id) else {
+            return;
+        };
+        known.settle(&self.workload_by, &self.selection);
+        if let Some((workload, true)) = known.naming.workload() {
+            let (workload, run, is_gone) = (workload.clone(), known.run.clone(), known.is_gone);
+            self.begin(workload, run, is_gone);
+        }
+        self.watch(id);
+    }
+
+    fn begin(&mut self, workload: Arc<str>, run: Arc<str>, is_gone: bool) {
+        self.changes.push(Change::RunBegan {
+            workload: workload.clone(),
+            run: run.clone(),
+        });
+        // Over before it had a name.
+        if is_gone {
+            self.changes.push(Change::RunEnded { workload, run });
         }
     }
 
-    fn settle(known: &mut Known, selection: &Selection, changes: &mut Vec<Change>) {
-        let workload: Arc<str> = encode(&known.reference.provisional_name()).into();
-        let selected = selects(selection, &known.path, &[&workload]);
-        known.naming = Naming::Provisional {
-            workload: workload.clone(),
-            selected,
-        };
-        if selected {
-            changes.push(Change::RunBegan {
-                workload,
-                run: known.run.clone(),
-            });
+    /// Decides anew whether a container's own cgroup needs hooks. Those of a chosen cgroup, or of
+    /// a container around it, see what happens inside: a second time would count twice.
+    fn watch(&mut self, id: &str) {
+        if !self.selection.is_by_container() {
+            return;
         }
+        let Some(known) = self.containers.get(id) else {
+            return;
+        };
+        let is_seen = self.selection.covers(&known.path) || self.is_inside_watched(known);
+        let wanted = !known.is_gone && known.may_be_selected() && !is_seen;
+        if wanted == known.watched {
+            return;
+        }
+        let (cgroup_id, path) = (known.cgroup_id, known.path.clone());
+        if let Some(known) = self.containers.get_mut(id) {
+            known.watched = wanted;
+        }
+        if wanted {
+            self.changes.push(Change::Watch { cgroup_id, path });
+            return;
+        }
+        // First what is inside, or its flows between the two would be lost.
+        let inside = self
+            .containers
+            .iter()
+            .filter(|(_, known)| known.cgroup_id != cgroup_id && is_below(&known.path, &path));
+        let inside: Vec<_> = inside.map(|(id, _)| id.clone()).collect();
+        inside.iter().for_each(|id| self.watch(id));
+        self.changes.push(Change::Unwatch { cgroup_id });
+    }
+
+    fn is_inside_watched(&self, known: &Known) -> bool {
+        self.containers.values().any(|other| {
+            other.watched
+                && other.cgroup_id != known.cgroup_id
+                && is_below(&known.path, &other.path)
+        })
     }
 
     /// What the log must say since the last call.
     pub fn take_changes(&mut self) -> Vec<Change> {
+        if let Some(lost) = self.unknown_cgroups.news() {
+            let gap = unknown_cgroups(lost, self.selection.is_everything());
+            let workload = self.selection.is_everything().then(|| HOST.into());
+            self.changes.push(Change::Missing { workload, gap });
+        }
+        if let Some(lost) = self.not_asked.news() {
+            let gap = not_asked(lost);
+            self.changes.push(Change::Missing {
+                workload: None,
+                gap,
+            });
+        }
         std::mem::take(&mut self.changes)
+    }
+
+    /// What a `stats` record says of all this.
+    #[must_use]
+    pub fn counters(&self) -> [(&'static str, u64); 3] {
+        [
+            ("unknown_cgroups", self.unknown_cgroups.total),
+            ("names_not_asked", self.not_asked.total),
+            ("names_forgotten", self.beforehand.forgotten),
+        ]
+    }
+
+    /// Whether [`Self::attribute`] needs the sender's executable.
+    #[must_use]
+    pub fn needs_command(&self) -> bool {
+        self.workload_by.needs_command()
     }
 
     /// Notes whose network namespace this is, so that what others send in it can be told.
     pub fn learn(&mut self, key: &FlowKey, now: Instant) {
         let owner = self.owner_of(key.cgroup_id, key.pid);
         if let Owner::Container(found) = owner {
-            if !self.containers.contains_key(&found.id) {
-                self.meet(key.cgroup_id, &found, now);
-            }
+            self.meet(key.cgroup_id, &found, now);
             if key.netns_cookie != self.host_namespace {
                 self.namespaces.entry(key.netns_cookie).or_insert(found.id);
             }
         }
     }
 
-    /// Whose flow it is, as far as is known by now. `comm` is the sender's, NUL-padded.
-    pub fn attribute(&mut self, key: &FlowKey, comm: &[u8; 16]) -> Attribution {
-        let (path, owner) = match self.cgroups.get(key.cgroup_id, &self.proc, key.pid) {
-            Some(found) => (Some(Arc::from(found.path.as_str())), found.owner.clone()),
-            None => (None, Owner::Host),
+    /// Whose flow it is, as far as is known by now. `comm` is the sender's, NUL-padded; `command`
+    /// its executable's name, where [`Self::needs_command`].
+    pub fn attribute(
+        &mut self,
+        key: &FlowKey,
+        comm: &[u8; 16],
+        command: Option<&str>,
+    ) -> Attribution {
+        let found = self.cgroups.get(key.cgroup_id, &self.proc, key.pid);
+        let Some((path, owner)) = found.map(|found| (found.path.clone(), found.owner.clone()))
+        else {
+            return self.unknown_origin(key, comm);
         };
-        match owner {
-            Owner::Container(found) => self.container_origin(&found.id, path, None),
+        let (unit, path) = match owner {
+            Owner::Container(found) => {
+                return self.container_origin(&found.id, key, Some(path.into()), None);
+            }
             Owner::Unit(_) | Owner::Host if self.is_engines(key, comm) => {
                 let id = self.namespaces[&key.netns_cookie].clone();
-                self.container_origin(&id, path, Some(Via::Engine))
+                return self.container_origin(&id, key, Some(path.into()), Some(Via::Engine));
             }
-            Owner::Unit(name) => self.other_origin(&encode(&name), path),
-            Owner::Host => self.other_origin(HOST, path),
+            Owner::Unit(name) => (Some(name), path),
+            Owner::Host => (None, path),
+        };
+        let other = Other {
+            unit: unit.as_deref(),
+            path: Some(&path),
+            command,
+        };
+        self.other_origin(&other)
+    }
+
+    /// Of a cgroup that came and went unseen nothing can be told: not silently.
+    fn unknown_origin(&mut self, key: &FlowKey, comm: &[u8; 16]) -> Attribution {
+        if self.is_engines(key, comm) {
+            let id = self.namespaces[&key.netns_cookie].clone();
+            return self.container_origin(&id, key, None, Some(Via::Engine));
         }
+        self.unknown_cgroups.total += 1;
+        if !self.selection.is_everything() {
+            return Attribution::NotSelected;
+        }
+        Attribution::Known(Origin {
+            workload: HOST.into(),
+            run: self.boot_run(HOST),
+            cgroup_path: None,
+            container: None,
+            via: None,
+        })
     }
 
     /// The id of the container that a cgroup is of; `pid` is a process in it.
@@ -341,17 +495,28 @@ impl Machine {
         let Some(found) = self.cgroups.get(cgroup_id, &self.proc, 0).cloned() else {
             return Concerned::Everybody;
         };
-        let workload = match &found.owner {
+        let unit = match &found.owner {
             Owner::Container(container) => {
                 let known = self.containers.get(&container.id);
-                match known.and_then(|known| known.naming.workload()) {
-                    None => return Concerned::Everybody,
-                    Some((workload, selected)) => selected.then(|| workload.clone()),
-                }
+                return match known.and_then(|known| known.lifetime(cgroup_id).naming.workload()) {
+                    None => Concerned::Everybody,
+                    Some((workload, true)) => Concerned::Workload(workload.clone()),
+                    Some((_, false)) => Concerned::Nobody,
+                };
             }
-            Owner::Unit(name) => self.other_workload(&encode(name), Some(&found.path)),
-            Owner::Host => self.other_workload(HOST, Some(&found.path)),
+            Owner::Unit(name) => Some(name.as_str()),
+            Owner::Host => None,
         };
+        let other = Other {
+            unit,
+            path: Some(&found.path),
+            command: None,
+        };
+        let workload = self.other_workload(&other);
+        if workload.is_some() && self.needs_command() {
+            // Any of the commands in that cgroup.
+            return Concerned::Everybody;
+        }
         workload.map_or(Concerned::Nobody, Concerned::Workload)
     }
 
@@ -378,43 +543,72 @@ impl Machine {
             && runs().unwrap_or(false)
     }
 
+    /// A cgroup is a container's, or is inside one.
     fn meet(&mut self, cgroup_id: u64, found: &ContainerRef, now: Instant) {
-        if self.containers.contains_key(&found.id) {
-            return;
-        }
-        let container = Container {
-            id: found.id.clone(),
-            runtime: found.runtime.name().to_owned(),
-            pod: found.pod_uid.clone(),
-            ..Container::default()
+        let before = match self.containers.get(&found.id) {
+            Some(known) if !known.is_gone || self.cgroups.is_removed(cgroup_id) => return,
+            // It was started again: another run.
+            Some(known) => Some(Box::new(Known {
+                before: None,
+                ..known.clone()
+            })),
+            None => None,
         };
         let path = self.cgroups.get(cgroup_id, &self.proc, 0);
         let path = path.map(|found| found.path.clone()).unwrap_or_default();
-        // Of nested cgroups the container's own is the outermost; its id outlives the others.
-        let mut known = Known {
+        let own_name = (!found.runtime.has_engine()).then(|| found.id.clone());
+        let container = Container {
+            id: found.id.clone(),
+            runtime: found.runtime.name().to_owned(),
+            name: own_name,
+            pod_uid: found.pod_uid.clone(),
+            ..Container::default()
+        };
+        let known = Known {
             reference: found.clone(),
             container: Arc::new(container),
             run: run_id(&[&self.boot_id, &found.id, &cgroup_id.to_string()]),
             cgroup_id,
+            uid: self.cgroups.uid(&path),
             path,
             naming: Naming::Asked { since: now },
+            watched: false,
+            is_gone: false,
+            before,
         };
-        let has_engine = found.runtime == Runtime::Docker;
-        if !has_engine || !self.questions.ask(&found.id) {
-            Self::settle(&mut known, &self.selection, &mut self.changes);
-        }
         self.containers.insert(found.id.clone(), known);
+        self.watch(&found.id);
+        self.ask(found);
+    }
+
+    /// What an engine has said already, or will say.
+    fn ask(&mut self, found: &ContainerRef) {
+        if let Some(answer) = self.beforehand.take(&found.id) {
+            let believed = self.containers[&found.id].believes(answer.trust);
+            self.named(answer);
+            if believed {
+                return;
+            }
+        }
+        if !found.runtime.has_engine() {
+            self.settle(&found.id);
+        } else if !self.questions.ask(&found.id) {
+            self.not_asked.total += 1;
+            self.settle(&found.id);
+        }
     }
 
     fn container_origin(
         &self,
         id: &str,
+        key: &FlowKey,
         cgroup_path: Option<Arc<str>>,
         via: Option<Via>,
     ) -> Attribution {
         let Some(known) = self.containers.get(id) else {
             return Attribution::Waiting;
         };
+        let known = known.lifetime(key.cgroup_id);
         match known.naming.workload() {
             None => Attribution::Waiting,
             Some((_, false)) => Attribution::NotSelected,
@@ -428,88 +622,77 @@ impl Machine {
         }
     }
 
-    fn other_origin(&self, workload: &str, cgroup_path: Option<Arc<str>>) -> Attribution {
-        let Some(workload) = self.other_workload(workload, cgroup_path.as_deref()) else {
+    fn other_origin(&self, other: &Other<'_>) -> Attribution {
+        let Some(workload) = self.other_workload(other) else {
             return Attribution::NotSelected;
         };
         Attribution::Known(Origin {
             run: self.boot_run(&workload),
             workload,
-            cgroup_path,
+            cgroup_path: other.path.map(Arc::from),
             container: None,
             via: None,
         })
     }
 
-    /// The workload of what is in no container: the nearest of the chosen cgroups, or `workload`
-    /// where none was chosen; `None` if it is not selected.
-    fn other_workload(&self, workload: &str, cgroup_path: Option<&str>) -> Option<Arc<str>> {
-        let path = cgroup_path.unwrap_or_default();
-        let chosen = self.selection.cgroups.iter();
-        let nearest = chosen
-            .filter(|chosen| is_below(path, chosen))
-            .max_by_key(|chosen| chosen.len());
-        match nearest {
-            Some(cgroup) => {
-                let name = cgroup.rsplit('/').next().unwrap_or(workload);
-                Some(encode(name).into())
-            }
-            None => self.selects_everything().then(|| workload.into()),
+    /// The workload of what is in no container: the nearest of the chosen cgroups, or what it is
+    /// called where none was chosen; `None` if it is not selected.
+    fn other_workload(&self, other: &Other<'_>) -> Option<Arc<str>> {
+        if let Some(chosen) = self.selection.nearest(other.path.unwrap_or_default()) {
+            let name = chosen.rsplit('/').next().unwrap_or(HOST);
+            return Some(encode(name).into());
         }
-    }
-
-    fn selects_everything(&self) -> bool {
-        self.selection.containers.is_empty() && self.selection.cgroups.is_empty()
-    }
-}
-
-impl Naming {
-    /// The name, and whether the container is to be recorded.
-    fn workload(&self) -> Option<(&Arc<str>, bool)> {
-        match self {
-            Self::Asked { .. } => None,
-            Self::Named { workload, selected } | Self::Provisional { workload, selected } => {
-                Some((workload, *selected))
-            }
+        if !self.selection.is_everything() {
+            return None;
         }
+        Some(match self.workload_by.other(other) {
+            Some((unit, true)) => encode(&unit).into(),
+            Some((name, false)) => foreign_workload(&name),
+            None => HOST.into(),
+        })
     }
 }
 
-/// Whether a container of these names in that cgroup is to be recorded.
-fn selects(selection: &Selection, path: &str, names: &[&str]) -> bool {
-    let by_name = |pattern: &glob::Pattern| names.iter().any(|name| pattern.matches(name));
-    let Selection {
-        containers,
-        cgroups,
-    } = selection;
-    // The hooks are attached to the chosen cgroups alone: nothing else is seen.
-    let is_seen = cgroups.is_empty() || cgroups.iter().any(|chosen| is_below(path, chosen));
-    is_seen && (containers.is_empty() || containers.iter().any(by_name))
+fn other_kernel(info: &ContainerInfo) -> Option<Gap> {
+    let runtime = info.oci_runtime.as_deref()?;
+    let kind = isolation(runtime)?;
+    Some(Gap {
+        what: GapKind::OtherKernel,
+        detail: format!(
+            "the container runs under {runtime} ({}), with a kernel of its own: what it sends is not seen from here (run egress-tracer inside the guest, or capture outside: docs/daemon.md)",
+            kind.name()
+        ),
+        lost: None,
+        severity: Severity::Destinations,
+    })
 }
 
-/// A container's name as a workload's. What is no container keeps its own names: a container
-/// that is called like the host or like a unit gets its first letter spelled out.
-fn container_workload(name: &str) -> Arc<str> {
-    let is_taken = name == HOST || name.ends_with(".service") || name.ends_with(".scope");
-    match name.as_bytes().split_first() {
-        Some((first, _)) if is_taken && first.is_ascii() => {
-            format!("%{first:02X}{}", encode(&name[1..])).into()
-        }
-        Some(_) | None => encode(name).into(),
+fn unknown_cgroups(lost: u64, is_hosts: bool) -> Gap {
+    let (detail, severity) = if is_hosts {
+        (
+            "flows came from cgroups of which nothing is known any more: they are put down to the host",
+            Severity::Detail,
+        )
+    } else {
+        (
+            "flows came from cgroups of which nothing is known any more: they are in no log",
+            Severity::Destinations,
+        )
+    };
+    Gap {
+        what: GapKind::UnknownCgroup,
+        detail: detail.to_owned(),
+        lost: Some(lost),
+        severity,
     }
 }
 
-pub fn is_below(path: &str, cgroup: &str) -> bool {
-    path.strip_prefix(cgroup)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || cgroup.ends_with('/'))
-}
-
-fn describe(container: &Container, info: ContainerInfo) -> Container {
-    Container {
-        name: Some(info.name),
-        image: info.image,
-        labels: info.labels,
-        ..container.clone()
+fn not_asked(lost: u64) -> Gap {
+    Gap {
+        what: GapKind::Names,
+        detail: "too many containers came at once for the engines to be asked: some are called by their ids".to_owned(),
+        lost: Some(lost),
+        severity: Severity::Detail,
     }
 }
 
@@ -535,26 +718,14 @@ mod tests {
     use std::{fs, os::unix::fs::MetadataExt as _};
 
     use super::*;
-    use crate::enrich::docker;
+    use crate::enrich::engine::{self, sockets::Places};
 
-    #[test]
-    fn no_container_takes_the_hosts_or_a_units_name() {
-        assert_eq!(&*container_workload("agent"), "agent");
-        assert_eq!(&*container_workload("host"), "%68ost");
-        assert_eq!(&*container_workload("ssh.service"), "%73sh.service");
-        assert_eq!(&*container_workload("a b"), "a%20b");
-        assert_eq!(&*container_workload(""), "%");
-    }
-
-    #[test]
-    fn a_container_outside_the_chosen_cgroups_is_not_recorded() {
-        let selection = Selection {
-            cgroups: vec!["/agents".to_owned()],
-            ..Selection::default()
-        };
-        assert!(selects(&selection, "/agents/docker-1.scope", &["a"]));
-        assert!(!selects(&selection, "/system.slice/docker-2.scope", &["a"]));
-        assert!(selects(&Selection::default(), "/docker/3", &["a"]));
+    fn no_engine() -> Places {
+        Places {
+            docker: Vec::new(),
+            cri: Vec::new(),
+            users: None,
+        }
     }
 
     #[tokio::test]
@@ -565,7 +736,7 @@ mod tests {
             fs::create_dir(&path).unwrap();
             fs::metadata(path).unwrap().ino()
         });
-        let (questions, _answers) = docker::spawn(mount.path().join("no-engine"));
+        let (questions, _answers) = engine::spawn(no_engine(), Vec::new());
         let selection = Selection {
             cgroups: vec!["/chosen".to_owned()],
             ..Selection::default()
@@ -575,6 +746,7 @@ mod tests {
             CgroupIndex::walk(mount.path()).unwrap(),
             0,
             selection,
+            WorkloadBy::default(),
             questions,
             Instant::now(),
         );

@@ -4,12 +4,20 @@
 //! |---|---|
 //! | [`cgroup`] | from a cgroup id to its path, also after it is gone |
 //! | [`container`] | from a cgroup path to a container, pod or unit |
-//! | [`docker`] | from a container id to its name, by asking the engine |
+//! | [`engine`] | from a container id to its name, by asking the engines |
+//! | `beforehand` | what engines say before there is a cgroup |
+//! | `known` | one container: its lifetime, its name |
+//! | [`naming`] | what a workload is called |
+//! | [`selection`] | what is to be recorded |
 //! | [`machine`] | all of them together: whose flow it is |
 //! | [`process`] | from a pid to a command line, out of `/proc` |
 
+mod beforehand;
 pub mod cgroup;
 pub mod container;
-pub mod docker;
+pub mod engine;
+mod known;
 pub mod machine;
+pub mod naming;
 pub mod process;
+pub mod selection;

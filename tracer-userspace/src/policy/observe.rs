@@ -332,6 +332,9 @@ fn gap_reason(kind: GapKind, tally: GapTally) -> String {
         GapKind::SegmentDeleted => "a log segment was deleted",
         GapKind::LogWrite => "the log could not be written",
         GapKind::Process => "processes were not followed",
+        GapKind::OtherKernel => "the container has a kernel of its own, which is not seen",
+        GapKind::UnknownCgroup => "flows came from cgroups of which nothing is known",
+        GapKind::Names => "container engines were not asked",
     };
     let GapTally { records, lost } = tally;
     match lost {

@@ -76,7 +76,11 @@ const RANDOM_CHANGES: usize = 9;
 pub(super) fn hide(text: &str) -> Cow<'_, str> {
     // Every shape is longer than this.
     if text.len() < 12 {
-        return USERINFO.replace_all(text, userinfo);
+        return if text.contains('@') {
+            USERINFO.replace_all(text, userinfo)
+        } else {
+            Cow::Borrowed(text)
+        };
     }
     let hidden = TOKEN.replace_all(text, token);
     let hidden = super::then(hidden, |text| USERINFO.replace_all(text, userinfo));

@@ -10,6 +10,7 @@
 //! | [`image`] | what a process runs |
 //! | [`lineage`] | who started whom |
 //! | [`proc`] | the same out of `/proc` |
+//! | [`secrets`] | what of that must not be kept |
 //! | [`meter`] | bytes that all of these take |
 
 pub mod image;
@@ -17,6 +18,7 @@ pub mod lineage;
 pub mod meter;
 pub mod proc;
 pub mod retention;
+mod secrets;
 pub mod table;
 
 pub use crate::decode::process::ProcessId;

@@ -16,10 +16,12 @@ use super::{
     meter::{Meter, Metered},
     proc::{Proc, TICK_NS},
     retention::Rank,
+    secrets,
 };
 use crate::{
     decode::process::{Executed, Forked, Kin, ProcessEvent, Program},
     record::Process,
+    redact::Redactor,
 };
 
 /// Programs of one process that are remembered between two sweeps.
@@ -35,6 +37,8 @@ pub(super) const ENTRY_BYTES: usize = size_of::<Entry>() + 128;
 #[derive(Debug)]
 pub struct Processes {
     proc: Proc,
+    /// Applied before anything is kept.
+    redactor: Redactor,
     pub(super) limit: usize,
     pub(super) meter: Meter,
     /// Usually one; the earlier ones with the same pid have ended.
@@ -85,11 +89,13 @@ pub struct Sender {
 }
 
 impl Processes {
-    /// Reads `/proc` where events do not suffice; takes `limit` bytes at most.
+    /// Reads `/proc` where events do not suffice; takes `limit` bytes at most; keeps no secret that
+    /// `redactor` knows.
     #[must_use]
-    pub fn new(proc: Proc, limit: usize) -> Self {
+    pub fn new(proc: Proc, limit: usize, redactor: Redactor) -> Self {
         Self {
             proc,
+            redactor,
             limit,
             meter: Meter::default(),
             by_pid: HashMap::new(),
@@ -163,6 +169,11 @@ impl Processes {
         }
     }
 
+    /// The executable that it ran when it sent.
+    pub fn exe(&mut self, sender: &Sender) -> Option<String> {
+        self.image_of(sender)?.exe()
+    }
+
     /// What it ran when it sent.
     fn image_of(&mut self, sender: &Sender) -> Option<Arc<Image>> {
         let lost_until = self.lost_until_ns;
@@ -179,7 +190,8 @@ impl Processes {
             return Some(image);
         }
         let found = self.proc.read(sender.id.pid, sender.id.start)?;
-        Some(Arc::new(Image::new(found.program, &self.meter)))
+        let program = secrets::hide(found.program, &self.redactor);
+        Some(Arc::new(Image::new(program, &self.meter)))
     }
 
     /// The entry of this very process, if there is one.
@@ -237,6 +249,7 @@ impl Processes {
             self.insert(kin.id, &kin, above);
         }
         let meter = self.meter.clone();
+        let program = secrets::hide(program, &self.redactor);
         let Some(entry) = self.find(kin.id) else {
             return;
         };
@@ -358,6 +371,7 @@ impl Processes {
     }
 
     fn insert_read(&mut self, kin: &Kin, above: Above, program: Program) {
+        let program = secrets::hide(program, &self.redactor);
         let image = Arc::new(Image::new(program, &self.meter));
         let entry = self.insert(kin.id, kin, above);
         entry.images = vec![(0, image)];

@@ -54,7 +54,7 @@ fn table_at(proc: &Path, limit: usize) -> Processes {
         root: proc.to_owned(),
         cgroups: "/nonexistent".into(),
     };
-    Processes::new(proc, limit)
+    Processes::new(proc, limit, Redactor::default())
 }
 
 fn table() -> Processes {
