@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::Path,
     process::{Command, Stdio},
 };
@@ -140,15 +141,17 @@ fn secrets_of_processes_that_were_there_before_are_hidden_too() {
     needs_root!();
     let world = World::new();
     let cgroup = Cgroup::new("secrets-before").unwrap();
-    let steps = "sleep 1500 flood 203.0.113.1 9 9 sleep 1500 remark --token s3cr3t-value";
+    let steps = "wait flood 203.0.113.1 9 9 wait remark --token s3cr3t-value";
     let mut early = world.agent_in(&cgroup, steps);
-    let early = lab::Process::spawn(&mut early).unwrap();
+    let mut early = lab::Process::spawn(early.stdin(Stdio::piped())).unwrap();
     let output = world.path("daemon");
     let daemon = Daemon::start(&output, &["--cgroup", &cgroup.relative()]).unwrap();
+    let mut stdin = early.child().stdin.take().unwrap();
+    stdin.write_all(b"go\n").unwrap();
     until("the flow is logged", || {
         everything(&output).contains("\"flow\"")
     });
-    drop(early);
+    drop((stdin, early));
     daemon.stop().unwrap();
     let written = everything(&output);
     assert!(written.contains("[redacted]"), "{written}");
