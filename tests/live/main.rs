@@ -8,5 +8,6 @@ mod daemon;
 mod hostile;
 mod losses;
 mod places;
+mod processes;
 mod run;
 mod world;

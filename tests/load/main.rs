@@ -2,6 +2,7 @@
 //! loopback, and says how long that took. What `cargo xtask bench` measures with.
 
 mod cost;
+mod processes;
 mod quantity;
 
 use std::{
@@ -21,7 +22,15 @@ usage: load-generator cost CORE SALT
          second (0: no limit)
        load-generator datagrams COUNT FIRST RATE ROUNDS
          one datagram to each of COUNT addresses from the FIRST of 127.0.0.0/8 on, at most RATE a
-         second, all of it ROUNDS times";
+         second, all of it ROUNDS times
+       load-generator storm COUNT ADDR:PORT TAG
+         COUNT processes, each of which runs `load-generator once ADDR:PORT TAG NUMBER`
+       load-generator once ADDR:PORT WORD…
+         one TCP connection, which may be refused
+       load-generator bomb COUNT THREADS
+         COUNT processes that end at once
+       load-generator lives COUNT ADDR:PORT
+         nanoseconds of one of COUNT processes that connect once";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -50,6 +59,10 @@ fn follow(words: &[&str]) -> Result<()> {
             number(rate)?,
             number(rounds)?,
         ),
+        ["storm", count, at, tag] => processes::storm(number(count)?, at, tag),
+        ["once", at, ..] => processes::once(at),
+        ["bomb", count, threads] => processes::bomb(number(count)?, number(threads)?),
+        ["lives", count, at] => processes::lives(number(count)?, at),
         _unknown => Err(usage("unknown words")),
     }
 }
