@@ -15,7 +15,8 @@ use std::{
 
 const USAGE: &str = "\
 usage: load-generator cost CORE SALT
-         on core CORE: nanoseconds of one TCP connection, one sendto(), one send(); of several
+         on core CORE: nanoseconds of one TCP connection, one sendto(), one send(), one process
+         that connects once and ends; of several
          calls with a destination each, SALT from 0 to 9999 chooses different ones
        load-generator connects COUNT DESTINATIONS THREADS RATE
          COUNT TCP connections in all, DESTINATIONS addresses in turn, each thread at most RATE a
@@ -28,9 +29,7 @@ usage: load-generator cost CORE SALT
        load-generator once ADDR:PORT WORD…
          one TCP connection, which may be refused
        load-generator bomb COUNT THREADS
-         COUNT processes that end at once
-       load-generator lives COUNT ADDR:PORT
-         nanoseconds of one of COUNT processes that connect once";
+         COUNT processes that end at once";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -62,7 +61,6 @@ fn follow(words: &[&str]) -> Result<()> {
         ["storm", count, at, tag] => processes::storm(number(count)?, at, tag),
         ["once", at, ..] => processes::once(at),
         ["bomb", count, threads] => processes::bomb(number(count)?, number(threads)?),
-        ["lives", count, at] => processes::lives(number(count)?, at),
         _unknown => Err(usage("unknown words")),
     }
 }

@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     process::Command,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// How long a refusal may take.
@@ -52,19 +52,5 @@ pub(super) fn bomb(count: u32, threads: u32) -> Result<()> {
         let ended = worker.join();
         ended.map_err(|_panic| Error::other("a thread panicked"))?;
     }
-    Ok(())
-}
-
-/// Microseconds of one process from its making to its end, `count` times: the median of ten parts.
-pub(super) fn lives(count: u32, at: &str) -> Result<()> {
-    let mut parts = Vec::new();
-    for _ in 0..10 {
-        let start = Instant::now();
-        storm(count / 10, at, "cost")?;
-        parts.push(start.elapsed().as_nanos());
-    }
-    parts.sort_unstable();
-    let each = parts[parts.len() / 2] as f64 / f64::from(count / 10);
-    println!("process {each}");
     Ok(())
 }
