@@ -77,7 +77,7 @@ fn a_fork_bomb_costs_bounded_memory_and_no_flow() {
             assert_eq!(
                 (&gap["what"], &gap["severity"]),
                 (&"process".into(), &"detail".into())
-            )
+            );
         })
         .filter_map(|gap| gap["lost"].as_u64())
         .sum();
