@@ -178,7 +178,7 @@ fn a_log_that_was_moved_away_is_left_whole_and_begun_anew() {
 #[test]
 fn rotation_under_load_loses_nothing() {
     needs_root!();
-    let mut watched = Watched::start(&["--rotate-bytes", "20000", "--rotate-keep", "100"]);
+    let mut watched = Watched::start(&["--rotate-bytes", "60000", "--rotate-keep", "100"]);
     for round in 1..=4 {
         watched.act(&format!("fork 2 flood 203.0.113.{round} 1 150 ::"));
         // The first while it writes, the others as they come.

@@ -8,6 +8,7 @@ mod daemon;
 mod hostile;
 mod losses;
 mod places;
+mod processes;
 mod run;
 mod secrets;
 mod world;

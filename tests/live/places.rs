@@ -226,7 +226,7 @@ fn a_ready_file_that_cannot_be_written_is_named() {
     .failed(2, "/no/such/ready");
 }
 
-/// A daemon that writes to a disk of 64 KiB of its own.
+/// A daemon that writes to a disk of 256 KiB of its own.
 struct OnTinyDisk {
     world: World,
     cgroup: Cgroup,
@@ -241,7 +241,7 @@ impl OnTinyDisk {
         let cgroup = Cgroup::new("tiny").unwrap();
         let mount = world.path("disk");
         fs::create_dir(&mount).unwrap();
-        let script = format!("mount -t tmpfs -o size=64k none {}", mount.display());
+        let script = format!("mount -t tmpfs -o size=256k none {}", mount.display());
         let name = cgroup.relative();
         let options = [&["--cgroup", &name][..], options].concat();
         let daemon = Daemon::start_by(after(&script), &mount, &options).unwrap();
@@ -273,7 +273,7 @@ impl OnTinyDisk {
     fn grow(&self) {
         let mount = self.world.path("disk");
         let pid = self.daemon.pid().to_string();
-        let remount = ["mount", "-o", "remount,size=64m"];
+        let remount = ["mount", "-o", "remount,size=512m"];
         let mut command = Command::new("nsenter");
         command
             .args(["--mount", "--target", &pid, "--"])

@@ -1,8 +1,10 @@
-//! What one connection and one datagram cost, on one core.
+//! What one connection, one datagram and one process cost, on one core.
 
 use std::{
+    env,
     io::Result,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    process::Command,
     time::Instant,
 };
 
@@ -18,8 +20,11 @@ use super::loopback;
 const CHUNKS: usize = 200;
 const CONNECTS_A_CHUNK: usize = 20;
 const DATAGRAMS_A_CHUNK: usize = 200;
+/// A process takes a time slice by itself.
+const PROCESSES_A_CHUNK: usize = 1;
 /// Calls before the first chunk: the first one adds the key and wakes the reader.
 const WARM_UP: usize = 600;
+const PROCESSES_TO_WARM_UP: usize = 50;
 
 /// Prints one line for each kind of call: its name and nanoseconds.
 pub(super) fn measure(core: usize, salt: u32) -> Result<()> {
@@ -27,6 +32,7 @@ pub(super) fn measure(core: usize, salt: u32) -> Result<()> {
     println!("tcp {}", tcp(salt)?);
     println!("sendto {}", sendto()?);
     println!("send {}", send()?);
+    println!("process {}", process()?);
     Ok(())
 }
 
@@ -42,7 +48,7 @@ fn tcp(salt: u32) -> Result<f64> {
     let address = loopback(0x10_0000 + salt);
     let listener = TcpListener::bind((address, 0))?;
     let at = listener.local_addr()?;
-    quick_chunk(CONNECTS_A_CHUNK, || {
+    quick_chunk(WARM_UP, CONNECTS_A_CHUNK, || {
         let client = TcpStream::connect(at)?;
         let server = listener.accept()?;
         drop(client);
@@ -55,7 +61,9 @@ fn tcp(salt: u32) -> Result<f64> {
 fn sendto() -> Result<f64> {
     let (_receiver, at) = receiver()?;
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-    quick_chunk(DATAGRAMS_A_CHUNK, || socket.send_to(b"load", at).map(drop))
+    quick_chunk(WARM_UP, DATAGRAMS_A_CHUNK, || {
+        socket.send_to(b"load", at).map(drop)
+    })
 }
 
 /// send() on a connected socket.
@@ -63,7 +71,20 @@ fn send() -> Result<f64> {
     let (_receiver, at) = receiver()?;
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     socket.connect(at)?;
-    quick_chunk(DATAGRAMS_A_CHUNK, || socket.send(b"load").map(drop))
+    quick_chunk(WARM_UP, DATAGRAMS_A_CHUNK, || {
+        socket.send(b"load").map(drop)
+    })
+}
+
+/// fork, exec, a connection that is refused, exit, wait.
+fn process() -> Result<f64> {
+    let myself = env::current_exe()?;
+    quick_chunk(PROCESSES_TO_WARM_UP, PROCESSES_A_CHUNK, || {
+        Command::new(&myself)
+            .args(["once", "127.0.0.1:1"])
+            .status()
+            .map(drop)
+    })
 }
 
 /// Nobody reads from it: the warm-up fills it, and from then on every datagram is dropped there.
@@ -74,8 +95,8 @@ fn receiver() -> Result<(UdpSocket, SocketAddr)> {
 }
 
 /// Nanoseconds of one call, from the chunk at the first quartile.
-fn quick_chunk(calls: usize, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
-    for _ in 0..WARM_UP {
+fn quick_chunk(warm_up: usize, calls: usize, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
+    for _ in 0..warm_up {
         call()?;
     }
     let mut times = Vec::with_capacity(CHUNKS);

@@ -2,6 +2,7 @@
 //! loopback, and says how long that took. What `cargo xtask bench` measures with.
 
 mod cost;
+mod processes;
 mod quantity;
 
 use std::{
@@ -14,14 +15,21 @@ use std::{
 
 const USAGE: &str = "\
 usage: load-generator cost CORE SALT
-         on core CORE: nanoseconds of one TCP connection, one sendto(), one send(); of several
+         on core CORE: nanoseconds of one TCP connection, one sendto(), one send(), one process
+         that connects once and ends; of several
          calls with a destination each, SALT from 0 to 9999 chooses different ones
        load-generator connects COUNT DESTINATIONS THREADS RATE
          COUNT TCP connections in all, DESTINATIONS addresses in turn, each thread at most RATE a
          second (0: no limit)
        load-generator datagrams COUNT FIRST RATE ROUNDS
          one datagram to each of COUNT addresses from the FIRST of 127.0.0.0/8 on, at most RATE a
-         second, all of it ROUNDS times";
+         second, all of it ROUNDS times
+       load-generator storm COUNT ADDR:PORT TAG
+         COUNT processes, each of which runs `load-generator once ADDR:PORT TAG NUMBER`
+       load-generator once ADDR:PORT WORD…
+         one TCP connection, which may be refused
+       load-generator bomb COUNT THREADS
+         COUNT processes that end at once";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -50,6 +58,9 @@ fn follow(words: &[&str]) -> Result<()> {
             number(rate)?,
             number(rounds)?,
         ),
+        ["storm", count, at, tag] => processes::storm(number(count)?, at, tag),
+        ["once", at, ..] => processes::once(at),
+        ["bomb", count, threads] => processes::bomb(number(count)?, number(threads)?),
         _unknown => Err(usage("unknown words")),
     }
 }

@@ -250,6 +250,14 @@ fn attach_tracepoint(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadErro
     let program: &mut RawTracePoint = program(ebpf, name)?;
     program.load().map_err(refused(name))?;
     program.attach(name).map_err(refused(name))?;
+    let verified = program
+        .info()
+        .ok()
+        .and_then(|info| info.verified_instruction_count());
+    tracing::debug!(
+        "{name}: the verifier looked at {} instructions",
+        verified.unwrap_or(0)
+    );
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Where this kernel keeps the fields that have no helper, out of its own BTF.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use btf_rs::{Backend, Btf, Type};
 use tracer_common::offsets::{ABSENT, Offsets, ProcessOffsets};
@@ -24,7 +24,8 @@ pub fn find(btf: &Path) -> Result<Found, btf_rs::Error> {
     // Mapped where the kernel lets the file be mapped (Linux 6.16): reading all of it to look a
     // dozen types up takes tens of megabytes.
     let btf = Btf::from_file_with_backend(btf, Backend::Mmap).or_else(|_| Btf::from_file(btf))?;
-    let of = |of_struct, field| member_offset(&btf, of_struct, field).unwrap_or(ABSENT);
+    let mut types = Types::new();
+    let mut of = |of_struct, field| offset(&btf, &mut types, of_struct, field);
     let offsets = Offsets {
         task_group_leader: of("task_struct", "group_leader"),
         task_start_boottime: of("task_struct", "start_boottime"),
@@ -35,12 +36,12 @@ pub fn find(btf: &Path) -> Result<Found, btf_rs::Error> {
         kernfs_node_id: of("kernfs_node", "id"),
         cgroup_root_hierarchy_id: of("cgroup_root", "hierarchy_id"),
     };
-    let processes = processes(&btf);
+    let processes = processes(&btf, &mut types);
     Ok(Found { offsets, processes })
 }
 
-fn processes(btf: &Btf) -> ProcessOffsets {
-    let of = |of_struct, field| member_offset(btf, of_struct, field).unwrap_or(ABSENT);
+fn processes(btf: &Btf, types: &mut Types) -> ProcessOffsets {
+    let mut of = |of_struct, field| offset(btf, types, of_struct, field);
     ProcessOffsets {
         task_cgroups: of("task_struct", "cgroups"),
         css_set_dfl_cgrp: of("css_set", "dfl_cgrp"),
@@ -93,12 +94,17 @@ impl Found {
     }
 }
 
+/// What was looked up by name, which takes a walk through all of the kernel's types.
+type Types = HashMap<&'static str, Vec<Type>>;
+
 /// Byte offset of a direct member, or of a member of an anonymous struct or union within.
-fn member_offset(btf: &Btf, of_struct: &str, field: &str) -> Option<u32> {
-    btf.resolve_types_by_name(of_struct)
-        .ok()?
+fn offset(btf: &Btf, types: &mut Types, of_struct: &'static str, field: &str) -> u32 {
+    types
+        .entry(of_struct)
+        .or_insert_with(|| btf.resolve_types_by_name(of_struct).unwrap_or_default())
         .iter()
         .find_map(|candidate| in_type(btf, candidate, field))
+        .unwrap_or(ABSENT)
 }
 
 fn in_type(btf: &Btf, candidate: &Type, field: &str) -> Option<u32> {

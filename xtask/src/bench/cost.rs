@@ -16,10 +16,11 @@ use super::{
 };
 
 /// What is measured, as the load generator calls it; its name in the table; its goal.
-const CALLS: [(&str, &str, f64); 3] = [
+const CALLS: [(&str, &str, f64); 4] = [
     ("tcp", "TCP connect+accept+close", 1.05),
     ("sendto", "unconnected UDP sendto", 1.28),
     ("send", "connected UDP send", 1.09),
+    ("process", "process that connects once", 1.0),
 ];
 
 /// After hooks were attached or detached, until the kernel has cleared up behind them.
