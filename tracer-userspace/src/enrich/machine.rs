@@ -558,8 +558,9 @@ impl Machine {
             before,
         };
         self.containers.insert(found.id.clone(), known);
-        self.watch(&found.id);
+        // What is known already decides at once.
         self.ask(found);
+        self.watch(&found.id);
     }
 
     /// What an engine has said already, or will say.
@@ -694,45 +695,5 @@ fn run_id(parts: &[&str]) -> Arc<str> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
-mod tests {
-    use std::{fs, os::unix::fs::MetadataExt as _};
-
-    use super::*;
-    use crate::enrich::engine::{self, sockets::Places};
-
-    fn no_engine() -> Places {
-        Places {
-            docker: Vec::new(),
-            cri: Vec::new(),
-            users: None,
-        }
-    }
-
-    #[tokio::test]
-    async fn losses_go_to_the_log_that_flows_go_to() {
-        let mount = tempfile::tempdir().unwrap();
-        let ids = ["chosen", "other"].map(|name| {
-            let path = mount.path().join(name);
-            fs::create_dir(&path).unwrap();
-            fs::metadata(path).unwrap().ino()
-        });
-        let (questions, _answers) = engine::spawn(no_engine(), Vec::new());
-        let selection = Selection {
-            cgroups: vec!["/chosen".to_owned()],
-            ..Selection::default()
-        };
-        let mut machine = Machine::new(
-            mount.path(),
-            CgroupIndex::walk(mount.path()).unwrap(),
-            0,
-            selection,
-            WorkloadBy::default(),
-            questions,
-            Instant::now(),
-        );
-        let chosen = Concerned::Workload("chosen".into());
-        assert_eq!(machine.concerned(ids[0]), chosen);
-        assert_eq!(machine.concerned(ids[1]), Concerned::Nobody);
-    }
-}
+#[path = "machine_tests.rs"]
+mod tests;
