@@ -13,43 +13,58 @@ use lab::{Cgroup, ContainerSpec, Docker, PrivateDocker, agent_image, binary, out
 
 use crate::world::{Recording, container, needs_root};
 
-/// A path as Docker's cgroups have them, for a container that no engine knows.
-const ID: &str = "00000000000000000000000000000000000000000000000000000000deadbeef";
-
-/// A cgroup of that name, in which the agent sends once.
-fn act_as_container(parent: &Cgroup) -> PathBuf {
-    let path = parent.path().join(format!("docker-{ID}.scope"));
-    fs::create_dir(&path).unwrap();
-    let script = "echo $$ > \"$0/cgroup.procs\" && exec \"$@\"";
-    let mut command = Command::new("sh");
-    command.args(["-c", script]).arg(&path);
-    command.arg(binary("sample-agent").unwrap());
-    output(command.args(["tcp", "127.0.0.1:9"])).unwrap();
-    path
+/// A cgroup as Docker makes them, for a container that no engine knows.
+struct Unknown {
+    parent: Cgroup,
+    path: PathBuf,
+    id: String,
 }
 
-fn a_flow_is_there(recording: &mut Recording) {
-    let workload = format!("docker-{}", &ID[..12]);
-    let log = recording.log_until(&workload, |log| log.count("127.0.0.1", 9) == 1);
-    assert_eq!(container(log.flows().next().unwrap())["id"], ID);
-    recording.stop();
+impl Unknown {
+    fn new(number: u32) -> Self {
+        let parent = Cgroup::new("silent").unwrap();
+        let id = format!("{:032x}{number:032x}", std::process::id());
+        let path = parent.path().join(format!("docker-{id}.scope"));
+        fs::create_dir(&path).unwrap();
+        Self { parent, path, id }
+    }
+
+    /// The agent sends once.
+    fn act(&self) {
+        let script = "echo $$ > \"$0/cgroup.procs\" && exec \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(&self.path);
+        command.arg(binary("sample-agent").unwrap());
+        output(command.args(["tcp", "127.0.0.1:9"])).unwrap();
+    }
 }
 
-fn with_engine(socket: &Path) {
-    let parent = Cgroup::new("silent").unwrap();
-    let relative = parent.relative();
-    let arguments = ["--docker-socket", socket.to_str().unwrap()];
+impl Drop for Unknown {
+    fn drop(&mut self) {
+        let _busy = fs::remove_dir(&self.path);
+        let _parent = &self.parent;
+    }
+}
+
+/// With that engine alone, a container that it does not name is recorded all the same.
+fn with_engine(number: u32, socket: &Path) {
+    let unknown = Unknown::new(number);
+    let engine = ["--docker-socket", socket.to_str().unwrap()];
     let none = [
         "--podman-socket",
         "/nonexistent",
         "--cri-socket",
         "/nonexistent",
     ];
-    let mut recording = Recording::start(&[&arguments[..], &none, &["--no-user-engines"]].concat());
-    let path = act_as_container(&parent);
-    a_flow_is_there(&mut recording);
-    fs::remove_dir(path).unwrap();
-    drop((parent, relative));
+    let options = [&engine[..], &none, &["--no-user-engines"]].concat();
+    let mut recording = Recording::start(&options);
+    unknown.act();
+    // The first twelve digits are the same for every one of these.
+    let workload = format!("docker-{}", &unknown.id[..12]);
+    let is_mine = |flow: &serde_json::Value| container(flow)["id"] == unknown.id.as_str();
+    let log = recording.log_until(&workload, |log| log.flows().any(is_mine));
+    assert_eq!(log.flows().filter(|flow| is_mine(flow)).count(), 1);
+    recording.stop();
 }
 
 #[test]
@@ -59,7 +74,7 @@ fn an_engine_that_accepts_and_says_nothing_costs_the_name_only() {
     let socket = folder.path().join("docker.sock");
     // Never accepted: the kernel's queue takes the connections.
     let _listener = UnixListener::bind(&socket).unwrap();
-    with_engine(&socket);
+    with_engine(1, &socket);
 }
 
 #[test]
@@ -79,13 +94,13 @@ fn an_engine_that_talks_nonsense_costs_the_name_only() {
             let _gone = stream.write_all(nonsense);
         }
     });
-    with_engine(&socket);
+    with_engine(2, &socket);
 }
 
 #[test]
 fn an_engine_that_is_absent_costs_the_name_only() {
     needs_root!();
-    with_engine(Path::new("/nonexistent/docker.sock"));
+    with_engine(3, Path::new("/nonexistent/docker.sock"));
 }
 
 #[test]
@@ -153,12 +168,10 @@ fn hostile_labels_are_harmless_in_what_is_written() {
     let long = "x".repeat(4096);
     for evil in HOSTILE.iter().copied().chain([long.as_str()]) {
         let spec = ContainerSpec::new(&image).option(&["--network", "none", "--label", &group]);
-        let spec = spec.option(&[
-            "--label",
-            &format!("evil={evil}"),
-            "--label",
-            &format!("{evil}=x"),
-        ]);
+        // Docker takes no white space in keys.
+        let key = evil.replace(char::is_whitespace, "");
+        let labels = [format!("evil={evil}"), format!("{key}=x")];
+        let spec = spec.option(&["--label", &labels[0], "--label", &labels[1]]);
         let spec = spec.command(&["tcp", "127.0.0.1:9"]);
         let made = spec.run(&docker).unwrap();
         made.wait(crate::world::MINUTE).unwrap();

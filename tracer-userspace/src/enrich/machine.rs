@@ -14,13 +14,14 @@ use super::{
     beforehand::Beforehand,
     cgroup::{CgroupIndex, is_below},
     container::{ContainerRef, Owner},
-    engine::{Answer, Questions, info::ContainerInfo, isolation::isolation},
+    engine::{Answer, Questions, info::ContainerInfo},
     known::{Known, Naming, foreign_workload},
+    missing::{self, Told},
     naming::{Other, WorkloadBy},
     selection::Selection,
 };
 use crate::{
-    record::{Container, Gap, GapKind, Severity, Via},
+    record::{Container, Gap, Via},
     workload_name::encode,
 };
 
@@ -111,21 +112,6 @@ pub struct Machine {
     changes: Vec<Change>,
     unknown_cgroups: Told,
     not_asked: Told,
-}
-
-/// A counter, and how much of it a gap has told.
-#[derive(Clone, Copy, Debug, Default)]
-struct Told {
-    total: u64,
-    told: u64,
-}
-
-impl Told {
-    fn news(&mut self) -> Option<u64> {
-        let news = self.total - self.told;
-        self.told = self.total;
-        (news > 0).then_some(news)
-    }
 }
 
 impl Machine {
@@ -258,7 +244,7 @@ impl Machine {
             return;
         };
         let before = known.naming.clone();
-        let other_kernel = other_kernel(&info);
+        let other_kernel = missing::other_kernel(&info);
         known.name(info, &self.workload_by, &self.selection);
         let run = known.run.clone();
         let Some((workload, selected)) = known.naming.workload() else {
@@ -379,12 +365,12 @@ impl Machine {
     /// What the log must say since the last call.
     pub fn take_changes(&mut self) -> Vec<Change> {
         if let Some(lost) = self.unknown_cgroups.news() {
-            let gap = unknown_cgroups(lost, self.selection.is_everything());
+            let gap = missing::unknown_cgroups(lost, self.selection.is_everything());
             let workload = self.selection.is_everything().then(|| HOST.into());
             self.changes.push(Change::Missing { workload, gap });
         }
         if let Some(lost) = self.not_asked.news() {
-            let gap = not_asked(lost);
+            let gap = missing::not_asked(lost);
             self.changes.push(Change::Missing {
                 workload: None,
                 gap,
@@ -632,49 +618,6 @@ impl Machine {
             Some((name, false)) => foreign_workload(&name),
             None => HOST.into(),
         })
-    }
-}
-
-fn other_kernel(info: &ContainerInfo) -> Option<Gap> {
-    let runtime = info.oci_runtime.as_deref()?;
-    let kind = isolation(runtime)?;
-    Some(Gap {
-        what: GapKind::OtherKernel,
-        detail: format!(
-            "the container runs under {runtime} ({}), with a kernel of its own: what it sends is not seen from here (run egress-tracer inside the guest, or capture outside: docs/daemon.md)",
-            kind.name()
-        ),
-        lost: None,
-        severity: Severity::Destinations,
-    })
-}
-
-fn unknown_cgroups(lost: u64, is_hosts: bool) -> Gap {
-    let (detail, severity) = if is_hosts {
-        (
-            "flows came from cgroups of which nothing is known any more: they are put down to the host",
-            Severity::Detail,
-        )
-    } else {
-        (
-            "flows came from cgroups of which nothing is known any more: they are in no log",
-            Severity::Destinations,
-        )
-    };
-    Gap {
-        what: GapKind::UnknownCgroup,
-        detail: detail.to_owned(),
-        lost: Some(lost),
-        severity,
-    }
-}
-
-fn not_asked(lost: u64) -> Gap {
-    Gap {
-        what: GapKind::Names,
-        detail: "too many containers came at once for the engines to be asked: some are called by their ids".to_owned(),
-        lost: Some(lost),
-        severity: Severity::Detail,
     }
 }
 

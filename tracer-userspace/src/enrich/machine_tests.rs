@@ -5,9 +5,12 @@
 use std::{fs, os::unix::fs::MetadataExt as _};
 
 use super::*;
-use crate::enrich::engine::{
-    self,
-    sockets::{Places, Trust},
+use crate::{
+    enrich::engine::{
+        self,
+        sockets::{Places, Trust},
+    },
+    record::{GapKind, Severity},
 };
 
 const OUTER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";

@@ -7,6 +7,7 @@
 //! | [`engine`] | from a container id to its name, by asking the engines |
 //! | `beforehand` | what engines say before there is a cgroup |
 //! | `known` | one container: its lifetime, its name |
+//! | `missing` | what is known to be missing, as gaps |
 //! | [`naming`] | what a workload is called |
 //! | [`selection`] | what is to be recorded |
 //! | [`machine`] | all of them together: whose flow it is |
@@ -18,6 +19,7 @@ pub mod container;
 pub mod engine;
 mod known;
 pub mod machine;
+mod missing;
 pub mod naming;
 pub mod process;
 pub mod selection;
