@@ -7,7 +7,8 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 use super::*;
 use crate::{
     enrich::engine::{
-        self,
+        self, Answer,
+        info::ContainerInfo,
         sockets::{Places, Trust},
     },
     record::{GapKind, Severity},

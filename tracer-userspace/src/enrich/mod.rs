@@ -11,8 +11,11 @@
 //! | [`naming`] | what a workload is called |
 //! | [`selection`] | what is to be recorded |
 //! | [`machine`] | all of them together: whose flow it is |
+//! | `answers` | what becomes of the engines' answers |
+//! | `watch` | whose cgroup needs hooks |
 //! | [`process`] | from a pid to a command line, out of `/proc` |
 
+mod answers;
 mod beforehand;
 pub mod cgroup;
 pub mod container;
@@ -23,3 +26,4 @@ mod missing;
 pub mod naming;
 pub mod process;
 pub mod selection;
+mod watch;
