@@ -271,10 +271,11 @@ impl Drop for Pod<'_> {
     }
 }
 
-/// The kubelet removes a pod's cgroup; runc left it.
+/// The kubelet removes a pod's cgroup; runc left it, and those above it.
 fn remove_empty(cgroup: &Path) {
-    let _gone = fs::remove_dir(cgroup);
-    let _other_pods = cgroup.parent().map(fs::remove_dir);
+    for empty in cgroup.ancestors().take(3) {
+        let _other_pods = fs::remove_dir(empty);
+    }
 }
 
 /// As Kubernetes writes UIDs.
