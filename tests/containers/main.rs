@@ -3,5 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod cri;
 mod docker;
+mod engines;
+mod podman;
 mod world;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use lab::{Daemon, Log, wait_until};
+use lab::{Daemon, Log};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -47,7 +47,8 @@ impl Recording {
         let read = Log::read_until(&path, MINUTE, enough);
         read.unwrap_or_else(|error| {
             let stderr = self.daemon.as_ref().map(Daemon::stderr).unwrap_or_default();
-            panic!("{error:#}: {:?}: {stderr}", self.workloads())
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            panic!("{error:#}: {:?}: {stderr}{text}", self.workloads())
         })
     }
 
@@ -60,11 +61,13 @@ impl Recording {
         Log::read(&self.path().join(workload).join("flows.jsonl")).unwrap()
     }
 
-    /// The names of all workloads so far.
+    /// The names of all workloads so far, but for containers that the engines do not know: those
+    /// are recorded in any case, and may be another test's.
     pub(crate) fn workloads(&self) -> Vec<String> {
         let mut names: Vec<_> = directories(self.path())
             .iter()
             .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+            .filter(|name| name.starts_with("lab-"))
             .collect();
         names.sort();
         names
@@ -75,12 +78,6 @@ fn directories(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).unwrap().flatten();
     let paths = entries.map(|entry| entry.path());
     paths.filter(|path| path.is_dir()).collect()
-}
-
-/// Waits until `probe` holds.
-#[track_caller]
-pub(crate) fn until(what: &str, mut probe: impl FnMut() -> bool) {
-    wait_until(what, MINUTE, || Ok(probe().then_some(()))).unwrap();
 }
 
 /// The container that a record names.

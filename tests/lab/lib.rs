@@ -6,8 +6,8 @@
 //! loopback and to namespaces that the lab made itself.
 //!
 //! ```text
-//!  namespace  internet ─ plan      docker      cgroup     tracer    records   sample
-//!  (ip netns) (little-internet)  (dockerd, …) (cgroup2) (run, daemon) (JSONL) (the agent)
+//!  namespace  internet ─ plan   docker, podman,   cgroup     tracer    records   sample
+//!  (ip netns) (little-internet)  containerd ─ cri (cgroup2) (run, daemon) (JSONL) (the agent)
 //!        └───────────┴───────────────┴─────────┴───────────┴─────────────────────┘
 //!                              process, names, wait
 //! ```
@@ -17,11 +17,17 @@
 //! the documentation addresses, is handed out in turn (see [`Internet::connect_host`]).
 
 mod cgroup;
+#[cfg(feature = "engines")]
+mod containerd;
+#[cfg(feature = "engines")]
+mod cri;
 mod docker;
 mod internet;
 mod names;
 mod namespace;
 mod plan;
+mod podman;
+mod private_docker;
 mod process;
 mod records;
 mod sample;
@@ -30,11 +36,15 @@ mod tracer;
 mod wait;
 
 pub use cgroup::{Cgroup, cgroup2_root};
+#[cfg(feature = "engines")]
+pub use containerd::{Containerd, KATA_HANDLER, Pod, PodSpec, has_containerd};
 pub use docker::{Container, ContainerSpec, Docker, Image, ImageSpec, Network};
 pub use internet::Internet;
 pub use names::unique;
 pub use namespace::Namespace;
 pub use plan::{Kind, Name, Plan, Server};
+pub use podman::{Podman, has_podman};
+pub use private_docker::PrivateDocker;
 pub use process::{Process, binary, output, run};
 pub use records::Log;
 pub use sample::{agent_image, agent_plan};

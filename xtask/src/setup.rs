@@ -14,8 +14,23 @@ use crate::{
 const DENY_VERSION: &str = "0.20.2";
 
 /// What the tests call, and the Debian package that brings it.
-const TEST_TOOLS: [(&str, &str, &str); 7] = [
+const TEST_TOOLS: [(&str, &str, &str); 10] = [
     ("dockerd", "docker.io", "containers to trace"),
+    (
+        "podman",
+        "podman",
+        "containers to trace that are not Docker's",
+    ),
+    (
+        "newuidmap",
+        "uidmap",
+        "lets a user have containers without root",
+    ),
+    (
+        "ctr",
+        "containerd",
+        "pods to trace, by Kubernetes' interface",
+    ),
     ("nft", "nftables", "loads the nftables rules that are made"),
     (
         "iptables-restore",

@@ -32,6 +32,9 @@ pub enum Runtime {
     Nspawn,
     /// A pod's container whose path does not name the runtime (cgroupfs driver).
     Kubernetes,
+    /// Some container by its id, whose path does not name the runtime: Docker's
+    /// `--cgroup-parent`, a user's runc.
+    Oci,
 }
 
 impl Runtime {
@@ -46,6 +49,7 @@ impl Runtime {
             Self::Lxc => "lxc",
             Self::Nspawn => "nspawn",
             Self::Kubernetes => "kubernetes",
+            Self::Oci => "oci",
         }
     }
 }
@@ -56,7 +60,12 @@ impl Runtime {
     pub fn has_engine(self) -> bool {
         match self {
             Self::Lxc | Self::Nspawn => false,
-            Self::Docker | Self::Podman | Self::Containerd | Self::Crio | Self::Kubernetes => true,
+            Self::Docker
+            | Self::Podman
+            | Self::Containerd
+            | Self::Crio
+            | Self::Kubernetes
+            | Self::Oci => true,
         }
     }
 }
@@ -72,7 +81,8 @@ impl ContainerRef {
             | Runtime::Podman
             | Runtime::Containerd
             | Runtime::Crio
-            | Runtime::Kubernetes => format!("{}-{short}", self.runtime.name()),
+            | Runtime::Kubernetes
+            | Runtime::Oci => format!("{}-{short}", self.runtime.name()),
         }
     }
 }
@@ -141,7 +151,7 @@ fn by_parent(id: &str, parent: &str, nested: bool) -> Option<(Runtime, String)> 
         _ if is_pod => Runtime::Kubernetes,
         // containerd's cgroupfs driver: /<containerd namespace>/<id>.
         _ if !nested => Runtime::Containerd,
-        _ => return None,
+        _ => Runtime::Oci,
     };
     Some((runtime, id.to_owned()))
 }
@@ -165,7 +175,8 @@ fn by_machine(part: &str, parent: Option<&str>) -> Option<(Runtime, String)> {
 /// The pod UID in `kubepods-burstable-pod<uid with underscores>.slice` or `pod<uid>`.
 fn pod_uid(part: &str) -> Option<String> {
     let bare = part.strip_suffix(".slice").unwrap_or(part);
-    let uid = if bare.starts_with("kubepods") {
+    // In kind's nodes `kubelet-kubepods-…`.
+    let uid = if bare.contains("kubepods") {
         bare.rsplit_once("-pod")?.1
     } else {
         bare.strip_prefix("pod")?
@@ -267,6 +278,35 @@ mod tests {
                 Runtime::Containerd,
                 false,
             ),
+            (
+                format!(
+                    "/docker/{INNER}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-{pod_slice}.slice/cri-containerd-{ID}.scope"
+                ),
+                Runtime::Containerd,
+                true,
+            ),
+            (
+                format!("/docker/{INNER}/kubelet/kubepods/burstable/pod{POD}/{ID}"),
+                Runtime::Kubernetes,
+                true,
+            ),
+            (
+                format!(
+                    "/user.slice/user-1000.slice/user@1000.service/user.slice/user-libpod_pod_{INNER}.slice/libpod-{ID}.scope/container"
+                ),
+                Runtime::Podman,
+                false,
+            ),
+            (
+                format!("/user.slice/user-1000.slice/user@1000.service/{ID}"),
+                Runtime::Oci,
+                false,
+            ),
+            (
+                format!("/machine.slice/machine-libpod_pod_{INNER}.slice/libpod-{ID}.scope"),
+                Runtime::Podman,
+                false,
+            ),
         ];
         for (path, runtime, in_pod) in cases {
             let pod = in_pod.then(|| POD.to_owned());
@@ -307,5 +347,72 @@ mod tests {
         assert_eq!(owner("/user.slice"), Owner::Host);
         assert_eq!(owner("/"), Owner::Host);
         assert_eq!(owner(""), Owner::Host);
+    }
+
+    /// Where a runtime's driver puts a container, below whatever is above it.
+    fn shape(number: usize, id: &str, pod: &str) -> (Runtime, String) {
+        let slice = pod.replace('-', "_");
+        match number % 9 {
+            0 => (Runtime::Docker, format!("/docker/{id}")),
+            1 => (Runtime::Docker, format!("/system.slice/docker-{id}.scope")),
+            2 => (Runtime::Podman, format!("/libpod_parent/libpod-{id}")),
+            3 => (
+                Runtime::Podman,
+                format!("/machine.slice/libpod-{id}.scope/container"),
+            ),
+            4 => (
+                Runtime::Podman,
+                format!(
+                    "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{id}.scope"
+                ),
+            ),
+            5 => (
+                Runtime::Kubernetes,
+                format!("/kubepods/burstable/pod{pod}/{id}"),
+            ),
+            6 => (
+                Runtime::Containerd,
+                format!(
+                    "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{slice}.slice/cri-containerd-{id}.scope"
+                ),
+            ),
+            7 => (
+                Runtime::Crio,
+                format!("/kubepods.slice/kubepods-pod{slice}.slice/crio-{id}.scope"),
+            ),
+            _ => (
+                Runtime::Containerd,
+                format!("/system.slice/nerdctl-{id}.scope"),
+            ),
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_innermost_counts_however_deep_and_whatever_is_inside(
+            levels in proptest::collection::vec((0_usize..9, "[0-9a-f]{64}"), 1..5),
+            pod in "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+            inside in "(/[a-z][a-z.-]{0,12}){0,3}",
+        ) {
+            let shapes = levels.iter().map(|(number, id)| shape(*number, id, &pod));
+            let path: String = shapes.map(|(_, path)| path).collect();
+            let (number, id) = levels.last().expect("at least one");
+            let (runtime, _) = shape(*number, id, &pod);
+            let (found, found_id, found_pod) = container(&format!("{path}{inside}"));
+            proptest::prop_assert_eq!((found, &found_id), (runtime, id));
+            let in_pod = levels.iter().any(|(number, _)| (5..=7).contains(&(number % 9)));
+            proptest::prop_assert_eq!(found_pod, in_pod.then_some(pod));
+        }
+
+        #[test]
+        fn any_path_has_an_owner(path in ".{0,200}") {
+            let _owner = owner(&path);
+        }
+
+        #[test]
+        fn what_has_no_container_in_it_is_no_container(parts in "(/[a-z][a-z0-9_.@-]{0,20}){0,6}") {
+            let named = ["lxc", "machine", "nspawn"].iter().any(|word| parts.contains(word));
+            proptest::prop_assert!(named || !matches!(owner(&parts), Owner::Container(_)));
+        }
     }
 }

@@ -12,15 +12,16 @@ use tracer_common::flow::FlowKey;
 
 use super::{
     beforehand::Beforehand,
-    cgroup::{CgroupIndex, is_below},
+    cgroup::CgroupIndex,
     container::{ContainerRef, Owner},
-    engine::{Answer, Questions, info::ContainerInfo, isolation::isolation},
+    engine::Questions,
     known::{Known, Naming, foreign_workload},
+    missing::{self, Told},
     naming::{Other, WorkloadBy},
     selection::Selection,
 };
 use crate::{
-    record::{Container, Gap, GapKind, Severity, Via},
+    record::{Container, Gap, Via},
     redact::Redactor,
     workload_name::encode,
 };
@@ -98,36 +99,21 @@ pub struct Machine {
     proc: PathBuf,
     boot_id: String,
     cgroups: CgroupIndex,
-    selection: Selection,
-    workload_by: WorkloadBy,
-    questions: Questions,
-    redactor: Redactor,
+    pub(super) selection: Selection,
+    pub(super) workload_by: WorkloadBy,
+    pub(super) questions: Questions,
+    pub(super) redactor: Redactor,
     /// What is known of containers that have no cgroup yet.
-    beforehand: Beforehand,
-    containers: HashMap<String, Known>,
+    pub(super) beforehand: Beforehand,
+    pub(super) containers: HashMap<String, Known>,
     /// The container whose network namespace a cookie names.
     namespaces: HashMap<u64, String>,
     /// Containers whose cgroup is gone, oldest first.
     gone: VecDeque<(String, u64)>,
     host_namespace: u64,
-    changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
     unknown_cgroups: Told,
-    not_asked: Told,
-}
-
-/// A counter, and how much of it a gap has told.
-#[derive(Clone, Copy, Debug, Default)]
-struct Told {
-    total: u64,
-    told: u64,
-}
-
-impl Told {
-    fn news(&mut self) -> Option<u64> {
-        let news = self.total - self.told;
-        self.told = self.total;
-        (news > 0).then_some(news)
-    }
+    pub(super) not_asked: Told,
 }
 
 impl Machine {
@@ -234,168 +220,15 @@ impl Machine {
         }
     }
 
-    /// An engine has said something of a container, asked or not.
-    pub fn named(&mut self, answer: Answer) {
-        let Some(known) = self.containers.get_mut(&answer.id) else {
-            return self.remember(answer);
-        };
-        if known.is_gone && known.naming.workload().is_some() {
-            // It may be about to start again.
-            return self.remember(answer);
-        }
-        if !known.believes(answer.trust) {
-            return;
-        }
-        match (answer.info, &known.naming) {
-            // A name is for a lifetime: a container that is renamed keeps its workload.
-            (_, Naming::Named { .. }) | (None, Naming::Provisional { .. }) => {}
-            (Some(info), Naming::Asked { .. } | Naming::Provisional { .. }) => {
-                self.take_name(&answer.id, info);
-            }
-            // Nobody else will name it: no use in waiting.
-            (None, Naming::Asked { .. }) => self.settle(&answer.id),
-        }
-    }
-
-    fn remember(&mut self, answer: Answer) {
-        if answer.info.is_some() {
-            self.beforehand.keep(answer);
-        }
-    }
-
-    fn take_name(&mut self, id: &str, info: ContainerInfo) {
-        let Some(known) = self.containers.get_mut(id) else {
-            return;
-        };
-        let before = known.naming.clone();
-        let other_kernel = other_kernel(&info);
-        known.name(info, &self.workload_by, &self.selection, &self.redactor);
-
-        let run = known.run.clone();
-        let Some((workload, selected)) = known.naming.workload() else {
-            return;
-        };
-        let workload = workload.clone();
-        let is_gone = known.is_gone;
-        if selected {
-            self.begin(workload.clone(), run.clone(), is_gone);
-        }
-        match before.workload() {
-            Some((provisional, true)) if selected && *provisional != workload => {
-                self.changes.push(Change::Renamed {
-                    provisional: provisional.clone(),
-                    workload: workload.clone(),
-                    run,
-                });
-            }
-            // It was recorded for as long as it could have been one of the chosen.
-            Some((provisional, true)) if !selected => {
-                let workload = provisional.clone();
-                self.changes.push(Change::RunEnded { workload, run });
-            }
-            Some(_) | None => {}
-        }
-        if let (Some(gap), true) = (other_kernel, selected) {
-            let workload = Some(workload);
-            self.changes.push(Change::Missing { workload, gap });
-        }
-        self.watch(id);
-    }
-
-    /// Containers that have waited long enough get a provisional name.
-    pub fn settle_overdue(&mut self, now: Instant) {
-        self.settle_if(|since| now.duration_since(since) >= NAME_PATIENCE);
-    }
-
-    /// Gives every container that still waits a provisional name: nothing will follow.
-    pub fn settle_all(&mut self) {
-        self.settle_if(|_| true);
-    }
-
-    fn settle_if(&mut self, is_due: impl Fn(Instant) -> bool) {
-        let due = self
-            .containers
-            .iter()
-            .filter(|(_, known)| match known.naming {
-                Naming::Asked { since } => is_due(since),
-                Naming::Named { .. } | Naming::Provisional { .. } => false,
-            });
-        let due: Vec<_> = due.map(|(id, _)| id.clone()).collect();
-        due.iter().for_each(|id| self.settle(id));
-    }
-
-    fn settle(&mut self, id: &str) {
-        let Some(known) = self.containers.get_mut(id) else {
-            return;
-        };
-        known.settle(&self.workload_by, &self.selection);
-        if let Some((workload, true)) = known.naming.workload() {
-            let (workload, run, is_gone) = (workload.clone(), known.run.clone(), known.is_gone);
-            self.begin(workload, run, is_gone);
-        }
-        self.watch(id);
-    }
-
-    fn begin(&mut self, workload: Arc<str>, run: Arc<str>, is_gone: bool) {
-        self.changes.push(Change::RunBegan {
-            workload: workload.clone(),
-            run: run.clone(),
-        });
-        // Over before it had a name.
-        if is_gone {
-            self.changes.push(Change::RunEnded { workload, run });
-        }
-    }
-
-    /// Decides anew whether a container's own cgroup needs hooks. Those of a chosen cgroup, or of
-    /// a container around it, see what happens inside: a second time would count twice.
-    fn watch(&mut self, id: &str) {
-        if !self.selection.is_by_container() {
-            return;
-        }
-        let Some(known) = self.containers.get(id) else {
-            return;
-        };
-        let is_seen = self.selection.covers(&known.path) || self.is_inside_watched(known);
-        let wanted = !known.is_gone && known.may_be_selected() && !is_seen;
-        if wanted == known.watched {
-            return;
-        }
-        let (cgroup_id, path) = (known.cgroup_id, known.path.clone());
-        if let Some(known) = self.containers.get_mut(id) {
-            known.watched = wanted;
-        }
-        if wanted {
-            self.changes.push(Change::Watch { cgroup_id, path });
-            return;
-        }
-        // First what is inside, or its flows between the two would be lost.
-        let inside = self
-            .containers
-            .iter()
-            .filter(|(_, known)| known.cgroup_id != cgroup_id && is_below(&known.path, &path));
-        let inside: Vec<_> = inside.map(|(id, _)| id.clone()).collect();
-        inside.iter().for_each(|id| self.watch(id));
-        self.changes.push(Change::Unwatch { cgroup_id });
-    }
-
-    fn is_inside_watched(&self, known: &Known) -> bool {
-        self.containers.values().any(|other| {
-            other.watched
-                && other.cgroup_id != known.cgroup_id
-                && is_below(&known.path, &other.path)
-        })
-    }
-
     /// What the log must say since the last call.
     pub fn take_changes(&mut self) -> Vec<Change> {
         if let Some(lost) = self.unknown_cgroups.news() {
-            let gap = unknown_cgroups(lost, self.selection.is_everything());
+            let gap = missing::unknown_cgroups(lost, self.selection.is_everything());
             let workload = self.selection.is_everything().then(|| HOST.into());
             self.changes.push(Change::Missing { workload, gap });
         }
         if let Some(lost) = self.not_asked.news() {
-            let gap = not_asked(lost);
+            let gap = missing::not_asked(lost);
             self.changes.push(Change::Missing {
                 workload: None,
                 gap,
@@ -577,25 +410,9 @@ impl Machine {
             before,
         };
         self.containers.insert(found.id.clone(), known);
-        self.watch(&found.id);
+        // What is known already decides at once.
         self.ask(found);
-    }
-
-    /// What an engine has said already, or will say.
-    fn ask(&mut self, found: &ContainerRef) {
-        if let Some(answer) = self.beforehand.take(&found.id) {
-            let believed = self.containers[&found.id].believes(answer.trust);
-            self.named(answer);
-            if believed {
-                return;
-            }
-        }
-        if !found.runtime.has_engine() {
-            self.settle(&found.id);
-        } else if !self.questions.ask(&found.id) {
-            self.not_asked.total += 1;
-            self.settle(&found.id);
-        }
+        self.watch(&found.id);
     }
 
     fn container_origin(
@@ -653,49 +470,6 @@ impl Machine {
     }
 }
 
-fn other_kernel(info: &ContainerInfo) -> Option<Gap> {
-    let runtime = info.oci_runtime.as_deref()?;
-    let kind = isolation(runtime)?;
-    Some(Gap {
-        what: GapKind::OtherKernel,
-        detail: format!(
-            "the container runs under {runtime} ({}), with a kernel of its own: what it sends is not seen from here (run egress-tracer inside the guest, or capture outside: docs/daemon.md)",
-            kind.name()
-        ),
-        lost: None,
-        severity: Severity::Destinations,
-    })
-}
-
-fn unknown_cgroups(lost: u64, is_hosts: bool) -> Gap {
-    let (detail, severity) = if is_hosts {
-        (
-            "flows came from cgroups of which nothing is known any more: they are put down to the host",
-            Severity::Detail,
-        )
-    } else {
-        (
-            "flows came from cgroups of which nothing is known any more: they are in no log",
-            Severity::Destinations,
-        )
-    };
-    Gap {
-        what: GapKind::UnknownCgroup,
-        detail: detail.to_owned(),
-        lost: Some(lost),
-        severity,
-    }
-}
-
-fn not_asked(lost: u64) -> Gap {
-    Gap {
-        what: GapKind::Names,
-        detail: "too many containers came at once for the engines to be asked: some are called by their ids".to_owned(),
-        lost: Some(lost),
-        severity: Severity::Detail,
-    }
-}
-
 /// Sixteen hex digits that are the same whenever the parts are: a restarted daemon continues
 /// the runs of containers that are still there.
 fn run_id(parts: &[&str]) -> Arc<str> {
@@ -713,45 +487,5 @@ fn run_id(parts: &[&str]) -> Arc<str> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
-mod tests {
-    use std::{fs, os::unix::fs::MetadataExt as _};
-
-    use super::*;
-    use crate::enrich::engine::{self, sockets::Places};
-
-    fn no_engine() -> Places {
-        Places {
-            docker: Vec::new(),
-            cri: Vec::new(),
-            users: None,
-        }
-    }
-
-    #[tokio::test]
-    async fn losses_go_to_the_log_that_flows_go_to() {
-        let mount = tempfile::tempdir().unwrap();
-        let ids = ["chosen", "other"].map(|name| {
-            let path = mount.path().join(name);
-            fs::create_dir(&path).unwrap();
-            fs::metadata(path).unwrap().ino()
-        });
-        let (questions, _answers) = engine::spawn(no_engine(), Vec::new());
-        let selection = Selection {
-            cgroups: vec!["/chosen".to_owned()],
-            ..Selection::default()
-        };
-        let mut machine = Machine::new(
-            mount.path(),
-            CgroupIndex::walk(mount.path()).unwrap(),
-            0,
-            selection,
-            WorkloadBy::default(),
-            questions,
-            Instant::now(),
-        );
-        let chosen = Concerned::Workload("chosen".into());
-        assert_eq!(machine.concerned(ids[0]), chosen);
-        assert_eq!(machine.concerned(ids[1]), Concerned::Nobody);
-    }
-}
+#[path = "machine_tests.rs"]
+mod tests;

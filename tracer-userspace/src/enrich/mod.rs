@@ -7,17 +7,23 @@
 //! | [`engine`] | from a container id to its name, by asking the engines |
 //! | `beforehand` | what engines say before there is a cgroup |
 //! | `known` | one container: its lifetime, its name |
+//! | `missing` | what is known to be missing, as gaps |
 //! | [`naming`] | what a workload is called |
 //! | [`selection`] | what is to be recorded |
 //! | [`machine`] | all of them together: whose flow it is |
+//! | `answers` | what becomes of the engines' answers |
+//! | `watch` | whose cgroup needs hooks |
 //! | [`process`] | from a pid to a command line, out of `/proc` |
 
+mod answers;
 mod beforehand;
 pub mod cgroup;
 pub mod container;
 pub mod engine;
 mod known;
 pub mod machine;
+mod missing;
 pub mod naming;
 pub mod process;
 pub mod selection;
+mod watch;

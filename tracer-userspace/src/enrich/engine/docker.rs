@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What Podman is called here and in the log.
 const PODMAN: &str = "podman";
 
+/// What Podman calls every runtime in Docker's API.
+const ANY_RUNTIME: &str = "oci";
+
 /// By which crun is told to start a virtual machine (crun(1), "run.oci.handler").
 const HANDLER: &str = "run.oci.handler";
 
@@ -77,7 +80,7 @@ impl Client {
         })
     }
 
-    /// Who answers: asked once, and with it which version of the API to speak.
+    /// Who answers: asked once. Podman may take seconds, since it looks up its packages.
     ///
     /// # Errors
     /// Nobody answers, or not in Docker's API.
@@ -86,9 +89,7 @@ impl Client {
     }
 
     async fn greet(&self) -> Result<About, Error> {
-        // The version that is agreed on is shared with every clone.
-        let engine = self.engine.clone().negotiate_version().await?;
-        let (version, info) = tokio::try_join!(engine.version(), engine.info())?;
+        let (version, info) = tokio::try_join!(self.engine.version(), self.engine.info())?;
         let runtimes = info.runtimes.unwrap_or_default().into_iter();
         Ok(About {
             name: kind(&version).to_owned(),
@@ -104,20 +105,47 @@ impl Client {
     /// # Errors
     /// It does not know the container, or does not answer.
     pub async fn inspect(&self, id: &str) -> Result<Option<ContainerInfo>, Error> {
-        let about = self.about().await?;
         let mut found = self.engine.inspect_container(id, None).await?;
-        if about.name == PODMAN {
+        let runtime = found
+            .host_config
+            .as_ref()
+            .and_then(|config| config.runtime.as_deref());
+        let is_podman = runtime == Some(ANY_RUNTIME);
+        if is_podman {
             self.podman_runtime(id, &mut found).await;
         }
-        let image = match found.image.as_deref() {
-            // Without the image's own answer its id is the digest.
-            Some(image) => self.engine.inspect_image(image).await.ok(),
-            None => None,
-        };
-        Ok(info(found, image, about))
+        // Without the image's own answer its id is the digest.
+        let image = self.image(found.image.as_deref()).await;
+        let engine = if is_podman { PODMAN } else { self.kind() };
+        Ok(info(found, image, engine, self.about.get()))
     }
 
-    /// In Docker's API Podman calls every runtime "oci".
+    /// Who answers, as far as is known by now: names do not wait for it.
+    fn kind(&self) -> &str {
+        let is_podman = || self.socket.to_string_lossy().contains(PODMAN);
+        match self.about.get() {
+            Some(about) => &about.name,
+            None if is_podman() => PODMAN,
+            None => "docker",
+        }
+    }
+
+    async fn image(&self, image: Option<&str>) -> Option<ImageInspect> {
+        self.engine.inspect_image(image?).await.ok()
+    }
+
+    /// What an event said of a container that is gone by now, and what can still be asked.
+    pub(super) async fn complete(&self, said: ContainerInfo) -> ContainerInfo {
+        let image = self.image(said.image.as_deref()).await;
+        let id = image.as_ref().and_then(|image| image.id.clone());
+        ContainerInfo {
+            engine: self.kind().to_owned(),
+            image_digest: digest(said.image.as_deref(), id, image),
+            ..said
+        }
+    }
+
+    /// Only Podman's own API tells.
     async fn podman_runtime(&self, id: &str, found: &mut ContainerInspectResponse) {
         let runtime = podman::oci_runtime(&self.socket, id);
         let runtime = timeout(PATIENCE, runtime).await.ok().flatten();
@@ -131,7 +159,8 @@ impl Client {
     /// # Errors
     /// No answer.
     pub async fn list(&self) -> Result<Vec<String>, Error> {
-        let statuses = ["created", "restarting", "running", "paused"].map(str::to_owned);
+        // Those that Docker and Podman both know.
+        let statuses = ["created", "running", "paused"].map(str::to_owned);
         let filters = HashMap::from([("status".to_owned(), statuses.to_vec())]);
         let options = ListContainersOptionsBuilder::new()
             .all(true)
@@ -155,22 +184,22 @@ fn kind(version: &SystemVersion) -> &'static str {
 fn info(
     found: ContainerInspectResponse,
     image: Option<ImageInspect>,
-    about: &About,
+    engine: &str,
+    about: Option<&About>,
 ) -> Option<ContainerInfo> {
     let config = found.config.unwrap_or_default();
     let name_given = config.image.or_else(|| found.image.clone());
     Some(ContainerInfo {
-        engine: about.name.clone(),
+        engine: engine.to_owned(),
         // The API writes names with a leading slash.
         name: found.name?.trim_start_matches('/').to_owned(),
         image_digest: digest(name_given.as_deref(), found.image, image),
         image: name_given,
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         labels_cut: false,
-        oci_runtime: found
-            .host_config
-            .and_then(runtime)
-            .map(|runtime| about.telling(&runtime).to_owned()),
+        oci_runtime: found.host_config.and_then(runtime).map(|runtime| {
+            about.map_or(runtime.clone(), |about| about.telling(&runtime).to_owned())
+        }),
         pod: None,
     })
 }

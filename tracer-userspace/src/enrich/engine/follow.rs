@@ -25,10 +25,23 @@ const NEWS: [&str; 4] = ["create", "start", "rename", "restart"];
 /// Listens for as long as the engine is worth it, and longer: a lost stream is taken up again,
 /// from where it was lost. Ends only by being dropped.
 pub(super) async fn follow(client: Client, hear: Hear) {
+    tokio::join!(listen_on(&client, &hear), learn(&client));
+}
+
+/// Asks who the engine is, which may take longer than a container lives.
+async fn learn(client: &Client) {
+    let mut pause = PAUSE.0;
+    while client.about().await.is_err() {
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSE.1);
+    }
+}
+
+async fn listen_on(client: &Client, hear: &Hear) {
     let mut pause = PAUSE.0;
     let mut since = None;
     loop {
-        let lost = listen(&client, &hear, &mut since, &mut pause).await;
+        let lost = listen(client, hear, &mut since, &mut pause).await;
         if let Err(error) = lost {
             tracing::debug!(%error, socket = %hear.socket.display(), "no events from the engine");
         }
@@ -44,7 +57,6 @@ async fn listen(
     since: &mut Option<i64>,
     pause: &mut Duration,
 ) -> Result<(), Error> {
-    client.about().await?;
     let filters = HashMap::from([("type", vec!["container"]), ("event", NEWS.to_vec())]);
     let options = EventsOptionsBuilder::new().filters(&filters);
     let options = match since {
@@ -54,7 +66,10 @@ async fn listen(
     let mut events = Box::pin(client.engine.events(Some(options.build())));
     let mut asking = JoinSet::new();
     // What was there before. The stream is asked for first, so that nothing falls between.
-    let mut before = client.list().await?;
+    let mut before = client.list().await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "the engine does not tell what is there");
+        Vec::new()
+    });
     *pause = PAUSE.0;
     loop {
         while asking.len() < QUESTIONS
@@ -81,10 +96,12 @@ async fn listen(
 
 /// The engine's full answer, or what the event itself said if the container is gone already.
 async fn ask(client: Client, hear: Hear, id: String, said: Option<ContainerInfo>) {
-    let info = client.inspect(&id).await.ok().flatten().or(said);
-    if let Some(info) = info {
-        hear.tell(id, info).await;
-    }
+    let info = match (client.inspect(&id).await, said) {
+        (Ok(Some(info)), _) => info,
+        (_, Some(said)) => client.complete(said).await,
+        (_, None) => return,
+    };
+    hear.tell(id, info).await;
 }
 
 /// The container of an event, and what the event says of it: among its attributes are the name,
@@ -93,7 +110,6 @@ fn container(event: EventMessage) -> Option<(String, ContainerInfo)> {
     let EventActor { id, attributes } = event.actor?;
     let mut attributes = attributes?;
     let info = ContainerInfo {
-        engine: "docker".to_owned(),
         name: attributes.remove("name")?,
         image: attributes.remove("image"),
         labels: attributes.into_iter().collect(),

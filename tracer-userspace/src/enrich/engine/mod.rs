@@ -126,9 +126,7 @@ impl Engine {
             Self::Cri(client) => client.inspect(id).await.map_err(|error| error.to_string()),
         };
         found
-            .inspect_err(|error| {
-                tracing::debug!(id, "an engine does not know a container: {error}")
-            })
+            .inspect_err(|error| tracing::debug!(id, error, "no answer about a container"))
             .ok()
             .flatten()
     }

@@ -109,7 +109,8 @@ mod tests {
     /// Names and labels as the controllers write them.
     #[test]
     fn each_controller_is_known_by_its_marks() {
-        let cases: [(&str, &[(&str, &str)], &str, &str); 10] = [
+        type Labels<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(&str, Labels<'_>, &str, &str); 10] = [
             (
                 "agent-6d4cf56db6-x7k2p",
                 &[("pod-template-hash", "6d4cf56db6")],

@@ -1,0 +1,49 @@
+//! Where containers are chosen: whose own cgroup needs hooks, so that the others cost nothing.
+
+use super::{
+    cgroup::is_below,
+    known::Known,
+    machine::{Change, Machine},
+};
+
+impl Machine {
+    /// Decides anew whether a container's own cgroup needs hooks. Those of a chosen cgroup, or of
+    /// a container around it, see what happens inside: a second time would count twice.
+    pub(super) fn watch(&mut self, id: &str) {
+        if !self.selection.is_by_container() {
+            return;
+        }
+        let Some(known) = self.containers.get(id) else {
+            return;
+        };
+        let is_seen = self.selection.covers(&known.path) || self.is_inside_watched(known);
+        let wanted = !known.is_gone && known.may_be_selected() && !is_seen;
+        if wanted == known.watched {
+            return;
+        }
+        let (cgroup_id, path) = (known.cgroup_id, known.path.clone());
+        if let Some(known) = self.containers.get_mut(id) {
+            known.watched = wanted;
+        }
+        if wanted {
+            self.changes.push(Change::Watch { cgroup_id, path });
+            return;
+        }
+        // First what is inside, or its flows between the two would be lost.
+        let inside = self
+            .containers
+            .iter()
+            .filter(|(_, known)| known.cgroup_id != cgroup_id && is_below(&known.path, &path));
+        let inside: Vec<_> = inside.map(|(id, _)| id.clone()).collect();
+        inside.iter().for_each(|id| self.watch(id));
+        self.changes.push(Change::Unwatch { cgroup_id });
+    }
+
+    fn is_inside_watched(&self, known: &Known) -> bool {
+        self.containers.values().any(|other| {
+            other.watched
+                && other.cgroup_id != known.cgroup_id
+                && is_below(&known.path, &other.path)
+        })
+    }
+}
