@@ -9,4 +9,5 @@ mod hostile;
 mod losses;
 mod places;
 mod run;
+mod translated;
 mod world;

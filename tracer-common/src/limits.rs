@@ -16,8 +16,10 @@ pub mod loss {
     pub const SOCKET_STORAGE: u32 = 4;
     /// No flow table was installed. Only possible while the tracer starts.
     pub const NO_TABLE: u32 = 5;
+    /// The table of translations was full: what left in place of a destination was not noted.
+    pub const TRANSLATIONS_FULL: u32 = 6;
     /// How many there are.
-    pub const COUNT: u32 = 6;
+    pub const COUNT: u32 = 7;
 }
 
 /// One cgroup's share of the flow table.

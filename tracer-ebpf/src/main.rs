@@ -10,6 +10,8 @@
 //! | [`flow`] | counting in the flow table: the truth |
 //! | [`emit`] | news to userspace: never the truth |
 //! | [`process`] | who is calling |
+//! | [`packet`] | an outgoing packet's headers |
+//! | [`translation`] | whether what leaves is what was asked for |
 //! | [`atomic`] | two atomic operations |
 //! | [`maps`] | every map, and the settings that userspace writes before loading |
 #![no_std]
@@ -21,7 +23,9 @@ mod emit;
 mod flow;
 mod hooks;
 mod maps;
+mod packet;
 mod process;
+mod translation;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -70,6 +70,9 @@ pub struct Flow {
     /// Absent for the public internet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+    /// What left in place of `dest_ip` and `dest_port`, where something rewrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub translated: Option<Translated>,
     /// Who sent on the workload's behalf, when it was not the workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<Via>,
@@ -94,6 +97,16 @@ pub struct Flow {
     pub cgroup_path: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
+}
+
+/// Where packets went that were asked to go elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Translated {
+    #[serde(serialize_with = "canonical", deserialize_with = "de_canonical")]
+    pub ip: IpAddr,
+    /// Absent where the protocol has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
 }
 
 /// Who sent. Absent fields could not be read (the process was gone).
@@ -166,6 +179,8 @@ pub enum Channel {
     UdpConnect,
     /// A connected datagram socket that has sent nothing: not egress, never a candidate.
     UdpProbe,
+    /// A connection that was open before recording began.
+    Preexisting,
     /// Told by another tool's log, which does not say how.
     Import,
 }
@@ -250,6 +265,10 @@ pub enum GapKind {
     SegmentDeleted,
     /// The log could not be written.
     LogWrite,
+    /// What left in place of a destination was not noted.
+    Translation,
+    /// Connections that were open before recording began could not be listed.
+    Preexisting,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -11,9 +11,9 @@ use std::{
 use tracer_common::{flow::FlowKey, limits::loss};
 
 use super::{
-    losses::{Affected, gaps},
+    losses::{Affected, gaps, translations},
     recorded::Recorded,
-    table::{Table, Tally, Told},
+    table::{Left, Table, Tally, Told},
     workload::{Keeping, Workload, WorkloadError},
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         process::{ProcessId, Processes},
     },
     place::place,
-    record::{Channel, Direction, Flow, Outcome, Process, Protocol, Record, Start, ip_from_mapped},
+    record::{Channel, Direction, Flow, Outcome, Process, Protocol, Record, Start, Translated, ip_from_mapped},
 };
 
 /// Processes whose command lines are remembered.
@@ -179,6 +179,10 @@ impl Recorder {
                 }
                 Ok(None)
             }
+            Batch::Translations(all) => {
+                all.iter().for_each(|each| self.table.translate(each));
+                Ok(None)
+            }
             Batch::Swept { losses, reason } => {
                 self.counters.sweeps += 1;
                 self.swept(losses, reason, now)?;
@@ -277,6 +281,9 @@ impl Recorder {
             }
         }
         self.tell_losses(losses)?;
+        if let Some(affected) = translations(self.table.take_turned_away()) {
+            self.tell_gap(affected)?;
+        }
         match reason {
             SweepReason::Interval => {
                 self.tell_flows()?;
@@ -367,20 +374,22 @@ impl Recorder {
             number => Protocol(u8::try_from(number).unwrap_or(u8::MAX)),
         };
         let dest_ip = ip_from_mapped(key.address);
-        let is_egress = told.channel != Channel::UdpProbe;
+        let port_of = |port| protocol.has_ports().then_some(port);
+        let translated = |left: Left| Translated {
+            ip: ip_from_mapped(left.address),
+            port: port_of(left.port),
+        };
         Flow {
             protocol,
             dest_ip,
-            dest_port: protocol.has_ports().then_some(key.port),
+            dest_port: port_of(key.port),
             names: Vec::new(),
             channel: told.channel,
             direction: Direction::Egress,
             place: place(dest_ip),
+            translated: told.translated.map(translated),
             via: origin.via,
-            outcomes: is_egress
-                .then_some((Outcome::Unknown, told.count))
-                .into_iter()
-                .collect(),
+            outcomes: outcomes(told),
             count: told.count,
             bytes_sent: None,
             bytes_received: None,
@@ -541,11 +550,33 @@ impl Recorder {
             ("cgroups_full", lost(loss::CGROUPS_FULL)),
             ("socket_storage", lost(loss::SOCKET_STORAGE)),
             ("no_table", lost(loss::NO_TABLE)),
+            ("translations_full", lost(loss::TRANSLATIONS_FULL)),
             ("undecodable", self.losses.undecodable),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
     }
+}
+
+/// What became of the attempts, as far as it is known. Of probes only that they were denied.
+fn outcomes(told: &Told) -> BTreeMap<Outcome, u64> {
+    let known = told.blocked + told.established;
+    let unknown = match told.channel {
+        Channel::UdpProbe => 0,
+        Channel::Connect
+        | Channel::Sendmsg
+        | Channel::UdpConnect
+        | Channel::Preexisting
+        | Channel::Import => told.count.saturating_sub(known),
+    };
+    [
+        (Outcome::Established, told.established),
+        (Outcome::Blocked, told.blocked),
+        (Outcome::Unknown, unknown),
+    ]
+    .into_iter()
+    .filter(|(_, count)| *count > 0)
+    .collect()
 }
 
 fn process_id(key: &FlowKey) -> ProcessId {

@@ -99,7 +99,7 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
         output: Output::PerWorkload(args.output.clone()),
         keeping: args.bounds.keeping(Foreign::Leave),
         table_limit: args.bounds.table_limit(),
-        start: live::start_record(&loaded.hooks, Vec::new()),
+        start: live::start_record(&loaded, Vec::new()),
     };
     let mut recorder = Recorder::new(
         settings,

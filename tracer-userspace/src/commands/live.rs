@@ -19,7 +19,7 @@ use crate::{
     },
     ebpf::{
         capture::{Batch, SweepReason},
-        load::Sizes,
+        load::{Loaded, Sizes},
     },
     enrich::docker::Answer,
     output::log::Rotation,
@@ -93,12 +93,12 @@ impl Bounds {
 
 /// The `start` record of this process.
 #[must_use]
-pub fn start_record(hooks: &[String], command: Vec<String>) -> Start {
+pub fn start_record(loaded: &Loaded, command: Vec<String>) -> Start {
     Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        hooks: hooks.to_vec(),
-        missing: std::collections::BTreeMap::new(),
+        hooks: loaded.hooks.clone(),
+        missing: loaded.missing(),
         command,
     }
 }

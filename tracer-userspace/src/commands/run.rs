@@ -35,7 +35,8 @@ use crate::{
         workload::{Foreign, WRITTEN},
     },
     ebpf::{
-        capture, load,
+        capture,
+        load::{self, Loaded},
         support::{self, Cgroup2},
     },
     enrich::cgroup::CgroupIndex,
@@ -122,7 +123,7 @@ async fn record(
     let mut loaded = load::load(args.bounds.sizes(), args.bounds.probe_log)?;
     loaded.attach_cgroup_events()?;
     loaded.attach_cgroup(cgroup.path())?;
-    let mut recorder = recorder(args, cgroup2, &loaded.hooks)?;
+    let mut recorder = recorder(args, cgroup2, &loaded)?;
     recorder.begin()?;
 
     let cancel = CancellationToken::new();
@@ -153,7 +154,7 @@ async fn record(
     Ok(code)
 }
 
-fn recorder(args: &RunArgs, cgroup2: &Cgroup2, hooks: &[String]) -> anyhow::Result<Recorder> {
+fn recorder(args: &RunArgs, cgroup2: &Cgroup2, loaded: &Loaded) -> anyhow::Result<Recorder> {
     let workload = workload_name::encode(&workload(args));
     let command = args
         .command
@@ -165,7 +166,7 @@ fn recorder(args: &RunArgs, cgroup2: &Cgroup2, hooks: &[String]) -> anyhow::Resu
         output: args.output.clone().map_or(Output::Memory, Output::Flat),
         keeping: args.bounds.keeping(Foreign::Merge),
         table_limit: args.bounds.table_limit(),
-        start: live::start_record(hooks, command),
+        start: live::start_record(loaded, command),
     };
     let cgroups = CgroupIndex::walk(&cgroup2.mount).context("cannot read the cgroup hierarchy")?;
     let subject = Subject::Command {

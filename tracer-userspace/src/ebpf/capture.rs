@@ -3,7 +3,7 @@
 //! When the receiver is slow the channel fills, then the ring, then the table; the kernel counts
 //! what it refuses, and the counts arrive here with the next sweep.
 
-use std::{collections::HashMap, io, time::Duration};
+use std::{collections::HashMap, io, os::fd::AsFd as _, time::Duration};
 
 use nix::time::{ClockId, clock_gettime};
 use tokio::{
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracer_common::{
     flow::{FlowKey, FlowValue},
     limits::{WAKE_INTERVAL_NS, loss},
+    translation::Translation,
 };
 
 use super::{
@@ -34,6 +35,8 @@ pub enum Batch {
     News(Vec<Event>),
     /// Counts since the last sweep.
     Counts(Vec<(FlowKey, FlowValue)>, ClockSample),
+    /// What left in place of what was asked for, since the last sweep.
+    Translations(Vec<Translation>),
     /// Everything up to here was counted; the losses so far.
     Swept { losses: Losses, reason: SweepReason },
 }
@@ -164,7 +167,7 @@ impl Capture {
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                _ = ticks.tick() => self.sweep(SweepReason::Interval).await?,
+                _ = ticks.tick() => self.end_interval().await?,
                 woken = self.ring.woken() => {
                     woken?;
                     self.read_while_busy(&mut ticks, cancel).await?;
@@ -186,7 +189,7 @@ impl Capture {
             }
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                _ = ticks.tick() => self.sweep(SweepReason::Interval).await?,
+                _ = ticks.tick() => self.end_interval().await?,
                 () = sleep(Duration::from_nanos(WAKE_INTERVAL_NS)) => {}
             }
         }
@@ -228,11 +231,26 @@ impl Capture {
         Ok(self.new_keys + unseen >= self.pressure)
     }
 
+    async fn end_interval(&mut self) -> io::Result<()> {
+        if let Err(error) = self.loaded.foreign.check() {
+            tracing::debug!("cannot tell whether other address programs are loaded: {error}");
+        }
+        self.sweep(SweepReason::Interval).await
+    }
+
     async fn sweep(&mut self, reason: SweepReason) -> io::Result<()> {
         let mut counts = Vec::with_capacity(self.new_keys as usize);
         self.loaded
             .tables
             .sweep(|key, value| counts.push((*key, *value)))?;
+        // After the counts that they are about. An element is noted again once it is taken out,
+        // so that nothing is lost between the two.
+        let mut translations = Vec::new();
+        sys::read_all(
+            self.loaded.translations.as_fd(),
+            sys::Batch::Take,
+            |translation: &Translation, _: &u64| translations.push(*translation),
+        )?;
         self.new_keys = 0;
         if let Some(log) = &mut self.loaded.log {
             log.flush();
@@ -240,6 +258,9 @@ impl Capture {
         self.update_losses()?;
         if !counts.is_empty() {
             self.send(Batch::Counts(counts, ClockSample::now())).await?;
+        }
+        if !translations.is_empty() {
+            self.send(Batch::Translations(translations)).await?;
         }
         let losses = self.losses.clone();
         self.send(Batch::Swept { losses, reason }).await
@@ -267,7 +288,6 @@ impl Capture {
     }
 
     fn forget_removed(&mut self) -> io::Result<()> {
-        use std::os::fd::AsFd as _;
         for cgroup_id in std::mem::take(&mut self.removed) {
             sys::delete(self.loaded.quotas.as_fd(), &cgroup_id)?;
         }

@@ -331,6 +331,8 @@ fn gap_reason(kind: GapKind, tally: GapTally) -> String {
         GapKind::Downtime => "the tracer was not running",
         GapKind::SegmentDeleted => "a log segment was deleted",
         GapKind::LogWrite => "the log could not be written",
+        GapKind::Translation => "what left in place of a destination was not noted",
+        GapKind::Preexisting => "connections that were open already could not be listed",
     };
     let GapTally { records, lost } = tally;
     match lost {
