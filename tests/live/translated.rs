@@ -57,7 +57,10 @@ fn nat_in_the_namespace_is_told_beside_what_was_asked_for() {
          tcp-start [2001:db8::10]:80 socket 6 to [2001:db8::10]:80 1 :: \
          socket 6 connect [2001:db8::10]:80 send 1 ::",
     );
-    for flow in log.to("198.51.100.10", Some(80)).chain(log.to("2001:db8::10", Some(80))) {
+    for flow in log
+        .to("198.51.100.10", Some(80))
+        .chain(log.to("2001:db8::10", Some(80)))
+    {
         assert!(flow.get("translated").is_some(), "{flow}");
     }
     assert_eq!(left(&log, "198.51.100.10", 80), some("203.0.113.20 8080"));

@@ -54,8 +54,7 @@ pub(crate) fn compare_asked(skb: *mut __sk_buff) {
     };
     // SAFETY: the slot is this CPU's, the context valid while the program runs.
     unsafe {
-        if (*slot).socket_cookie == 0
-            || (*slot).socket_cookie != bpf_get_socket_cookie(skb.cast())
+        if (*slot).socket_cookie == 0 || (*slot).socket_cookie != bpf_get_socket_cookie(skb.cast())
         {
             return;
         }

@@ -67,10 +67,7 @@ fn first_of_connection(ctx: &SkBuffContext, skb: *mut __sk_buff, sk: *mut bpf_so
     let Some(connected) = connected_of(sk) else {
         return false;
     };
-    if connected.sent != 0
-        || !is_the_connections(skb, connected)
-        || !first_to_mark(connected)
-    {
+    if connected.sent != 0 || !is_the_connections(skb, connected) || !first_to_mark(connected) {
         return false;
     }
     let caller = || Caller {

@@ -25,7 +25,10 @@ use crate::{
         process::{ProcessId, Processes},
     },
     place::place,
-    record::{Channel, Direction, Flow, Outcome, Process, Protocol, Record, Start, Translated, ip_from_mapped},
+    record::{
+        Channel, Direction, Flow, Outcome, Process, Protocol, Record, Start, Translated,
+        ip_from_mapped,
+    },
 };
 
 /// Processes whose command lines are remembered.

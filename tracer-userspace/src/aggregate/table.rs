@@ -176,11 +176,15 @@ impl Tally {
         };
         let translated: Vec<Option<Left>> = match self.left.is_empty() {
             true => vec![None; usize::from(self.count > 0)],
-            false => self
-                .left
-                .iter()
-                .map(|left| (*left != own).then_some(*left))
-                .collect(),
+            false => {
+                // What was asked for comes first, if that left as well: with the counts.
+                let as_asked = self.left.contains(&own).then_some(None);
+                let others = self.left.iter().filter(|left| **left != own);
+                as_asked
+                    .into_iter()
+                    .chain(others.copied().map(Some))
+                    .collect()
+            }
         };
         let mut all: Vec<Told> = translated
             .into_iter()
@@ -337,7 +341,10 @@ mod tests {
         }
         let mut all = Vec::new();
         table.tell(|_, _, told| {
-            all.extend(told.iter().map(|t| (t.count, t.translated.map(|l| l.address[15]))));
+            all.extend(
+                told.iter()
+                    .map(|t| (t.count, t.translated.map(|l| l.address[15]))),
+            );
             true
         });
         // What was asked for left as well: a record without a translation says so.

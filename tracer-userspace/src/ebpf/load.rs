@@ -227,10 +227,7 @@ impl Loaded {
             missing.insert("verdict".to_owned(), VERDICTS_UNSEEN.to_owned());
         }
         if self.foreign.state() == foreign::State::Refused {
-            missing.insert(
-                "preorder".to_owned(),
-                foreign::REWRITES_UNSEEN.to_owned(),
-            );
+            missing.insert("preorder".to_owned(), foreign::REWRITES_UNSEEN.to_owned());
         }
         missing
     }
@@ -249,9 +246,12 @@ const VERDICTS_UNSEEN: &str =
 
 /// `bpf_get_retval` in address hooks: Linux 6.1.
 fn reads_verdict() -> bool {
-    is_helper_supported(ProgramType::CgroupSockAddr, bpf_func_id::BPF_FUNC_get_retval)
-        .inspect_err(|error| tracing::debug!("cannot try bpf_get_retval: {error}"))
-        .unwrap_or(false)
+    is_helper_supported(
+        ProgramType::CgroupSockAddr,
+        bpf_func_id::BPF_FUNC_get_retval,
+    )
+    .inspect_err(|error| tracing::debug!("cannot try bpf_get_retval: {error}"))
+    .unwrap_or(false)
 }
 
 /// The programs that go first where somebody else's rewrite. Recording works without them.
