@@ -8,6 +8,7 @@ mod daemon;
 mod hostile;
 mod losses;
 mod places;
+mod preexisting;
 mod run;
 mod translated;
 mod world;

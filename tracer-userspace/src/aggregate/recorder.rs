@@ -8,10 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer_common::{flow::FlowKey, limits::loss};
+use tracer_common::{
+    flow::{FlowKey, channel},
+    limits::loss,
+};
 
 use super::{
     losses::{Affected, gaps, translations},
+    preexisting::{self, Preexisting},
     recorded::Recorded,
     table::{Left, Table, Tally, Told},
     workload::{Keeping, Workload, WorkloadError},
@@ -24,6 +28,7 @@ use crate::{
         machine::{Attribution, Change, Concerned, Machine, Origin},
         process::{ProcessId, Processes},
     },
+    inventory::Inventory,
     place::place,
     record::{
         Channel, Direction, Flow, Outcome, Process, Protocol, Record, Start, Translated,
@@ -53,6 +58,8 @@ pub struct Settings {
     pub table_limit: usize,
     /// What every `start` record says.
     pub start: Start,
+    /// Whether a list of what was open before will come.
+    pub expects_inventory: bool,
 }
 
 /// How the files are laid out.
@@ -90,6 +97,7 @@ pub struct Recorder {
     clock: ClockSample,
     losses: Losses,
     workloads: BTreeMap<Arc<str>, Recorded>,
+    preexisting: Preexisting,
     /// Runs that this process has ended, the most recent ones.
     ended: VecDeque<Arc<str>>,
     counters: Counters,
@@ -131,6 +139,10 @@ impl Counters {
 impl Recorder {
     #[must_use]
     pub fn new(settings: Settings, subject: Subject, proc: &Path) -> Self {
+        let preexisting = match settings.expects_inventory {
+            true => Preexisting::default(),
+            false => Preexisting::never(),
+        };
         Self {
             settings,
             subject,
@@ -140,6 +152,7 @@ impl Recorder {
             clock: ClockSample::now(),
             losses: Losses::default(),
             workloads: BTreeMap::new(),
+            preexisting,
             ended: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -178,12 +191,17 @@ impl Recorder {
                 self.counters.counted_keys += counts.len() as u64;
                 for (key, value) in &counts {
                     self.learn(key, now);
+                    self.preexisting.counted(key);
                     self.table.absorb(key, value);
                 }
                 Ok(None)
             }
             Batch::Translations(all) => {
                 all.iter().for_each(|each| self.table.translate(each));
+                Ok(None)
+            }
+            Batch::Preexisting(inventory) => {
+                self.take_inventory(&inventory, now)?;
                 Ok(None)
             }
             Batch::Swept { losses, reason } => {
@@ -265,6 +283,33 @@ impl Recorder {
     fn learn(&mut self, key: &FlowKey, now: Instant) {
         if let Subject::Machine(machine) = &mut self.subject {
             machine.learn(key, now);
+        }
+    }
+
+    /// Takes in what was open before the hooks were there.
+    fn take_inventory(&mut self, inventory: &Inventory, now: Instant) -> Result<(), WorkloadError> {
+        for socket in self.preexisting.news(inventory) {
+            self.learn(&socket.key, now);
+            // Read while the process is there.
+            self.processes
+                .get(process_id(&socket.key), socket.value.comm);
+            self.table
+                .absorb_open(&socket.key, &socket.value, socket.is_established);
+        }
+        let found = preexisting::gaps(inventory, |cgroup_id| self.concerned(cgroup_id));
+        for affected in found {
+            if affected.workload.is_none() {
+                self.preexisting.for_everybody.push(affected.gap.clone());
+            }
+            self.tell_gap(affected)?;
+        }
+        Ok(())
+    }
+
+    fn concerned(&mut self, cgroup_id: u64) -> Concerned {
+        match &mut self.subject {
+            Subject::Machine(machine) => machine.concerned(cgroup_id),
+            Subject::Command { workload, .. } => Concerned::Workload(workload.clone()),
         }
     }
 
@@ -388,7 +433,10 @@ impl Recorder {
             dest_port: port_of(key.port),
             names: Vec::new(),
             channel: told.channel,
-            direction: Direction::Egress,
+            direction: match key.channel {
+                channel::PREEXISTING_REPLY => Direction::Reply,
+                _others => Direction::Egress,
+            },
             place: place(dest_ip),
             translated: told.translated.map(translated),
             via: origin.via,
@@ -411,6 +459,13 @@ impl Recorder {
             .split(|byte| *byte == 0)
             .next()
             .unwrap_or_default();
+        if key.pid == 0 {
+            // A socket that nobody holds any more; its owner's user is what is left.
+            return Process {
+                uid: Some(tally.uid),
+                ..Process::default()
+            };
+        }
         let mut process = Process {
             pid: Some(key.pid),
             tid: Some(tally.tid),
@@ -434,10 +489,8 @@ impl Recorder {
 
     fn tell_losses(&mut self, now: Losses) -> Result<(), WorkloadError> {
         let before = std::mem::replace(&mut self.losses, now);
-        let found = gaps(&before, &self.losses, |cgroup_id| match &mut self.subject {
-            Subject::Machine(machine) => machine.concerned(cgroup_id),
-            Subject::Command { workload, .. } => Concerned::Workload(workload.clone()),
-        });
+        let losses = self.losses.clone();
+        let found = gaps(&before, &losses, |cgroup_id| self.concerned(cgroup_id));
         found
             .into_iter()
             .try_for_each(|affected| self.tell_gap(affected))
@@ -531,6 +584,10 @@ impl Recorder {
                 let mut opened = Recorded::open(&self.settings, name, run)
                     .or_else(|error| self.counters.without_log(&self.settings, name, run, error))?;
                 opened.workload.ended_here(self.ended.iter());
+                opened.workload.begin(run, &self.settings.start);
+                for gap in &self.preexisting.for_everybody {
+                    opened.workload.tell_gap(run, gap.clone());
+                }
                 new.insert(opened)
             }
         };

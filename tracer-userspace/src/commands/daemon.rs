@@ -32,6 +32,7 @@ use crate::{
         docker,
         machine::{Machine, Selection},
     },
+    inventory,
     output::files::make_directory,
 };
 
@@ -55,6 +56,9 @@ pub struct DaemonArgs {
     /// Record only below this cgroup (v2); may be given several times
     #[arg(long, value_name = "PATH")]
     cgroup: Vec<PathBuf>,
+    /// Connections to record that are open already when recording begins; 0: none
+    #[arg(long, value_name = "N", default_value_t = 65_536)]
+    open_sockets: usize,
     /// Make this file once every hook is attached, and remove it at the end
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -100,6 +104,7 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
         keeping: args.bounds.keeping(Foreign::Leave),
         table_limit: args.bounds.table_limit(),
         start: live::start_record(&loaded, Vec::new()),
+        expects_inventory: args.open_sockets > 0,
     };
     let mut recorder = Recorder::new(
         settings,
@@ -111,8 +116,13 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
     let cancel = CancellationToken::new();
     let reopen = Arc::new(tokio::sync::Notify::new());
     let reason = watch_signals(cancel.clone(), reopen.clone())?;
-    let (mut batches, capture) =
-        capture::spawn(loaded, args.bounds.sizes(), args.interval, cancel.clone());
+    let (mut batches, capture) = capture::spawn(
+        loaded,
+        args.bounds.sizes(),
+        args.interval,
+        inventory(args, cgroup2),
+        cancel.clone(),
+    );
     let ready = match Ready::announce(args.ready_file.as_deref()) {
         Ok(ready) => ready,
         Err(error) => {
@@ -133,6 +143,15 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
     let captured = capture.await.context("the capture task ended badly")?;
     fed.and(finished)
         .and(captured.context("cannot read from the kernel any more"))
+}
+
+/// What is open already is asked for once every hook is attached, so that nothing slips between.
+fn inventory(args: &DaemonArgs, cgroup2: &Cgroup2) -> Option<inventory::Request> {
+    (args.open_sockets > 0).then(|| inventory::Request {
+        proc: PROC.into(),
+        cgroup_mount: cgroup2.mount.clone(),
+        max_sockets: args.open_sockets,
+    })
 }
 
 /// The directories of the chosen cgroups, each once.

@@ -128,7 +128,7 @@ async fn record(
 
     let cancel = CancellationToken::new();
     let (mut batches, capture) =
-        capture::spawn(loaded, args.bounds.sizes(), INTERVAL, cancel.clone());
+        capture::spawn(loaded, args.bounds.sizes(), INTERVAL, None, cancel.clone());
     let child = launch::command(program, &args.command, cgroup.path(), account)?
         .env("EGRESS_TRACER_RUN", number.to_string())
         .spawn()
@@ -167,6 +167,7 @@ fn recorder(args: &RunArgs, cgroup2: &Cgroup2, loaded: &Loaded) -> anyhow::Resul
         keeping: args.bounds.keeping(Foreign::Merge),
         table_limit: args.bounds.table_limit(),
         start: live::start_record(loaded, command),
+        expects_inventory: false,
     };
     let cgroups = CgroupIndex::walk(&cgroup2.mount).context("cannot read the cgroup hierarchy")?;
     let subject = Subject::Command {

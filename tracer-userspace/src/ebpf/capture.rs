@@ -8,6 +8,7 @@ use std::{collections::HashMap, io, os::fd::AsFd as _, time::Duration};
 use nix::time::{ClockId, clock_gettime};
 use tokio::{
     sync::mpsc,
+    task::JoinHandle,
     time::{Interval, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,10 @@ use super::{
     sweep::read_quotas,
     sys,
 };
-use crate::decode::event::Event;
+use crate::{
+    decode::event::Event,
+    inventory::{self, Inventory},
+};
 
 /// Batches that may wait for the receiver.
 const CHANNEL: usize = 16;
@@ -37,6 +41,9 @@ pub enum Batch {
     Counts(Vec<(FlowKey, FlowValue)>, ClockSample),
     /// What left in place of what was asked for, since the last sweep.
     Translations(Vec<Translation>),
+    /// Connections that were open before the hooks were there. Whatever was counted between the
+    /// two has been told.
+    Preexisting(Inventory),
     /// Everything up to here was counted; the losses so far.
     Swept { losses: Losses, reason: SweepReason },
 }
@@ -102,6 +109,12 @@ impl ClockSample {
         }
     }
 
+    /// CLOCK_MONOTONIC, nanoseconds.
+    #[must_use]
+    pub fn monotonic(&self) -> u64 {
+        u64::try_from(self.monotonic_ns).unwrap_or(0)
+    }
+
     /// The wall-clock time of a CLOCK_MONOTONIC time in nanoseconds.
     #[must_use]
     pub fn wall(&self, monotonic_ns: u64) -> jiff::Timestamp {
@@ -118,14 +131,14 @@ pub fn spawn(
     loaded: Loaded,
     sizes: Sizes,
     period: Duration,
+    inventory: Option<inventory::Request>,
     cancel: CancellationToken,
-) -> (
-    mpsc::Receiver<Batch>,
-    tokio::task::JoinHandle<io::Result<()>>,
-) {
+) -> (mpsc::Receiver<Batch>, JoinHandle<io::Result<()>>) {
     let (sender, receiver) = mpsc::channel(CHANNEL);
     let task = tokio::spawn(async move {
         let mut capture = Capture::new(loaded, sizes, sender)?;
+        capture.inventory =
+            inventory.map(|request| tokio::task::spawn_blocking(move || inventory::take(&request)));
         capture.run(period, &cancel).await?;
         capture.finish().await
     });
@@ -141,6 +154,8 @@ struct Capture {
     new_keys: u64,
     losses: Losses,
     removed: Vec<u64>,
+    /// On its way.
+    inventory: Option<JoinHandle<Inventory>>,
 }
 
 impl Capture {
@@ -157,6 +172,7 @@ impl Capture {
             new_keys: 0,
             losses: Losses::default(),
             removed: Vec::new(),
+            inventory: None,
         })
     }
 
@@ -235,7 +251,22 @@ impl Capture {
         if let Err(error) = self.loaded.foreign.check() {
             tracing::debug!("cannot tell whether other address programs are loaded: {error}");
         }
+        if self.inventory.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.tell_inventory().await?;
+        }
         self.sweep(SweepReason::Interval).await
+    }
+
+    /// Tells what was open, after everything that the hooks have seen until it was listed: a
+    /// connection made meanwhile may be in both.
+    async fn tell_inventory(&mut self) -> io::Result<()> {
+        let Some(task) = self.inventory.take() else {
+            return Ok(());
+        };
+        let inventory = task.await.map_err(io::Error::other)?;
+        self.read_ring().await?;
+        self.sweep(SweepReason::Pressure).await?;
+        self.send(Batch::Preexisting(inventory)).await
     }
 
     async fn sweep(&mut self, reason: SweepReason) -> io::Result<()> {
@@ -316,6 +347,7 @@ impl Capture {
 
     async fn finish(mut self) -> io::Result<()> {
         self.loaded.detach();
+        self.tell_inventory().await?;
         self.read_ring().await?;
         self.sweep(SweepReason::End).await
     }
