@@ -9,7 +9,7 @@
 //!  namespace  internet ─ plan      docker      cgroup     tracer    records   sample
 //!  (ip netns) (little-internet)  (dockerd, …) (cgroup2) (run, daemon) (JSONL) (the agent)
 //!        └───────────┴───────────────┴─────────┴───────────┴─────────────────────┘
-//!                              process, names, wait
+//!                         process, names, wait, foreign
 //! ```
 //!
 //! All names carry this process's id and a counter, so that tests of one process and of several
@@ -18,6 +18,7 @@
 
 mod cgroup;
 mod docker;
+mod foreign;
 mod internet;
 mod names;
 mod namespace;
@@ -30,6 +31,7 @@ mod wait;
 
 pub use cgroup::{Cgroup, cgroup2_root};
 pub use docker::{Container, ContainerSpec, Docker, Image, ImageSpec, Network};
+pub use foreign::{Deed, ForeignProgram, Hook};
 pub use internet::Internet;
 pub use names::unique;
 pub use namespace::Namespace;

@@ -5,6 +5,7 @@
 
 mod counting;
 mod daemon;
+mod foreign;
 mod hostile;
 mod losses;
 mod places;
