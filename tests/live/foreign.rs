@@ -130,6 +130,19 @@ fn what_another_program_denied_before_is_blocked() {
 }
 
 #[test]
+fn a_datagram_socket_that_may_not_connect_is_a_blocked_probe() {
+    needs_root!();
+    let scene = Scene::new();
+    let _program = scene.attach(Place::Below, Hook::Connect4, Deed::Deny(DENIED));
+    let steps = format!("repeat 2 udp-keep {DENIED}:53 :: tcp-start 203.0.113.1:443");
+    let log = scene.log(scene.daemon(), &steps, 3);
+    let ip = DENIED.to_string();
+    let flow = log.to(&ip, Some(53)).next().unwrap();
+    assert_eq!(flow["channel"], "udp-probe");
+    assert_eq!(flow["outcomes"], serde_json::json!({"blocked": 2}));
+}
+
+#[test]
 fn what_another_program_denies_afterwards_is_unknown() {
     needs_root!();
     assert_eq!(blocked(Place::There, false), (0, 0));
