@@ -12,7 +12,7 @@ use clap::Args;
 use super::{live::PROC, run_cgroup::RunCgroup};
 use crate::{
     ebpf::{
-        load::{self, Sizes},
+        load::{self, Loaded, Sizes},
         offsets::{self, VMLINUX_BTF},
         support::{self, Cgroup2},
     },
@@ -75,13 +75,20 @@ fn describe(findings: &[Finding]) -> String {
 }
 
 /// What no hook of this version sees.
-const UNSEEN: [(&str, &str); 4] = [
+const UNSEEN: [(&str, &str); 5] = [
     (
         "raw and ping sockets",
         "ICMP and own headers: they pass no address hook",
     ),
     ("AF_PACKET, TUN, vsock", "they bypass IP sockets"),
-    ("open sockets", "connected before recording began"),
+    (
+        "rewrites by the host",
+        "NAT beyond a container's own network namespace",
+    ),
+    (
+        "later programs",
+        "what a cgroup program that runs after ours denies or rewrites; the latter shows on the packet",
+    ),
     (
         "other kernels",
         "gVisor, Kata and microVM guests: run the daemon inside",
@@ -194,11 +201,28 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
     };
     let attached = RunCgroup::make(&cgroup2.mount, proc)
         .and_then(|cgroup| Ok(loaded.attach_cgroup(cgroup.path())?));
+    let rewrites = attached.is_ok().then(|| others(&mut loaded));
     let address = match attached {
         Ok(()) => finding("connection hooks", Verdict::Works, loaded.hooks.join(", ")),
         Err(error) => finding("connection hooks", Verdict::Blocks, format!("{error:#}")),
     };
-    vec![events, address]
+    [events, address].into_iter().chain(rewrites).collect()
+}
+
+/// Whether other people's cgroup programs hide what they do.
+fn others(loaded: &mut Loaded) -> Finding {
+    if let Err(error) = loaded.foreign.attach() {
+        return finding("other programs", Verdict::Reduced, error);
+    }
+    let missing: Vec<String> = loaded.missing().into_values().collect();
+    match missing.is_empty() {
+        true => finding(
+            "other programs",
+            Verdict::Works,
+            "what they deny or rewrite before us is told",
+        ),
+        false => finding("other programs", Verdict::Reduced, missing.join("; ")),
+    }
 }
 
 fn engine(socket: &Path) -> Finding {

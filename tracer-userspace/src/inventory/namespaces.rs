@@ -25,7 +25,16 @@ pub(super) fn visit(
     inventory: &mut Inventory,
     mut list: impl FnMut(&mut Inventory) -> io::Result<()> + Send,
 ) {
-    let namespaces = namespaces(&request.proc);
+    let own = fs::metadata(request.proc.join("thread-self/ns/net"))
+        .map_or((0, 0), |namespace| (namespace.dev(), namespace.ino()));
+    let mut namespaces = namespaces(&request.proc);
+    // Where the thread begins: entering it would take a privilege for nothing.
+    if namespaces.remove(&own).is_some()
+        && let Err(error) = list(inventory)
+    {
+        let pids = [std::process::id()];
+        inventory.unlisted.push(unlisted(request, &pids, &error));
+    }
     let (visited, beyond): (Vec<_>, Vec<_>) = namespaces
         .into_values()
         .enumerate()

@@ -153,7 +153,10 @@ fn dump(
                 }
                 NetlinkPayload::Done(_) => return Ok(()),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
-                _other => {}
+                NetlinkPayload::Overrun(_) => {
+                    return Err(io::Error::other("the kernel's answer was cut"));
+                }
+                NetlinkPayload::Noop | NetlinkPayload::InnerMessage(_) | _ => {}
             }
             rest = rest.get(aligned(message.header.length)..).unwrap_or(&[]);
         }

@@ -141,7 +141,7 @@ impl Building<'_> {
                     Some(_) if parts.is_empty() => {}
                     Some((ip, leaves)) => {
                         let asked = format!("{} {service}", entry.to);
-                        self.allow_translated(ip, &leaves, asked);
+                        self.allow_translated(ip, &leaves, &asked);
                     }
                 }
             }
@@ -157,13 +157,13 @@ impl Building<'_> {
         }
     }
 
-    fn allow_translated(&mut self, ip: IpAddr, leaves: &Service, asked: String) {
+    fn allow_translated(&mut self, ip: IpAddr, leaves: &Service, asked: &str) {
         if self.seen_at == SeenAt::Forward && stays_inside(ip) {
             return;
         }
         for part in self.denials.subtract(IpNet::from(ip), leaves) {
             let purpose = self.rules.entry((part, leaves.clone())).or_default();
-            purpose.stands_for.insert(asked.clone());
+            purpose.stands_for.insert(asked.to_owned());
         }
     }
 
