@@ -98,13 +98,19 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
         Instant::now(),
     );
     attach(&mut loaded, cgroup2, chosen)?;
+    let inventory = inventory(args, cgroup2);
+    let mut start = live::start_record(&loaded, Vec::new());
+    if args.open_sockets > 0 && inventory.is_none() {
+        let missing = ("sock_diag".to_owned(), inventory::UNLISTED.to_owned());
+        start.missing.extend([missing]);
+    }
     let settings = Settings {
         host: live::host_name(),
         output: Output::PerWorkload(args.output.clone()),
         keeping: args.bounds.keeping(Foreign::Leave),
         table_limit: args.bounds.table_limit(),
-        start: live::start_record(&loaded, Vec::new()),
-        expects_inventory: args.open_sockets > 0,
+        start,
+        expects_inventory: inventory.is_some(),
     };
     let mut recorder = Recorder::new(
         settings,
@@ -120,7 +126,7 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
         loaded,
         args.bounds.sizes(),
         args.interval,
-        inventory(args, cgroup2),
+        inventory,
         cancel.clone(),
     );
     let ready = match Ready::announce(args.ready_file.as_deref()) {
@@ -147,7 +153,7 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
 
 /// What is open already is asked for once every hook is attached, so that nothing slips between.
 fn inventory(args: &DaemonArgs, cgroup2: &Cgroup2) -> Option<inventory::Request> {
-    (args.open_sockets > 0).then(|| inventory::Request {
+    (args.open_sockets > 0 && inventory::is_supported()).then(|| inventory::Request {
         proc: PROC.into(),
         cgroup_mount: cgroup2.mount.clone(),
         max_sockets: args.open_sockets,

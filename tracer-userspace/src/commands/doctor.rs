@@ -17,6 +17,7 @@ use crate::{
         support::{self, Cgroup2},
     },
     enrich::docker,
+    inventory,
     output::terminal::{self, escape},
 };
 
@@ -106,6 +107,14 @@ fn examine(args: &DoctorArgs) -> Vec<Finding> {
     if let (Ok(cgroup2), false) = (&cgroup2, blocked) {
         findings.extend(hooks(cgroup2, proc));
     }
+    findings.push(match inventory::is_supported() {
+        true => finding(
+            "open connections",
+            Verdict::Works,
+            "the daemon lists them once",
+        ),
+        false => finding("open connections", Verdict::Reduced, inventory::UNLISTED),
+    });
     findings.push(engine(&args.docker_socket));
     findings
 }

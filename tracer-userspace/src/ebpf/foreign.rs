@@ -97,6 +97,9 @@ impl Foreign {
     /// # Errors
     /// The kernel refuses a map update.
     pub fn attach(&mut self) -> io::Result<()> {
+        if self.state == State::Attached {
+            return Ok(());
+        }
         match self.links() {
             Ok(links) => {
                 self.links = links;

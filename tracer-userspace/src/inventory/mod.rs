@@ -55,6 +55,15 @@ pub struct Unlisted {
     pub reason: String,
 }
 
+/// What is not seen where the kernel cannot list sockets.
+pub const UNLISTED: &str = "connections that were open when recording began";
+
+/// Whether this kernel can list sockets at all.
+#[must_use]
+pub fn is_supported() -> bool {
+    sockets::is_supported()
+}
+
 /// Lists what is open now. Blocks for as long as the kernel takes: a few milliseconds for each
 /// namespace, and one pass over all open files.
 #[must_use]

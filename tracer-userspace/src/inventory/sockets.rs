@@ -40,6 +40,15 @@ pub(super) struct Listed {
     pub(super) peer_was_first: bool,
 }
 
+/// Whether the kernel has what lists sockets (`CONFIG_INET_DIAG`, `CONFIG_INET_UDP_DIAG`, as
+/// modules in most).
+pub(super) fn is_supported() -> bool {
+    [IPPROTO_TCP, IPPROTO_UDP].into_iter().all(|protocol| {
+        let tried = dump(AF_INET, protocol, waiting(protocol), |_| {});
+        !matches!(tried, Err(error) if error.kind() == io::ErrorKind::NotFound)
+    })
+}
+
 /// At most `room` connections; more are counted in `left_out`, by cgroup.
 ///
 /// # Errors
