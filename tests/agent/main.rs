@@ -25,6 +25,7 @@ usage: sample-agent [STEP…]
   tcp-start ADDR:PORT      connect without waiting for the outcome
   udp ADDR:PORT            sendto on an unconnected socket, read the answer
   udp-connected ADDR:PORT  connect, send, read the answer
+  udp-keep ADDR:PORT       connect, send, stay connected to the end
   udp-probe ADDR:PORT      connect only: nothing leaves
   socket 4|6 OP…           one UDP socket of that family: connect ADDR:PORT, send N, to ADDR:PORT N
                            (sendto), msg ADDR:PORT N (sendmsg), mmsg ADDR:PORT N (sendmmsg), wait
@@ -101,6 +102,7 @@ fn step<'a, 'b>(steps: &'a [&'b str]) -> Result<&'a [&'b str]> {
         ["hold", kind, at, rest @ ..] => told("hold", at, hold(kind, at), rest),
         ["udp", at, rest @ ..] => told("udp", at, udp(at), rest),
         ["udp-connected", at, rest @ ..] => told("udp-connected", at, udp_connected(at), rest),
+        ["udp-keep", at, rest @ ..] => told("udp-keep", at, udp_keep(at), rest),
         ["udp-probe", at, rest @ ..] => told("udp-probe", at, udp_probe(at), rest),
         ["lookup", name, port, rest @ ..] => told("lookup", name, lookup(name, port), rest),
         ["resolve", name, rest @ ..] => told("resolve", name, resolve(name), rest),
@@ -185,6 +187,16 @@ fn converse(stream: &mut TcpStream) -> Result<()> {
 fn tcp_abandon(at: &str, ms: u64) -> Result<String> {
     let stream = TcpStream::connect_timeout(&first(at)?, Duration::from_millis(ms))?;
     Ok(stream.peer_addr()?.to_string())
+}
+
+fn udp_keep(at: &str) -> Result<String> {
+    let to = first(at)?;
+    let socket = socket_for(to)?;
+    socket.connect(to)?;
+    socket.send(b"hello")?;
+    // Connected until this process ends.
+    mem::forget(socket);
+    Ok(to.to_string())
 }
 
 fn tcp_start(at: &str) -> Result<String> {

@@ -9,7 +9,7 @@
 //!  namespace  internet ─ plan   docker, podman,   cgroup     tracer    records   sample
 //!  (ip netns) (little-internet)  containerd ─ cri (cgroup2) (run, daemon) (JSONL) (the agent)
 //!        └───────────┴───────────────┴─────────┴───────────┴─────────────────────┘
-//!                              process, names, wait
+//!                         process, names, wait, foreign
 //! ```
 //!
 //! All names carry this process's id and a counter, so that tests of one process and of several
@@ -22,6 +22,7 @@ mod containerd;
 #[cfg(feature = "engines")]
 mod cri;
 mod docker;
+mod foreign;
 mod internet;
 mod names;
 mod namespace;
@@ -39,6 +40,7 @@ pub use cgroup::{Cgroup, cgroup2_root};
 #[cfg(feature = "engines")]
 pub use containerd::{Containerd, KATA_HANDLER, Pod, PodSpec, has_containerd};
 pub use docker::{Container, ContainerSpec, Docker, Image, ImageSpec, Network};
+pub use foreign::{Deed, ForeignProgram, Hook};
 pub use internet::Internet;
 pub use names::unique;
 pub use namespace::Namespace;

@@ -5,10 +5,13 @@
 
 mod counting;
 mod daemon;
+mod foreign;
 mod hostile;
 mod losses;
 mod places;
+mod preexisting;
 mod processes;
 mod run;
 mod secrets;
+mod translated;
 mod world;

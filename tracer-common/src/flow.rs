@@ -10,6 +10,10 @@ pub mod channel {
     pub const SENDMSG: u8 = 2;
     /// connect() on a datagram socket, and the datagrams sent on it without an address.
     pub const CONNECTED_DATAGRAM: u8 = 3;
+    /// Open before the tracer came; the peer spoke first in the second. Userspace's own: no
+    /// program writes them.
+    pub const PREEXISTING: u8 = 4;
+    pub const PREEXISTING_REPLY: u8 = 5;
 }
 
 /// What tells one flow from another.
@@ -57,10 +61,13 @@ pub struct FlowValue {
     pub tid: u32,
     pub uid: u32,
     pub parent_pid: u32,
-    /// Always zero.
-    pub reserved: u32,
+    /// 1 once something else than what was asked for has left: every attempt is then looked at,
+    /// since the next may be rewritten to another place.
+    pub translated: u32,
     /// The thread's `comm`: bytes that the workload chose, NUL-terminated if shorter.
     pub comm: [u8; 16],
+    /// Of the attempts, those that another program had denied already.
+    pub blocked: u64,
 }
 
 /// Kept in the storage of a connected datagram socket until its first datagram has left.
@@ -81,5 +88,5 @@ pub struct ConnectedDatagram {
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 56);
-const _: () = assert!(size_of::<FlowValue>() == 72);
+const _: () = assert!(size_of::<FlowValue>() == 80);
 const _: () = assert!(size_of::<ConnectedDatagram>() == 112);

@@ -12,6 +12,7 @@
 //! | [`limits`] | per-cgroup quotas, and the counters of everything that can be lost |
 //! | [`process`] | what the ring of processes carries |
 //! | [`offsets`] | where the running kernel keeps the few fields that have no helper |
+//! | [`translation`] | what leaves in place of what was asked for |
 #![no_std]
 
 pub mod event;
@@ -19,6 +20,7 @@ pub mod flow;
 pub mod limits;
 pub mod offsets;
 pub mod process;
+pub mod translation;
 
 /// Raised whenever a type in this crate changes its layout or its meaning.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

@@ -18,8 +18,10 @@ pub mod loss {
     pub const NO_TABLE: u32 = 5;
     /// The ring of processes was full: a fork, exec or exit was not told. Costs detail.
     pub const PROCESS_RING_FULL: u32 = 6;
+    /// The table of translations was full: what left in place of a destination was not noted.
+    pub const TRANSLATIONS_FULL: u32 = 7;
     /// How many there are.
-    pub const COUNT: u32 = 7;
+    pub const COUNT: u32 = 8;
 }
 
 /// One cgroup's share of the flow table.

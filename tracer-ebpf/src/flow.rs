@@ -18,7 +18,26 @@ use crate::{
 };
 
 /// `-EEXIST`: another CPU was first.
-const EXISTS: i32 = -17;
+pub(crate) const EXISTS: i32 = -17;
+
+/// One attempt to go somewhere.
+#[derive(Clone, Copy)]
+pub(crate) struct Attempt {
+    pub(crate) seen: Seen,
+    /// Another program has denied it.
+    pub(crate) blocked: bool,
+    pub(crate) socket_cookie: u64,
+}
+
+/// Whether the packet that follows is worth a look: is it what was asked for?
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    No,
+    /// The flow is new in the table.
+    New,
+    /// The flow was rewritten before.
+    Again,
+}
 
 /// What was observed of a flow.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,33 +53,50 @@ pub(crate) enum Seen {
 pub(crate) fn observe(
     ctx: &impl EbpfContext,
     key: &FlowKey,
-    seen: Seen,
-    socket_cookie: u64,
+    attempt: Attempt,
     caller: impl FnOnce() -> Caller,
-) {
+) -> Look {
     let Some(table) = FLOWS.get(0) else {
         count_loss(loss::NO_TABLE, 1);
-        return;
+        return Look::No;
     };
     if let Some(value) = table.get_ptr_mut(key) {
-        count(value, seen);
+        count(value, attempt)
     } else {
-        admit(ctx, table, key, seen, socket_cookie, caller);
+        admit(ctx, table, key, attempt, caller)
+    }
+}
+
+/// Remembers that something else than what was asked for has left.
+#[inline(always)]
+pub(crate) fn mark_translated(key: &FlowKey) {
+    if let Some(table) = FLOWS.get(0)
+        && let Some(value) = table.get_ptr_mut(key)
+    {
+        // SAFETY: the pointer is a map value, and whoever writes here writes 1.
+        unsafe { (*value).translated = 1 };
     }
 }
 
 #[inline(always)]
-fn count(value: *mut FlowValue, seen: Seen) {
+fn count(value: *mut FlowValue, attempt: Attempt) -> Look {
     // SAFETY: the pointer is a map value, valid until the program ends. Entries are only deleted
     // from a table that no program can reach any more. The counters are updated atomically, and
     // a race on `last_ns` is between two values that are both right.
     unsafe {
-        let counter = match seen {
+        let counter = match attempt.seen {
             Seen::Sent => &raw mut (*value).count,
             Seen::Connected => &raw mut (*value).connects,
         };
         atomic::add(counter, 1);
+        if attempt.blocked {
+            atomic::add(&raw mut (*value).blocked, 1);
+        }
         (*value).last_ns = bpf_ktime_get_coarse_ns();
+        match (*value).translated {
+            0 => Look::No,
+            1.. => Look::Again,
+        }
     }
 }
 
@@ -70,13 +106,12 @@ fn admit(
     ctx: &impl EbpfContext,
     table: &FlowTable,
     key: &FlowKey,
-    seen: Seen,
-    socket_cookie: u64,
+    attempt: Attempt,
     caller: impl FnOnce() -> Caller,
-) {
+) -> Look {
     let Some(quota) = quota_of(key.cgroup_id) else {
         count_loss(loss::TABLE_FULL, 1);
-        return;
+        return Look::No;
     };
     if !take_share(quota) {
         info!(
@@ -84,13 +119,16 @@ fn admit(
             "cgroup {} has used up its share of the flow table", key.cgroup_id
         );
         refuse(quota, loss::QUOTA_FULL);
-        return;
+        return Look::No;
     }
-    let value = first_value(seen, socket_cookie, &caller());
+    let value = first_value(attempt, &caller());
     match table.insert(key, value, u64::from(BPF_NOEXIST)) {
-        Ok(()) => emit::new_flow(key, &value),
+        Ok(()) => {
+            emit::new_flow(key, &value);
+            return Look::New;
+        }
         Err(EXISTS) => match table.get_ptr_mut(key) {
-            Some(value) => count(value, seen),
+            Some(value) => return count(value, attempt),
             None => refuse(quota, loss::TABLE_FULL),
         },
         Err(error) => {
@@ -98,23 +136,25 @@ fn admit(
             refuse(quota, loss::TABLE_FULL);
         }
     }
+    Look::No
 }
 
 #[inline(always)]
-fn first_value(seen: Seen, socket_cookie: u64, caller: &Caller) -> FlowValue {
+fn first_value(attempt: Attempt, caller: &Caller) -> FlowValue {
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     FlowValue {
-        count: u64::from(seen == Seen::Sent),
-        connects: u64::from(seen == Seen::Connected),
+        count: u64::from(attempt.seen == Seen::Sent),
+        connects: u64::from(attempt.seen == Seen::Connected),
         first_ns: now,
         last_ns: now,
-        socket_cookie,
+        socket_cookie: attempt.socket_cookie,
         tid: caller.tid,
         uid: caller.uid,
         parent_pid: caller.parent_pid,
-        reserved: 0,
+        translated: 0,
         comm: caller.comm,
+        blocked: u64::from(attempt.blocked),
     }
 }
 

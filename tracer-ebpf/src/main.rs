@@ -11,6 +11,8 @@
 //! | [`emit`] | news to userspace: never the truth |
 //! | [`process`] | who is calling, and which process a task is |
 //! | [`image`] | what program a process runs: command line and paths |
+//! | [`packet`] | an outgoing packet's headers |
+//! | [`translation`] | whether what leaves is what was asked for |
 //! | [`atomic`] | two atomic operations |
 //! | [`maps`] | every map, and the settings that userspace writes before loading |
 #![no_std]
@@ -23,7 +25,9 @@ mod flow;
 mod hooks;
 mod image;
 mod maps;
+mod packet;
 mod process;
+mod translation;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -13,6 +13,7 @@ use tracer_common::{
     limits::{CgroupQuota, State, loss},
     offsets::{ABSENT, Offsets, ProcessOffsets},
     process::Forked,
+    translation::{Asked, FirstAsked, MAX_TRANSLATIONS, Translation},
 };
 
 use crate::image::Scratch;
@@ -66,6 +67,31 @@ pub(crate) static LOSSES: PerCpuArray<u64, { loss::COUNT as usize }> = PerCpuArr
 #[btf_map]
 pub(crate) static STATE: Array<State, 1> = Array::new();
 
+/// What left in place of what was asked for, since userspace last took them out. A set.
+#[btf_map]
+pub(crate) static TRANSLATIONS: HashMap<
+    Translation,
+    u64,
+    MAX_TRANSLATIONS,
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+/// What this CPU was asked for a moment ago.
+#[btf_map]
+pub(crate) static ASKED: PerCpuArray<Asked, 1> = PerCpuArray::new();
+
+/// The same, from before other programs could rewrite it; written by the `first_` programs.
+#[btf_map]
+pub(crate) static FIRST_ASKED: PerCpuArray<FirstAsked, 1> = PerCpuArray::new();
+
+/// Not 0 while the `first_` programs are attached. Userspace writes it.
+#[btf_map]
+pub(crate) static FIRST_ATTACHED: Array<u64, 1> = Array::new();
+
+/// Not 0 where the kernel lets address hooks read what programs before them decided.
+#[unsafe(no_mangle)]
+static READ_VERDICT: Global<u64> = Global::new(0);
+
 /// How many keys one cgroup may have in the flow table.
 #[unsafe(no_mangle)]
 static CGROUP_QUOTA: Global<u64> = Global::new(u64::MAX);
@@ -106,6 +132,11 @@ pub(crate) fn process_offsets() -> ProcessOffsets {
 #[inline(always)]
 pub(crate) fn cgroup_quota() -> u64 {
     CGROUP_QUOTA.load()
+}
+
+#[inline(always)]
+pub(crate) fn reads_verdict() -> bool {
+    READ_VERDICT.load() != 0
 }
 
 #[inline(always)]

@@ -8,6 +8,8 @@
 //!                                                  import/ (other logs) ─┘
 //! ```
 //!
+//! Beside `ebpf`, `inventory/` asks the kernel once for the connections that are open already.
+//!
 //! Around them: `cli` (what can be asked for), `settings` (the same from a file), `commands/` (one
 //! thin function a verb), `output/` (files and terminals), `workload_name` (what a workload is
 //! called on disk), `harmless` (what must not reach a reader's terminal) and `redact` (the secrets
@@ -25,6 +27,8 @@ pub mod ebpf;
 pub mod enrich;
 pub mod harmless;
 pub mod import;
+#[cfg(feature = "capture")]
+pub mod inventory;
 pub mod output;
 pub mod place;
 pub mod policy;

@@ -70,6 +70,9 @@ pub struct Flow {
     /// Absent for the public internet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+    /// What left in place of `dest_ip` and `dest_port`, where something rewrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub translated: Option<Translated>,
     /// Who sent on the workload's behalf, when it was not the workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<Via>,
@@ -94,6 +97,16 @@ pub struct Flow {
     pub cgroup_path: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
+}
+
+/// Where packets went that were asked to go elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Translated {
+    #[serde(serialize_with = "canonical", deserialize_with = "de_canonical")]
+    pub ip: IpAddr,
+    /// Absent where the protocol has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
 }
 
 /// Who sent. Absent fields could not be read (the process was gone).
@@ -219,6 +232,8 @@ pub enum Channel {
     UdpConnect,
     /// A connected datagram socket that has sent nothing: not egress, never a candidate.
     UdpProbe,
+    /// A connection that was open before recording began.
+    Preexisting,
     /// Told by another tool's log, which does not say how.
     Import,
 }
@@ -312,6 +327,10 @@ pub enum GapKind {
     UnknownCgroup,
     /// Container engines were not asked, for there were too many questions.
     Names,
+    /// What left in place of a destination was not noted.
+    Translation,
+    /// Connections that were open before recording began could not be listed.
+    Preexisting,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

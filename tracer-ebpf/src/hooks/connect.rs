@@ -8,11 +8,12 @@ use tracer_common::{
     limits::loss,
 };
 
-use super::{ALLOW, flow_key, ip6_words, mapped};
+use super::{ALLOW, flow_key, ip6_words, is_blocked, mapped};
 use crate::{
-    flow::{Seen, observe},
+    flow::{Attempt, Seen, observe},
     maps::{CONNECTED, count_loss},
     process::Caller,
+    translation,
 };
 
 /// `SOCK_DGRAM` and, on ping sockets, the same.
@@ -23,7 +24,8 @@ const DATAGRAM: u32 = 2;
 /// UDP and ping sockets; by system call, io_uring or from the kernel's 32-bit entry.
 ///
 /// Costs one hash update, about 0.2 µs. Does not see raw sockets, nor sockets that were connected
-/// before it was attached, nor a connect() by a process outside the cgroup.
+/// before it was attached, nor a connect() by a process outside the cgroup, nor a denial by a
+/// program that runs after it.
 #[cgroup_sock_addr(connect4)]
 fn connect4(ctx: SockAddrContext) -> i32 {
     // SAFETY: the context is valid while the program runs.
@@ -51,8 +53,15 @@ fn connected(ctx: &SockAddrContext, destination: [u32; 4]) {
     if kind == DATAGRAM {
         connected_datagram(ctx, destination, cookie);
     } else {
-        let key = flow_key(ctx.sock_addr, destination, channel::CONNECT);
-        observe(ctx, &key, Seen::Sent, cookie, Caller::current);
+        let mut key = flow_key(ctx.sock_addr, destination, channel::CONNECT);
+        translation::restore(&mut key, cookie);
+        let attempt = Attempt {
+            seen: Seen::Sent,
+            blocked: is_blocked(),
+            socket_cookie: cookie,
+        };
+        let look = observe(ctx, &key, attempt, Caller::current);
+        translation::ask(&key, cookie, look);
     }
 }
 
@@ -60,12 +69,23 @@ fn connected(ctx: &SockAddrContext, destination: [u32; 4]) {
 /// of a name to learn which source address it would use. The first datagram counts, at egress.
 #[inline(always)]
 fn connected_datagram(ctx: &SockAddrContext, destination: [u32; 4], cookie: u64) {
-    let key = flow_key(ctx.sock_addr, destination, channel::CONNECTED_DATAGRAM);
-    observe(ctx, &key, Seen::Connected, cookie, Caller::current);
-    if !remember(ctx, &key, cookie) {
+    let mut key = flow_key(ctx.sock_addr, destination, channel::CONNECTED_DATAGRAM);
+    translation::restore(&mut key, cookie);
+    let connected = Attempt {
+        seen: Seen::Connected,
+        blocked: is_blocked(),
+        socket_cookie: cookie,
+    };
+    observe(ctx, &key, connected, Caller::current);
+    // A socket that may not connect has nothing to send.
+    if !connected.blocked && !remember(ctx, &key, cookie) {
         // Rather one destination too many than one too few.
         count_loss(loss::SOCKET_STORAGE, 1);
-        observe(ctx, &key, Seen::Sent, cookie, Caller::current);
+        let sent = Attempt {
+            seen: Seen::Sent,
+            ..connected
+        };
+        observe(ctx, &key, sent, Caller::current);
     }
 }
 

@@ -1,62 +1,55 @@
-//! The first datagram of a connected socket: the moment when connecting becomes egress.
+//! Packets on their way out: the first datagram of a connected socket, the moment when connecting
+//! becomes egress, and whether what leaves is what was asked for.
 
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{__sk_buff, bpf_sock},
-    helpers::generated::{bpf_sk_fullsock, bpf_skb_load_bytes},
+    helpers::generated::bpf_sk_fullsock,
     macros::cgroup_skb,
     programs::SkBuffContext,
 };
 use tracer_common::flow::ConnectedDatagram;
 
-use super::{ALLOW, bytes_of, mapped};
+use super::ALLOW;
 use crate::{
     atomic,
-    flow::{Seen, observe},
+    flow::{Attempt, Look, Seen, observe},
     maps::connected_of,
+    packet::destination,
     process::Caller,
+    translation,
 };
 
 const IPPROTO_TCP: u32 = 6;
-/// `ETH_P_IP`, as `__sk_buff.protocol` has it (network order).
-const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
-/// Offsets of the destination address (RFC 791 section 3.1, RFC 8200 section 3).
-const IP4_DESTINATION: u32 = 16;
-const IP6_DESTINATION: u32 = 24;
+/// `sk->sk_state` of a TCP socket that waits for the answer to its SYN.
+const SYN_SENT: u32 = 2;
 
 /// `BPF_CGROUP_INET_EGRESS`, Linux 4.10: every IP packet that leaves a socket of the cgroup,
-/// after routing and NAT.
+/// after routing and NAT, and after every address hook's rewrite.
 ///
-/// Costs 20 to 50 ns a packet: TCP returns at once, and so does a datagram socket once it has
-/// sent. Uses the caller that connect() kept, since the sender may be a softirq.
+/// Costs 20 to 50 ns a packet: TCP returns at once but for a SYN, and so does a datagram socket
+/// once it has sent. Uses the caller that connect() kept, since the sender may be a softirq. Does
+/// not see what a packet filter dropped, nor NAT beyond the network namespace; of MPTCP it sees
+/// the packets, but not whose they are.
 #[cgroup_skb(egress)]
 fn datagram_egress(ctx: SkBuffContext) -> i32 {
     let skb = ctx.as_ptr().cast::<__sk_buff>();
-    if let Some(sk) = datagram_socket(skb)
-        && let Some(connected) = connected_of(sk)
-        && connected.sent == 0
-        && is_the_connections(skb, connected)
-        && first_to_mark(connected)
-    {
-        let caller = || Caller {
-            tid: connected.tid,
-            uid: connected.uid,
-            parent_pid: connected.parent_pid,
-            comm: connected.comm,
-        };
-        observe(
-            &ctx,
-            &connected.key,
-            Seen::Sent,
-            connected.socket_cookie,
-            caller,
-        );
+    if let Some(sk) = socket(skb) {
+        // SAFETY: the verifier has seen that this is a full socket.
+        let (protocol, state) = unsafe { ((*sk).protocol, (*sk).state) };
+        if protocol == IPPROTO_TCP {
+            if state == SYN_SENT {
+                translation::compare_asked(skb);
+            }
+        } else if !first_of_connection(&ctx, skb, sk) {
+            translation::compare_asked(skb);
+        }
     }
     ALLOW
 }
 
 #[inline(always)]
-fn datagram_socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
+fn socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
     // SAFETY: the context is valid while the program runs; each pointer is checked for null.
     unsafe {
         let sk = (*skb).__bindgen_anon_2.sk;
@@ -64,8 +57,33 @@ fn datagram_socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
             return None;
         }
         let sk = bpf_sk_fullsock(sk);
-        (!sk.is_null() && (*sk).protocol != IPPROTO_TCP).then_some(sk)
+        (!sk.is_null()).then_some(sk)
     }
+}
+
+/// Counts the first datagram of a connected socket; false if this is another one.
+#[inline(always)]
+fn first_of_connection(ctx: &SkBuffContext, skb: *mut __sk_buff, sk: *mut bpf_sock) -> bool {
+    let Some(connected) = connected_of(sk) else {
+        return false;
+    };
+    if connected.sent != 0 || !is_the_connections(skb, connected) || !first_to_mark(connected) {
+        return false;
+    }
+    let caller = || Caller {
+        tid: connected.tid,
+        uid: connected.uid,
+        parent_pid: connected.parent_pid,
+        comm: connected.comm,
+    };
+    let attempt = Attempt {
+        seen: Seen::Sent,
+        blocked: false,
+        socket_cookie: connected.socket_cookie,
+    };
+    let look = observe(ctx, &connected.key, attempt, caller);
+    translation::compare(skb, &connected.key, look == Look::Again);
+    true
 }
 
 /// Whether this datagram goes where the socket is connected to.
@@ -80,25 +98,6 @@ fn is_the_connections(skb: *mut __sk_buff, connected: &mut ConnectedDatagram) ->
     // SAFETY: the pointer is into the socket's storage.
     unsafe { atomic::add(&raw mut connected.addressed, u64::MAX) };
     false
-}
-
-#[inline(always)]
-fn destination(skb: *mut __sk_buff) -> Option<[u8; 16]> {
-    // SAFETY: the context is valid while the program runs.
-    if unsafe { (*skb).protocol } == ETH_P_IP {
-        load::<u32>(skb, IP4_DESTINATION).map(|ip4| bytes_of(mapped(ip4)))
-    } else {
-        load::<[u32; 4]>(skb, IP6_DESTINATION).map(bytes_of)
-    }
-}
-
-#[inline(always)]
-fn load<T: Default + Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
-    let mut value = T::default();
-    let to = core::ptr::from_mut(&mut value).cast();
-    // SAFETY: `value` has room for as many bytes as are asked for.
-    let failed = unsafe { bpf_skb_load_bytes(skb.cast(), offset, to, size_of::<T>() as u32) } != 0;
-    (!failed).then_some(value)
 }
 
 /// Of several CPUs that send at once, one counts.

@@ -3,17 +3,21 @@
 mod cgroup;
 mod connect;
 mod datagram;
+mod first;
 mod process;
 mod sendmsg;
 mod tables;
 
 use aya_ebpf::{
     bindings::bpf_sock_addr,
-    helpers::{bpf_get_current_cgroup_id, generated::bpf_get_netns_cookie},
+    helpers::{
+        bpf_get_current_cgroup_id,
+        generated::{bpf_get_netns_cookie, bpf_get_retval},
+    },
 };
 use tracer_common::flow::FlowKey;
 
-use crate::process as caller;
+use crate::{maps::reads_verdict, process as caller};
 
 /// What every address hook returns: go on. The tracer never denies.
 const ALLOW: i32 = 1;
@@ -43,16 +47,24 @@ fn flow_key(address: *mut bpf_sock_addr, destination: [u32; 4], channel: u8) -> 
     }
 }
 
+/// Whether a program that ran before this one has denied the call. The kernel runs all of them,
+/// those of the innermost cgroup first, and tells since Linux 5.18.
+#[inline(always)]
+fn is_blocked() -> bool {
+    // SAFETY: no arguments.
+    reads_verdict() && unsafe { bpf_get_retval() } < 0
+}
+
 /// The four words of an address, already in network order in memory, as bytes.
 #[inline(always)]
-fn bytes_of(words: [u32; 4]) -> [u8; 16] {
+pub(crate) fn bytes_of(words: [u32; 4]) -> [u8; 16] {
     // SAFETY: both are 16 bytes of plain data.
     unsafe { core::mem::transmute(words) }
 }
 
 /// An IPv4 destination, written as IPv4-mapped IPv6.
 #[inline(always)]
-fn mapped(ip4: u32) -> [u32; 4] {
+pub(crate) fn mapped(ip4: u32) -> [u32; 4] {
     [0, 0, 0xffff_u32.to_be(), ip4]
 }
 

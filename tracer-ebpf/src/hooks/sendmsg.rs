@@ -5,12 +5,13 @@ use aya_ebpf::{
 };
 use tracer_common::flow::{ConnectedDatagram, FlowKey, channel};
 
-use super::{ALLOW, flow_key, ip6_words, mapped};
+use super::{ALLOW, flow_key, ip6_words, is_blocked, mapped};
 use crate::{
     atomic,
-    flow::{Seen, observe},
+    flow::{Attempt, Seen, observe},
     maps::CONNECTED,
     process::Caller,
+    translation,
 };
 
 /// `sk->sk_state` of a connected socket, datagram sockets included.
@@ -39,13 +40,20 @@ fn sendmsg6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn addressed(ctx: &SockAddrContext, destination: [u32; 4]) {
-    let key = flow_key(ctx.sock_addr, destination, channel::SENDMSG);
+    let mut key = flow_key(ctx.sock_addr, destination, channel::SENDMSG);
     if is_connected(ctx) && belongs_to_connection(ctx, &key) {
         return;
     }
     // SAFETY: the context is valid while the program runs.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) };
-    observe(ctx, &key, Seen::Sent, cookie, Caller::current);
+    translation::restore(&mut key, cookie);
+    let attempt = Attempt {
+        seen: Seen::Sent,
+        blocked: is_blocked(),
+        socket_cookie: cookie,
+    };
+    let look = observe(ctx, &key, attempt, Caller::current);
+    translation::ask(&key, cookie, look);
 }
 
 #[inline(always)]

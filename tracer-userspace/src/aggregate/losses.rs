@@ -40,6 +40,11 @@ pub fn gaps(
             GapKind::Process,
             "forks, execs or exits were not told: command lines and ancestors of short-lived processes may be missing (raise --process-ring-bytes)",
         ),
+        (
+            loss::TRANSLATIONS_FULL,
+            GapKind::Translation,
+            "destinations were rewritten to more places than are kept: rules may lack some",
+        ),
     ];
     for (reason, kind, text) in detail {
         let lost = now.by_reason[reason as usize] - before.by_reason[reason as usize];
@@ -142,6 +147,16 @@ fn refusal(lost: u64, table_was_full: bool) -> Gap {
         lost: Some(lost),
         severity: Severity::Destinations,
     }
+}
+
+/// What userspace had no room for.
+pub fn translations(lost: u64) -> Option<Affected> {
+    everybody(
+        GapKind::Translation,
+        lost,
+        "a destination was rewritten to more places than are kept: rules may lack some",
+        Severity::Detail,
+    )
 }
 
 fn everybody(what: GapKind, lost: u64, detail: &str, severity: Severity) -> Option<Affected> {

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`table`] | counts per flow since they were last written |
 //! | [`losses`] | from the kernel's counters to `gap` records |
+//! | `preexisting` | connections that were open already, each told once |
 //! | [`workload`] | one workload's log, observations and candidates |
 //! | `recorded` | a workload in the recorder's hands |
 //! | [`recorder`] | the one owner of the aggregation: takes batches in, writes records out |
 
 pub mod losses;
+mod preexisting;
 mod recorded;
 pub mod recorder;
 pub mod table;

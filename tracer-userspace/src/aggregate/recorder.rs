@@ -8,12 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer_common::{flow::FlowKey, limits::loss};
+use tracer_common::{
+    flow::{FlowKey, channel},
+    limits::loss,
+};
 
 use super::{
-    losses::{Affected, forgotten, gaps},
+    losses::{Affected, forgotten, gaps, translations},
+    preexisting::{self, Preexisting},
     recorded::Recorded,
-    table::{Table, Tally, Told},
+    table::{Left, Table, Tally, Told},
     workload::{Keeping, Workload, WorkloadError},
 };
 use crate::{
@@ -32,8 +36,12 @@ use crate::{
             table::{Processes, Sender},
         },
     },
+    inventory::Inventory,
     place::place,
-    record::{Channel, Direction, Flow, Outcome, Process, Protocol, Record, Start, ip_from_mapped},
+    record::{
+        Channel, Direction, Flow, Outcome, Process, Protocol, Record, Start, Translated,
+        ip_from_mapped,
+    },
     redact::Redactor,
 };
 
@@ -62,6 +70,8 @@ pub struct Settings {
     pub redactor: Redactor,
     /// Where the cgroup v2 hierarchy is mounted.
     pub cgroup_mount: PathBuf,
+    /// Whether a list of what was open before will come.
+    pub expects_inventory: bool,
 }
 
 /// How the files are laid out.
@@ -101,6 +111,7 @@ pub struct Recorder {
     clock: ClockSample,
     losses: Losses,
     workloads: BTreeMap<Arc<str>, Recorded>,
+    preexisting: Preexisting,
     /// Runs that this process has ended, the most recent ones.
     ended: VecDeque<Arc<str>>,
     counters: Counters,
@@ -147,6 +158,10 @@ impl Recorder {
             root: proc.to_owned(),
             cgroups: settings.cgroup_mount.clone(),
         };
+        let preexisting = match settings.expects_inventory {
+            true => Preexisting::default(),
+            false => Preexisting::never(),
+        };
         Self {
             processes: Processes::new(read, settings.process_memory, settings.redactor.clone()),
             settings,
@@ -156,6 +171,7 @@ impl Recorder {
             clock: ClockSample::now(),
             losses: Losses::default(),
             workloads: BTreeMap::new(),
+            preexisting,
             ended: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -204,8 +220,17 @@ impl Recorder {
                 for (key, value) in &counts {
                     self.learn(key, now);
                     self.processes.sends(process_id(key));
+                    self.preexisting.counted(key);
                     self.table.absorb(key, value);
                 }
+                Ok(None)
+            }
+            Batch::Translations(all) => {
+                all.iter().for_each(|each| self.table.translate(each));
+                Ok(None)
+            }
+            Batch::Preexisting(inventory) => {
+                self.take_inventory(&inventory, now)?;
                 Ok(None)
             }
             Batch::Swept {
@@ -322,6 +347,33 @@ impl Recorder {
         }
     }
 
+    /// Takes in what was open before the hooks were there.
+    fn take_inventory(&mut self, inventory: &Inventory, now: Instant) -> Result<(), WorkloadError> {
+        for socket in self.preexisting.news(inventory) {
+            self.learn(&socket.key, now);
+            if socket.key.pid != 0 {
+                self.processes.sends(process_id(&socket.key));
+            }
+            self.table
+                .absorb_open(&socket.key, &socket.value, socket.is_established);
+        }
+        let found = preexisting::gaps(inventory, |cgroup_id| self.concerned(cgroup_id));
+        for affected in found {
+            if affected.workload.is_none() {
+                self.preexisting.for_everybody.push(affected.gap.clone());
+            }
+            self.tell_gap(affected)?;
+        }
+        Ok(())
+    }
+
+    fn concerned(&mut self, cgroup_id: u64) -> Concerned {
+        match &mut self.subject {
+            Subject::Machine(machine) => machine.concerned(cgroup_id),
+            Subject::Command { workload, .. } => Concerned::Workload(workload.clone()),
+        }
+    }
+
     fn swept(
         &mut self,
         losses: Losses,
@@ -338,6 +390,9 @@ impl Recorder {
             }
         }
         self.tell_losses(losses)?;
+        if let Some(affected) = translations(self.table.take_turned_away()) {
+            self.tell_gap(affected)?;
+        }
         match reason {
             SweepReason::Interval => {
                 self.tell_flows()?;
@@ -434,20 +489,25 @@ impl Recorder {
             number => Protocol(u8::try_from(number).unwrap_or(u8::MAX)),
         };
         let dest_ip = ip_from_mapped(key.address);
-        let is_egress = told.channel != Channel::UdpProbe;
+        let port_of = |port| protocol.has_ports().then_some(port);
+        let translated = |left: Left| Translated {
+            ip: ip_from_mapped(left.address),
+            port: port_of(left.port),
+        };
         Flow {
             protocol,
             dest_ip,
-            dest_port: protocol.has_ports().then_some(key.port),
+            dest_port: port_of(key.port),
             names: Vec::new(),
             channel: told.channel,
-            direction: Direction::Egress,
+            direction: match key.channel {
+                channel::PREEXISTING_REPLY => Direction::Reply,
+                _others => Direction::Egress,
+            },
             place: place(dest_ip),
+            translated: told.translated.map(translated),
             via: origin.via,
-            outcomes: is_egress
-                .then_some((Outcome::Unknown, told.count))
-                .into_iter()
-                .collect(),
+            outcomes: outcomes(told),
             count: told.count,
             bytes_sent: None,
             bytes_received: None,
@@ -461,6 +521,13 @@ impl Recorder {
     }
 
     fn process(&mut self, key: &FlowKey, tally: &Tally, first_ns: u64) -> Process {
+        if key.pid == 0 {
+            // A socket that nobody holds any more; its owner's user is what is left.
+            return Process {
+                uid: Some(tally.uid),
+                ..Process::default()
+            };
+        }
         let mut process = Process {
             pid: Some(key.pid),
             tid: Some(tally.tid),
@@ -512,12 +579,9 @@ impl Recorder {
     fn tell_losses(&mut self, now: Losses) -> Result<(), WorkloadError> {
         let before = std::mem::replace(&mut self.losses, now);
         let evicted = self.processes.take_evicted();
-        let mut concerned = |cgroup_id| match &mut self.subject {
-            Subject::Machine(machine) => machine.concerned(cgroup_id),
-            Subject::Command { workload, .. } => Concerned::Workload(workload.clone()),
-        };
-        let mut found = gaps(&before, &self.losses, &mut concerned);
-        found.extend(forgotten(&evicted, &mut concerned));
+        let losses = self.losses.clone();
+        let mut found = gaps(&before, &losses, |cgroup_id| self.concerned(cgroup_id));
+        found.extend(forgotten(&evicted, |cgroup_id| self.concerned(cgroup_id)));
         found
             .into_iter()
             .try_for_each(|affected| self.tell_gap(affected))
@@ -619,6 +683,10 @@ impl Recorder {
                 let mut opened = Recorded::open(&self.settings, name, run)
                     .or_else(|error| self.counters.without_log(&self.settings, name, run, error))?;
                 opened.workload.ended_here(self.ended.iter());
+                opened.workload.begin(run, &self.settings.start);
+                for gap in &self.preexisting.for_everybody {
+                    opened.workload.tell_gap(run, gap.clone());
+                }
                 new.insert(opened)
             }
         };
@@ -648,6 +716,7 @@ impl Recorder {
             ("cgroups_full", lost(loss::CGROUPS_FULL)),
             ("socket_storage", lost(loss::SOCKET_STORAGE)),
             ("no_table", lost(loss::NO_TABLE)),
+            ("translations_full", lost(loss::TRANSLATIONS_FULL)),
             ("undecodable", self.losses.undecodable),
             ("process_events", self.counters.process_events),
             ("process_ring_full", lost(loss::PROCESS_RING_FULL)),
@@ -678,6 +747,27 @@ fn sender(key: &FlowKey, tally: &Tally, at_ns: u64) -> Sender {
         comm: tally.comm,
         at_ns,
     }
+}
+
+/// What became of the attempts, as far as it is known. Of probes only that they were denied.
+fn outcomes(told: &Told) -> BTreeMap<Outcome, u64> {
+    let known = told.blocked + told.established;
+    let unknown = match told.channel {
+        Channel::UdpProbe => 0,
+        Channel::Connect
+        | Channel::Sendmsg
+        | Channel::UdpConnect
+        | Channel::Preexisting
+        | Channel::Import => told.count.saturating_sub(known),
+    };
+    [
+        (Outcome::Established, told.established),
+        (Outcome::Blocked, told.blocked),
+        (Outcome::Unknown, unknown),
+    ]
+    .into_iter()
+    .filter(|(_, count)| *count > 0)
+    .collect()
 }
 
 fn process_id(key: &FlowKey) -> ProcessId {

@@ -1,15 +1,23 @@
 //! Counts per flow since they were last written. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use tracer_common::flow::{FlowKey, FlowValue, channel};
+use tracer_common::{
+    flow::{FlowKey, FlowValue, channel},
+    translation::Translation,
+};
 
 use crate::record::Channel;
+
+/// Places to which one flow was rewritten that are kept until they are told.
+const TRANSLATIONS: usize = 64;
 
 /// Flows that have something to tell, and a few that had.
 #[derive(Debug, Default)]
 pub struct Table {
     tallies: HashMap<FlowKey, Tally>,
+    /// Translations for which there was no room, since they were last asked for.
+    turned_away: u64,
 }
 
 /// What is known of one flow.
@@ -22,8 +30,16 @@ pub struct Tally {
     sent: u64,
     /// How many connects were told as probes.
     probes: u64,
+    /// Of the attempts that no record has told, those that were denied.
+    blocked: u64,
+    /// And of the sockets that were open already, those that were established.
+    established: u64,
+    /// What left, where not always what was asked for, since it was last told.
+    left: BTreeSet<Left>,
     first_ns: u64,
     last_ns: u64,
+    /// `last_ns` of the last record.
+    told_ns: u64,
     /// The first caller's.
     pub tid: u32,
     pub uid: u32,
@@ -31,11 +47,24 @@ pub struct Tally {
     pub comm: [u8; 16],
 }
 
+/// Where packets went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Left {
+    /// Network byte order; IPv4 as IPv4-mapped.
+    pub address: [u8; 16],
+    pub port: u16,
+}
+
 /// What one record is to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
     pub channel: Channel,
     pub count: u64,
+    /// Of `count`.
+    pub blocked: u64,
+    pub established: u64,
+    /// What left in place of what was asked for.
+    pub translated: Option<Left>,
     /// CLOCK_MONOTONIC, nanoseconds.
     pub first_ns: u64,
     pub last_ns: u64,
@@ -51,9 +80,38 @@ impl Table {
         tally.count += value.count;
         tally.connects += value.connects;
         tally.sent += value.count;
+        tally.blocked += value.blocked;
         tally.first_ns = tally.first_ns.min(value.first_ns);
         // The coarse clock of `last_ns` may lag behind the exact one of `first_ns`.
         tally.last_ns = tally.last_ns.max(value.last_ns).max(value.first_ns);
+    }
+
+    /// Adds a socket that was open before the hooks were there.
+    pub fn absorb_open(&mut self, key: &FlowKey, value: &FlowValue, is_established: bool) {
+        self.absorb(key, value);
+        if let Some(tally) = self.tallies.get_mut(key) {
+            tally.established += u64::from(is_established);
+        }
+    }
+
+    /// Notes where packets of a flow went.
+    pub fn translate(&mut self, translation: &Translation) {
+        let left = Left {
+            address: translation.address,
+            port: translation.port,
+        };
+        match self.tallies.get_mut(&translation.key) {
+            Some(tally) if tally.left.len() < TRANSLATIONS => {
+                tally.left.insert(left);
+            }
+            Some(tally) if tally.left.contains(&left) => {}
+            Some(_) | None => self.turned_away += 1,
+        }
+    }
+
+    /// Translations for which there was no room, since the last call.
+    pub fn take_turned_away(&mut self) -> u64 {
+        std::mem::take(&mut self.turned_away)
     }
 
     #[must_use]
@@ -71,7 +129,7 @@ impl Table {
     /// are forgotten.
     pub fn tell(&mut self, mut tell: impl FnMut(&FlowKey, &Tally, &[Told]) -> bool) {
         self.tallies.retain(|key, tally| {
-            let told = tally.to_tell(key.channel);
+            let told = tally.to_tell(key);
             if told.is_empty() {
                 return false;
             }
@@ -90,8 +148,12 @@ impl Tally {
             connects: 0,
             sent: 0,
             probes: 0,
+            blocked: 0,
+            established: 0,
+            left: BTreeSet::new(),
             first_ns: value.first_ns,
             last_ns: value.last_ns,
+            told_ns: value.last_ns,
             tid: value.tid,
             uid: value.uid,
             parent_pid: value.parent_pid,
@@ -110,22 +172,76 @@ impl Tally {
         self.first_ns
     }
 
-    fn to_tell(&self, kernel_channel: u8) -> Vec<Told> {
-        let span = |channel, count| Told {
+    /// One record for each place that packets went to; the counts are the first one's.
+    fn to_tell(&self, key: &FlowKey) -> Vec<Told> {
+        let channel = channel_of(key.channel);
+        let probes = self.new_probes();
+        let own = Left {
+            address: key.address,
+            port: key.port,
+        };
+        let translated: Vec<Option<Left>> = match self.left.is_empty() {
+            true => vec![None; usize::from(self.count > 0)],
+            false => {
+                // What was asked for comes first, if that left as well: with the counts.
+                let as_asked = self.left.contains(&own).then_some(None);
+                let others = self.left.iter().filter(|left| **left != own);
+                as_asked
+                    .into_iter()
+                    .chain(others.copied().map(Some))
+                    .collect()
+            }
+        };
+        let mut all: Vec<Told> = translated
+            .into_iter()
+            .map(|translated| Told {
+                translated,
+                ..self.span(channel, 0)
+            })
+            .collect();
+        if let Some(first) = all.first_mut() {
+            first.count = self.count;
+            first.established = self.established;
+        }
+        if probes > 0 {
+            all.push(self.span(Channel::UdpProbe, probes));
+        }
+        // A datagram socket that may not connect sends nothing: what is denied there is a probe.
+        let attempts = match channel {
+            Channel::UdpConnect => all.last_mut(),
+            Channel::Connect
+            | Channel::Sendmsg
+            | Channel::UdpProbe
+            | Channel::Preexisting
+            | Channel::Import => all.first_mut(),
+        };
+        if let Some(attempts) = attempts {
+            attempts.blocked = self.blocked.min(attempts.count);
+        }
+        all
+    }
+
+    fn span(&self, channel: Channel, count: u64) -> Told {
+        // Told before: there is news of where it went, not of how often.
+        let is_old = self.first_ns > self.last_ns;
+        Told {
             channel,
             count,
-            first_ns: self.first_ns,
-            last_ns: self.last_ns,
-        };
-        let sent = (self.count > 0).then(|| span(channel_of(kernel_channel), self.count));
-        let probes = self.new_probes();
-        let probed = (probes > 0).then(|| span(Channel::UdpProbe, probes));
-        sent.into_iter().chain(probed).collect()
+            blocked: 0,
+            established: 0,
+            translated: None,
+            first_ns: if is_old { self.told_ns } else { self.first_ns },
+            last_ns: if is_old { self.told_ns } else { self.last_ns },
+        }
     }
 
     fn was_told(&mut self) {
         self.probes += self.new_probes();
         self.count = 0;
+        self.blocked = 0;
+        self.established = 0;
+        self.left.clear();
+        self.told_ns = self.told_ns.max(self.last_ns);
         self.first_ns = u64::MAX;
         self.last_ns = 0;
     }
@@ -135,6 +251,7 @@ fn channel_of(kernel_channel: u8) -> Channel {
     match kernel_channel {
         channel::SENDMSG => Channel::Sendmsg,
         channel::CONNECTED_DATAGRAM => Channel::UdpConnect,
+        channel::PREEXISTING | channel::PREEXISTING_REPLY => Channel::Preexisting,
         _connect => Channel::Connect,
     }
 }
@@ -209,6 +326,71 @@ mod tests {
         table.tell(|_, _, _| false);
         table.absorb(&key(channel::SENDMSG), &value(1, 0, 20));
         assert_eq!(told(&mut table), [(Channel::Sendmsg, 5, 10, 21)]);
+    }
+
+    fn left(last: u8, port: u16) -> Translation {
+        let mut translation = Translation {
+            key: key(channel::CONNECT),
+            port,
+            ..Translation::zeroed()
+        };
+        translation.address[15] = last;
+        translation
+    }
+
+    #[test]
+    fn each_place_that_packets_went_to_is_a_record() {
+        let mut table = Table::default();
+        table.absorb(&key(channel::CONNECT), &value(3, 0, 10));
+        for translation in [left(9, 80), left(7, 80), left(7, 80), left(0, 0)] {
+            table.translate(&translation);
+        }
+        let mut all = Vec::new();
+        table.tell(|_, _, told| {
+            all.extend(
+                told.iter()
+                    .map(|t| (t.count, t.translated.map(|l| l.address[15]))),
+            );
+            true
+        });
+        // What was asked for left as well: a record without a translation says so.
+        assert_eq!(all, [(3, None), (0, Some(7)), (0, Some(9))]);
+        table.translate(&left(7, 80));
+        assert_eq!(told(&mut table), [(Channel::Connect, 0, 11, 11)]);
+        assert_eq!(table.take_turned_away(), 0);
+    }
+
+    #[test]
+    fn translations_are_bounded_and_counted() {
+        let mut table = Table::default();
+        table.translate(&left(1, 1));
+        table.absorb(&key(channel::CONNECT), &value(1, 0, 10));
+        (0..100).for_each(|port| table.translate(&left(1, port)));
+        assert_eq!(table.take_turned_away(), 1 + 100 - TRANSLATIONS as u64);
+        assert_eq!(table.take_turned_away(), 0);
+    }
+
+    #[test]
+    fn denied_attempts_are_told_with_the_attempts() {
+        let mut table = Table::default();
+        let denied = |count, connects, blocked| FlowValue {
+            blocked,
+            ..value(count, connects, 10)
+        };
+        table.absorb(&key(channel::CONNECT), &denied(5, 0, 2));
+        table.absorb(&key(channel::CONNECTED_DATAGRAM), &denied(1, 3, 2));
+        let mut all = Vec::new();
+        table.tell(|_, _, told| {
+            all.extend(told.iter().map(|t| (t.channel, t.count, t.blocked)));
+            true
+        });
+        all.sort_unstable();
+        let expected = [
+            (Channel::Connect, 5, 2),
+            (Channel::UdpConnect, 1, 0),
+            (Channel::UdpProbe, 2, 2),
+        ];
+        assert_eq!(all, expected);
     }
 
     #[test]

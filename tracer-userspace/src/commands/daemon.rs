@@ -37,6 +37,7 @@ use crate::{
         naming::{Criterion, WorkloadBy},
         selection::{LabelSelector, Selection},
     },
+    inventory,
     output::files::make_directory,
 };
 
@@ -71,6 +72,9 @@ pub struct DaemonArgs {
     /// unit
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     workload_by: Vec<Criterion>,
+    /// Connections to record that are open already when recording begins; 0: none
+    #[arg(long, value_name = "N", default_value_t = 65_536)]
+    open_sockets: usize,
     /// Make this file once every hook is attached, and remove it at the end
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -115,12 +119,19 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
     )
     .hiding(args.bounds.redaction.redactor());
     attach(&mut loaded, cgroup2, chosen)?;
+    let inventory = inventory(args, cgroup2);
+    let mut start = live::start_record(&loaded, Vec::new());
+    if args.open_sockets > 0 && inventory.is_none() {
+        let missing = ("sock_diag".to_owned(), inventory::UNLISTED.to_owned());
+        start.missing.extend([missing]);
+    }
     let settings = Settings {
         host: live::host_name(),
         output: Output::PerWorkload(args.output.clone()),
         keeping: args.bounds.keeping(Foreign::Leave),
         table_limit: args.bounds.table_limit(),
-        start: live::start_record(&loaded, Vec::new()),
+        start,
+        expects_inventory: inventory.is_some(),
         process_memory: args.bounds.process_memory(),
         redactor: args.bounds.redaction.redactor(),
         cgroup_mount: cgroup2.mount.clone(),
@@ -135,8 +146,13 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
     let cancel = CancellationToken::new();
     let reopen = Arc::new(tokio::sync::Notify::new());
     let reason = watch_signals(cancel.clone(), reopen.clone())?;
-    let (mut batches, capture) =
-        capture::spawn(loaded, args.bounds.sizes(), args.interval, cancel.clone());
+    let (mut batches, capture) = capture::spawn(
+        loaded,
+        args.bounds.sizes(),
+        args.interval,
+        inventory,
+        cancel.clone(),
+    );
     let ready = match Ready::announce(args.ready_file.as_deref()) {
         Ok(ready) => ready,
         Err(error) => {
@@ -157,6 +173,15 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
     let captured = capture.await.context("the capture task ended badly")?;
     fed.and(finished)
         .and(captured.context("cannot read from the kernel any more"))
+}
+
+/// What is open already is asked for once every hook is attached, so that nothing slips between.
+fn inventory(args: &DaemonArgs, cgroup2: &Cgroup2) -> Option<inventory::Request> {
+    (args.open_sockets > 0 && inventory::is_supported()).then(|| inventory::Request {
+        proc: PROC.into(),
+        cgroup_mount: cgroup2.mount.clone(),
+        max_sockets: args.open_sockets,
+    })
 }
 
 /// The directories of the chosen cgroups, each once.

@@ -16,10 +16,11 @@ use super::{
 };
 use crate::{
     ebpf::{
-        load::{self, Sizes},
+        load::{self, Loaded, Sizes},
         offsets::{self, VMLINUX_BTF},
         support::{self, Cgroup2},
     },
+    inventory,
     output::terminal::{self, escape},
 };
 
@@ -80,13 +81,20 @@ fn describe(findings: &[Finding]) -> String {
 }
 
 /// What no hook of this version sees.
-const UNSEEN: [(&str, &str); 4] = [
+const UNSEEN: [(&str, &str); 5] = [
     (
         "raw and ping sockets",
         "ICMP and own headers: they pass no address hook",
     ),
     ("AF_PACKET, TUN, vsock", "they bypass IP sockets"),
-    ("open sockets", "connected before recording began"),
+    (
+        "rewrites by the host",
+        "NAT beyond a container's own network namespace",
+    ),
+    (
+        "later programs",
+        "what a cgroup program that runs after ours denies or rewrites; the latter shows on the packet",
+    ),
     (
         "other kernels",
         "gVisor, Kata and microVM guests: run the daemon inside",
@@ -104,6 +112,14 @@ fn examine(args: &DoctorArgs) -> Vec<Finding> {
     if let (Ok(cgroup2), false) = (&cgroup2, blocked) {
         findings.extend(hooks(cgroup2, proc));
     }
+    findings.push(match inventory::is_supported() {
+        true => finding(
+            "open connections",
+            Verdict::Works,
+            "the daemon lists them once",
+        ),
+        false => finding("open connections", Verdict::Reduced, inventory::UNLISTED),
+    });
     findings.extend(engines(&args.engines));
     findings
 }
@@ -195,11 +211,31 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
     let processes = processes(&loaded);
     let attached = RunCgroup::make(&cgroup2.mount, proc)
         .and_then(|cgroup| Ok(loaded.attach_cgroup(cgroup.path())?));
+    let rewrites = attached.is_ok().then(|| others(&mut loaded));
     let address = match attached {
         Ok(()) => finding("connection hooks", Verdict::Works, loaded.hooks.join(", ")),
         Err(error) => finding("connection hooks", Verdict::Blocks, format!("{error:#}")),
     };
-    vec![events, processes, address]
+    [events, processes, address]
+        .into_iter()
+        .chain(rewrites)
+        .collect()
+}
+
+/// Whether other people's cgroup programs hide what they do.
+fn others(loaded: &mut Loaded) -> Finding {
+    if let Err(error) = loaded.foreign.attach() {
+        return finding("other programs", Verdict::Reduced, error);
+    }
+    let missing: Vec<String> = loaded.missing().into_values().collect();
+    match missing.is_empty() {
+        true => finding(
+            "other programs",
+            Verdict::Works,
+            "what they deny or rewrite before us is told",
+        ),
+        false => finding("other programs", Verdict::Reduced, missing.join("; ")),
+    }
 }
 
 fn processes(loaded: &load::Loaded) -> Finding {

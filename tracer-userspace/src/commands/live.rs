@@ -150,7 +150,7 @@ pub fn start_record(loaded: &Loaded, command: Vec<String>) -> Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         hooks: loaded.hooks.clone(),
-        missing: loaded.missing.clone(),
+        missing: loaded.missing(),
         command,
     }
 }

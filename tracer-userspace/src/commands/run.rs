@@ -129,7 +129,7 @@ async fn record(
 
     let cancel = CancellationToken::new();
     let (mut batches, capture) =
-        capture::spawn(loaded, args.bounds.sizes(), INTERVAL, cancel.clone());
+        capture::spawn(loaded, args.bounds.sizes(), INTERVAL, None, cancel.clone());
     let child = launch::command(program, &args.command, cgroup.path(), account)?
         .env("EGRESS_TRACER_RUN", number.to_string())
         .spawn()
@@ -177,6 +177,7 @@ fn recorder(
         process_memory: args.bounds.process_memory(),
         redactor,
         cgroup_mount: cgroup2.mount.clone(),
+        expects_inventory: false,
     };
     let cgroups = CgroupIndex::walk(&cgroup2.mount).context("cannot read the cgroup hierarchy")?;
     let subject = Subject::Command {

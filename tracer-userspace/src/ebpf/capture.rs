@@ -3,17 +3,19 @@
 //! When the receiver is slow the channel fills, then the ring, then the table; the kernel counts
 //! what it refuses, and the counts arrive here with the next sweep.
 
-use std::{collections::HashMap, io, time::Duration};
+use std::{collections::HashMap, io, os::fd::AsFd as _, time::Duration};
 
 use nix::time::{ClockId, clock_gettime};
 use tokio::{
     sync::mpsc,
+    task::JoinHandle,
     time::{Interval, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tracer_common::{
     flow::{FlowKey, FlowValue},
     limits::{WAKE_INTERVAL_NS, loss},
+    translation::Translation,
 };
 
 use super::{
@@ -22,9 +24,12 @@ use super::{
     sweep::read_quotas,
     sys,
 };
-use crate::decode::{
-    event::{self, Event},
-    process::{self, ProcessEvent},
+use crate::{
+    decode::{
+        event::{self, Event},
+        process::{self, ProcessEvent},
+    },
+    inventory::{self, Inventory},
 };
 
 /// Batches that may wait for the receiver.
@@ -39,6 +44,11 @@ pub enum Batch {
     Processes(Vec<ProcessEvent>),
     /// Counts since the last sweep.
     Counts(Vec<(FlowKey, FlowValue)>, ClockSample),
+    /// What left in place of what was asked for, since the last sweep.
+    Translations(Vec<Translation>),
+    /// Connections that were open before the hooks were there. Whatever was counted between the
+    /// two has been told.
+    Preexisting(Inventory),
     /// Everything up to `began` was counted; the losses so far.
     Swept {
         losses: Losses,
@@ -116,6 +126,12 @@ impl ClockSample {
         }
     }
 
+    /// CLOCK_MONOTONIC, nanoseconds.
+    #[must_use]
+    pub fn monotonic(&self) -> u64 {
+        u64::try_from(self.monotonic_ns).unwrap_or(0)
+    }
+
     /// The wall-clock time of a CLOCK_MONOTONIC time in nanoseconds.
     #[must_use]
     pub fn wall(&self, monotonic_ns: u64) -> jiff::Timestamp {
@@ -145,14 +161,14 @@ pub fn spawn(
     loaded: Loaded,
     sizes: Sizes,
     period: Duration,
+    inventory: Option<inventory::Request>,
     cancel: CancellationToken,
-) -> (
-    mpsc::Receiver<Batch>,
-    tokio::task::JoinHandle<io::Result<()>>,
-) {
+) -> (mpsc::Receiver<Batch>, JoinHandle<io::Result<()>>) {
     let (sender, receiver) = mpsc::channel(CHANNEL);
     let task = tokio::spawn(async move {
         let mut capture = Capture::new(loaded, sizes, sender)?;
+        capture.inventory =
+            inventory.map(|request| tokio::task::spawn_blocking(move || inventory::take(&request)));
         capture.run(period, &cancel).await?;
         capture.finish().await
     });
@@ -171,6 +187,8 @@ struct Capture {
     new_keys: u64,
     losses: Losses,
     removed: Vec<u64>,
+    /// On its way.
+    inventory: Option<JoinHandle<Inventory>>,
 }
 
 impl Capture {
@@ -188,6 +206,7 @@ impl Capture {
             new_keys: 0,
             losses: Losses::default(),
             removed: Vec::new(),
+            inventory: None,
         })
     }
 
@@ -198,7 +217,7 @@ impl Capture {
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                _ = ticks.tick() => self.sweep(SweepReason::Interval).await?,
+                _ = ticks.tick() => self.end_interval().await?,
                 woken = self.ring.woken() => {
                     woken?;
                     self.read_while_busy(&mut ticks, cancel).await?;
@@ -224,7 +243,7 @@ impl Capture {
             }
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                _ = ticks.tick() => self.sweep(SweepReason::Interval).await?,
+                _ = ticks.tick() => self.end_interval().await?,
                 () = sleep(Duration::from_nanos(WAKE_INTERVAL_NS)) => {}
             }
         }
@@ -281,12 +300,42 @@ impl Capture {
         Ok(self.new_keys + unseen >= self.pressure)
     }
 
+    async fn end_interval(&mut self) -> io::Result<()> {
+        if let Err(error) = self.loaded.foreign.check() {
+            tracing::debug!("cannot tell whether other address programs are loaded: {error}");
+        }
+        if self.inventory.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.tell_inventory().await?;
+        }
+        self.sweep(SweepReason::Interval).await
+    }
+
+    /// Tells what was open, after everything that the hooks have seen until it was listed: a
+    /// connection made meanwhile may be in both.
+    async fn tell_inventory(&mut self) -> io::Result<()> {
+        let Some(task) = self.inventory.take() else {
+            return Ok(());
+        };
+        let inventory = task.await.map_err(io::Error::other)?;
+        self.read_ring().await?;
+        self.sweep(SweepReason::Pressure).await?;
+        self.send(Batch::Preexisting(inventory)).await
+    }
+
     async fn sweep(&mut self, reason: SweepReason) -> io::Result<()> {
         let began = ClockSample::now();
         let mut counts = Vec::with_capacity(self.new_keys as usize);
         self.loaded
             .tables
             .sweep(|key, value| counts.push((*key, *value)))?;
+        // After the counts that they are about. An element is noted again once it is taken out,
+        // so that nothing is lost between the two.
+        let mut translations = Vec::new();
+        sys::read_all(
+            self.loaded.translations.as_fd(),
+            sys::Batch::Take,
+            |translation: &Translation, _: &u64| translations.push(*translation),
+        )?;
         self.new_keys = 0;
         if let Some(log) = &mut self.loaded.log {
             log.flush();
@@ -296,6 +345,9 @@ impl Capture {
         self.update_losses()?;
         if !counts.is_empty() {
             self.send(Batch::Counts(counts, ClockSample::now())).await?;
+        }
+        if !translations.is_empty() {
+            self.send(Batch::Translations(translations)).await?;
         }
         let losses = self.losses.clone();
         self.send(Batch::Swept {
@@ -328,7 +380,6 @@ impl Capture {
     }
 
     fn forget_removed(&mut self) -> io::Result<()> {
-        use std::os::fd::AsFd as _;
         for cgroup_id in std::mem::take(&mut self.removed) {
             sys::delete(self.loaded.quotas.as_fd(), &cgroup_id)?;
         }
@@ -357,6 +408,7 @@ impl Capture {
 
     async fn finish(mut self) -> io::Result<()> {
         self.loaded.detach();
+        self.tell_inventory().await?;
         self.read_ring().await?;
         self.sweep(SweepReason::End).await
     }

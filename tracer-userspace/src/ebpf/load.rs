@@ -1,7 +1,7 @@
 //! Programs and maps: loading, attaching, and letting go of them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io,
     os::fd::{AsFd as _, OwnedFd},
@@ -13,16 +13,19 @@ use aya::{
     maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{
         CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, ProgramError,
-        RawTracePoint,
+        ProgramType, RawTracePoint,
     },
+    sys::is_helper_supported,
 };
 use aya_log::EbpfLogger;
+use aya_obj::generated::bpf_func_id;
 use tracer_common::{
     flow::{FlowKey, FlowValue},
     offsets::ProcessOffsets,
 };
 
 use super::{
+    foreign::{self, FIRST_HOOKS, First, Foreign},
     offsets::{self, Found},
     sweep::FlowTables,
     sys,
@@ -113,6 +116,10 @@ pub struct Loaded {
     pub processes: Option<RingBuf<MapData>>,
     pub quotas: OwnedFd,
     pub losses: PerCpuArray<MapData, u64>,
+    /// The set of what left in place of what was asked for.
+    pub translations: OwnedFd,
+    pub foreign: Foreign,
+    reads_verdict: bool,
     /// The probe's own diagnostics, when they were asked for.
     pub log: Option<EbpfLogger<&'static dyn log::Log>>,
     /// What is attached, by name.
@@ -129,7 +136,8 @@ pub struct Loaded {
 /// The kernel refuses a program or a map, or the object was built from other sources.
 pub fn load(sizes: Sizes, verbose: bool) -> Result<Loaded, LoadError> {
     let found = offsets::find(Path::new(offsets::VMLINUX_BTF))?;
-    let mut ebpf = load_object(sizes, &found, verbose)?;
+    let reads_verdict = reads_verdict();
+    let mut ebpf = load_object(sizes, &found, verbose, reads_verdict)?;
     load_programs(&mut ebpf)?;
     // Reading the kernel's type information takes megabytes that are not needed again.
     sys::give_memory_back();
@@ -158,7 +166,13 @@ pub fn load(sizes: Sizes, verbose: bool) -> Result<Loaded, LoadError> {
         &tracer_common::limits::CgroupQuota::default(),
     )
     .map_err(table)?;
+    let translations = owned_fd(take(&mut ebpf, "TRANSLATIONS")?).map_err(table)?;
+    let flag = owned_fd(take(&mut ebpf, "FIRST_ATTACHED")?).map_err(table)?;
+    let foreign = Foreign::new(load_first(&mut ebpf), flag, own_tags(&ebpf));
     Ok(Loaded {
+        translations,
+        foreign,
+        reads_verdict,
         tables,
         ring: Some(typed(&mut ebpf, "EVENTS")?),
         processes: Some(typed(&mut ebpf, "PROCESSES")?),
@@ -198,6 +212,10 @@ impl Loaded {
                 CgroupAttachMode::Single,
             )
             .map_err(refused(EGRESS_HOOK))?;
+        self.foreign.add(cgroup);
+        if let Err(error) = self.foreign.check() {
+            tracing::warn!("cannot tell whether other address programs are loaded: {error}");
+        }
         let names = ADDRESS_HOOKS.iter().chain([&EGRESS_HOOK]);
         for name in names.map(|name| (*name).to_owned()) {
             if !self.hooks.contains(&name) {
@@ -238,8 +256,22 @@ impl Loaded {
         }
     }
 
+    /// What this kernel lacks, by name, each with what is therefore not seen.
+    #[must_use]
+    pub fn missing(&self) -> BTreeMap<String, String> {
+        let mut missing = self.missing.clone();
+        if !self.reads_verdict {
+            missing.insert("verdict".to_owned(), VERDICTS_UNSEEN.to_owned());
+        }
+        if self.foreign.state() == foreign::State::Refused {
+            missing.insert("preorder".to_owned(), foreign::REWRITES_UNSEEN.to_owned());
+        }
+        missing
+    }
+
     /// Detaches every program; the maps stay readable, so that what is in them can be drained.
     pub fn detach(&mut self) {
+        self.foreign.detach();
         self.ebpf = None;
         self.hooks.clear();
     }
@@ -261,17 +293,71 @@ fn attach_tracepoint(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadErro
     Ok(())
 }
 
-fn load_object(sizes: Sizes, found: &Found, verbose: bool) -> Result<Ebpf, LoadError> {
+/// What is not seen where address hooks cannot read what programs before them decided.
+const VERDICTS_UNSEEN: &str =
+    "a connection that another cgroup program denies is recorded as unknown, not as blocked";
+
+/// `bpf_get_retval` in address hooks: Linux 6.1.
+fn reads_verdict() -> bool {
+    is_helper_supported(
+        ProgramType::CgroupSockAddr,
+        bpf_func_id::BPF_FUNC_get_retval,
+    )
+    .inspect_err(|error| tracing::debug!("cannot try bpf_get_retval: {error}"))
+    .unwrap_or(false)
+}
+
+/// The programs that go first where somebody else's rewrite. Recording works without them.
+fn load_first(ebpf: &mut Ebpf) -> Vec<First> {
+    let mut load = |name, attach_type| -> Result<First, LoadError> {
+        let program: &mut CgroupSockAddr = program(ebpf, name)?;
+        program.load().map_err(refused(name))?;
+        let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?));
+        let fd = fd.map_err(refused(name))?;
+        let program = fd.as_fd().try_clone_to_owned();
+        let program = program.map_err(|error| refused(name)(error.into()))?;
+        Ok(First {
+            program,
+            attach_type,
+        })
+    };
+    let all: Result<Vec<First>, LoadError> = FIRST_HOOKS
+        .into_iter()
+        .map(|(name, attach_type)| load(name, attach_type))
+        .collect();
+    all.inspect_err(|error| tracing::warn!("{error}"))
+        .unwrap_or_default()
+}
+
+/// The tags of our address programs.
+fn own_tags(ebpf: &Ebpf) -> BTreeSet<u64> {
+    let names = ADDRESS_HOOKS
+        .into_iter()
+        .chain(FIRST_HOOKS.map(|(name, _)| name));
+    names
+        .filter_map(|name| ebpf.program(name)?.info().ok())
+        .map(|info| info.tag())
+        .collect()
+}
+
+fn load_object(
+    sizes: Sizes,
+    found: &Found,
+    verbose: bool,
+    reads_verdict: bool,
+) -> Result<Ebpf, LoadError> {
     let words: [u32; 8] = bytemuck::cast(found.offsets);
     let process_words: [u32; ProcessOffsets::WORDS] = bytemuck::cast(found.processes);
     let wake_bytes = u64::from(sizes.process_ring_bytes / 4);
     let quota = u64::from(sizes.cgroup_quota);
+    let reads_verdict = u64::from(reads_verdict);
     let level: u8 = if verbose { u8::MAX } else { 0 };
     let ebpf = EbpfLoader::new()
         .override_global("OFFSETS", words.as_slice(), true)
         .override_global("PROCESS_OFFSETS", process_words.as_slice(), true)
         .override_global("PROCESS_WAKE_BYTES", &wake_bytes, true)
         .override_global("CGROUP_QUOTA", &quota, true)
+        .override_global("READ_VERDICT", &reads_verdict, true)
         .override_global(aya_log::LEVEL, &level, false)
         .map_max_entries("EVENTS", sizes.ring_bytes)
         .map_max_entries("PROCESSES", sizes.process_ring_bytes)

@@ -8,9 +8,11 @@
 //! | [`ring`] | the ring buffer's news |
 //! | [`sweep`] | the flow table's counts |
 //! | [`capture`] | the task that reads both and passes them on |
+//! | [`foreign`] | going first where other people's programs rewrite |
 //! | [`sys`] | the system calls that aya does not offer |
 
 pub mod capture;
+pub mod foreign;
 pub mod load;
 pub mod offsets;
 pub mod ring;

@@ -2,10 +2,10 @@
 
 use std::{
     io, mem,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd};
+use aya_obj::generated::{BPF_F_BEFORE, bpf_attach_type, bpf_attr, bpf_cmd};
 use bytemuck::{Pod, Zeroable};
 
 /// Sets slot 0 of an array of maps. Returns when no running program can still be using the map
@@ -127,6 +127,39 @@ fn one_batch<K: Pod, V: Pod>(
     // SAFETY: the kernel has written how many entries it copied.
     let count = unsafe { attr.batch.count } as usize;
     Ok((count.min(keys.len()), end))
+}
+
+/// `BPF_F_PREORDER`: before the programs of inner cgroups. Linux 6.15.
+const PREORDER: u32 = 1 << 6;
+
+/// Attaches a program to a cgroup ahead of all others there and below, until the link is dropped.
+///
+/// # Errors
+/// What `bpf(BPF_LINK_CREATE)` says: `EINVAL` from kernels that let no program go first.
+pub fn attach_first(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    attach_type: bpf_attach_type,
+) -> io::Result<OwnedFd> {
+    // Linux 6.17 orders the programs of one cgroup as well.
+    link(program, cgroup, attach_type, PREORDER | BPF_F_BEFORE)
+        .or_else(|_| link(program, cgroup, attach_type, PREORDER))
+}
+
+fn link(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    attach_type: bpf_attach_type,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.__bindgen_anon_2.target_fd = cgroup.as_raw_fd() as u32;
+    attr.link_create.attach_type = attach_type as u32;
+    attr.link_create.flags = flags;
+    let fd = bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: the kernel has just made the descriptor, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// The cookie of this process's network namespace (`SO_NETNS_COOKIE`, Linux 5.14).

@@ -18,6 +18,7 @@ use crate::{
         Workloads,
         observe::{Source, stays_inside},
         seen::Figures,
+        translation::Left,
     },
     record::{Channel, Record},
 };
@@ -204,6 +205,7 @@ impl<'a> Reading<'a> {
             process: None,
             via_engine: false,
             channel: Channel::Import,
+            left: Some(Left::AsAsked),
         };
         observations.see(&self.run, line.destination, &figures);
     }

@@ -7,7 +7,7 @@ use crate::{
         evidence::EvidenceError,
         infer,
         observe::Observations,
-        rules::{self, Rules},
+        rules::{self, Rules, SeenAt},
     },
     render::{Format, Options, Rendered, Verdict},
 };
@@ -81,7 +81,11 @@ pub fn candidates_with(
 ) -> Result<CandidateFiles, CandidateError> {
     let evidence = infer::evidence(observations);
     let policy = policy_text(observations, existing)?;
-    let rules = rules::unreviewed(&document::parse(&policy)?, &evidence);
+    let rules = rules::unreviewed(
+        &document::parse(&policy)?,
+        &evidence,
+        SeenAt::from(&options.scope),
+    );
     let mut omitted = rules.omitted.clone();
     let mut text = |format| {
         let rendered = render(&rules, format, options);
@@ -107,7 +111,11 @@ pub fn candidate_rules(
     options: &Options,
 ) -> Result<Rendered, CandidateError> {
     let policy = document::parse(&policy_text(observations, None)?)?;
-    let rules = rules::unreviewed(&policy, &infer::evidence(observations));
+    let rules = rules::unreviewed(
+        &policy,
+        &infer::evidence(observations),
+        SeenAt::from(&options.scope),
+    );
     Ok(render(&rules, format, options))
 }
 

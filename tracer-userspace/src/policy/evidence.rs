@@ -108,6 +108,12 @@ pub struct Destination {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub via_engine: bool,
     pub channels: Vec<Channel>,
+    /// What left, where that was not always what was asked for: `to ADDRESS:PORT`, `as asked`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub translated: Vec<String>,
+    /// There were more such places than are listed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more_translated: bool,
 }
 
 /// Why a text is not evidence.

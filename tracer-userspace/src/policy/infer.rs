@@ -1,33 +1,41 @@
 //! From observations to candidate entries and their evidence.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::policy::{
     evidence::{self, Evidence, GapFigures},
     model::{Entry, Service, Status, Target},
     observe::{Destination, Observations},
     seen::Seen,
+    translation::{Left, Translation},
 };
 
 /// One candidate per address, with sorted services; sorted by address.
 #[must_use]
 pub fn entries(observations: &Observations) -> Vec<Entry> {
-    let mut services: BTreeMap<IpAddr, BTreeSet<Service>> = BTreeMap::new();
-    for (destination, _) in observations.destinations() {
-        services
+    let mut entries: BTreeMap<IpAddr, Entry> = BTreeMap::new();
+    for (destination, seen) in observations.destinations() {
+        let entry = entries
             .entry(destination.ip)
-            .or_default()
-            .insert(destination.service.clone());
+            .or_insert_with(|| Entry::candidate(Target::Address(destination.ip), Vec::new()));
+        // Destinations come sorted, each service once.
+        entry.ports.push(destination.service.clone());
+        entry.translated.extend(translations(destination, seen));
     }
-    services
-        .into_iter()
-        .map(|(address, services)| {
-            Entry::candidate(Target::Address(address), services.into_iter().collect())
-        })
-        .collect()
+    entries.into_values().collect()
+}
+
+/// What left for one destination; nothing if that was always what was asked for.
+fn translations(destination: &Destination, seen: &Seen) -> Vec<Translation> {
+    let translation = |left: &Left| Translation {
+        service: destination.service.clone(),
+        left: *left,
+    };
+    let left = seen.left.iter();
+    match seen.left.is_only_as_asked() {
+        true => Vec::new(),
+        false => left.map(translation).collect(),
+    }
 }
 
 impl Entry {
@@ -37,6 +45,7 @@ impl Entry {
         Self {
             to,
             ports,
+            translated: Vec::new(),
             tools: None,
             status: Status::Candidate,
             reason: None,
@@ -98,5 +107,10 @@ fn figures(destination: &Destination, seen: &Seen) -> evidence::Destination {
         more_processes: seen.processes.more(),
         via_engine: seen.via_engine,
         channels: seen.channels.iter().copied().collect(),
+        translated: translations(destination, seen)
+            .iter()
+            .map(|translation| translation.left.to_string())
+            .collect(),
+        more_translated: seen.left.more(),
     }
 }

@@ -16,6 +16,7 @@ pub mod model;
 pub mod observe;
 pub mod rules;
 pub mod seen;
+pub mod translation;
 pub mod workloads;
 
 #[cfg(test)]

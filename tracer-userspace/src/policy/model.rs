@@ -6,7 +6,10 @@ use ipnet::IpNet;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use crate::record::Protocol;
+use crate::{
+    policy::translation::{Left, Translation},
+    record::Protocol,
+};
 
 /// The value of every policy's `schema` key.
 pub const SCHEMA: &str = "egress-tracer/policy/1";
@@ -26,6 +29,9 @@ pub struct Entry {
     pub to: Target,
     /// Sorted, without duplicates; never empty.
     pub ports: Vec<Service>,
+    /// What leaves for each port, as far as that is not always what is asked for. Sorted, without
+    /// duplicates.
+    pub translated: Vec<Translation>,
     /// Absent: any tool, and none.
     pub tools: Option<Vec<String>>,
     pub status: Status,
@@ -78,6 +84,23 @@ pub enum ParseError {
         "{0:?} is not a service: expected PORT/PROTOCOL such as 443/tcp, or a protocol such as icmp/echo-request"
     )]
     Service(String),
+}
+
+impl Entry {
+    /// What leaves when `service`, one of the entry's ports, is asked for.
+    #[must_use]
+    pub fn left(&self, service: &Service) -> Vec<Left> {
+        let written: Vec<Left> = self
+            .translated
+            .iter()
+            .filter(|translation| translation.service == *service)
+            .map(|translation| translation.left)
+            .collect();
+        match written.is_empty() {
+            true => vec![Left::AsAsked],
+            false => written,
+        }
+    }
 }
 
 impl Target {

@@ -335,6 +335,8 @@ fn gap_reason(kind: GapKind, tally: GapTally) -> String {
         GapKind::OtherKernel => "the container has a kernel of its own, which is not seen",
         GapKind::UnknownCgroup => "flows came from cgroups of which nothing is known",
         GapKind::Names => "container engines were not asked",
+        GapKind::Translation => "what left in place of a destination was not noted",
+        GapKind::Preexisting => "connections that were open already could not be listed",
     };
     let GapTally { records, lost } = tally;
     match lost {
@@ -344,9 +346,18 @@ fn gap_reason(kind: GapKind, tally: GapTally) -> String {
 }
 
 /// Whether a flow asks for a rule: it is egress, it left the host's own loopback, and something
-/// was sent.
+/// was sent. What was asked to stay inside may have been sent outside.
 fn is_candidate(flow: &Flow) -> bool {
-    let inside = match flow.place {
+    let inside = match flow.translated {
+        None => true,
+        Some(translated) => stays_inside(translated.ip),
+    };
+    let inside = inside && asked_to_stay_inside(flow);
+    flow.direction == Direction::Egress && flow.channel != Channel::UdpProbe && !inside
+}
+
+fn asked_to_stay_inside(flow: &Flow) -> bool {
+    match flow.place {
         Some(Place::Loopback | Place::Unspecified) => true,
         Some(
             Place::LinkLocal
@@ -358,8 +369,7 @@ fn is_candidate(flow: &Flow) -> bool {
             | Place::Documentation,
         )
         | None => stays_inside(flow.dest_ip),
-    };
-    flow.direction == Direction::Egress && flow.channel != Channel::UdpProbe && !inside
+    }
 }
 
 /// Whether packets to `address` never leave the host.

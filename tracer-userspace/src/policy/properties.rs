@@ -12,6 +12,7 @@ use crate::{
         model::{Entry, Policy, Service, Status, Target},
         observe::{Destination, Observations, Source},
         seen::Figures,
+        translation::Left,
     },
     record::{Channel, Protocol},
 };
@@ -24,19 +25,29 @@ struct Sighting {
     count: u64,
     process: u8,
     second: i64,
+    /// 0: as asked, else the port that it was rewritten to.
+    left: u8,
 }
 
 fn sightings() -> impl Strategy<Value = Vec<Sighting>> {
-    let one = (0..4u8, 0..12u8, 1..5u16, 0..3u64, 0..40u8, 0..100i64).prop_map(
-        |(run, host, port, count, process, second)| Sighting {
+    let one = (
+        0..4u8,
+        0..12u8,
+        1..5u16,
+        0..3u64,
+        0..40u8,
+        0..100i64,
+        0..4u8,
+    )
+        .prop_map(|(run, host, port, count, process, second, left)| Sighting {
             run,
             host,
             port,
             count,
             process,
             second,
-        },
-    );
+            left,
+        });
     proptest::collection::vec(one, 0..60)
 }
 
@@ -54,6 +65,13 @@ fn observe(sightings: &[Sighting], max: usize) -> Observations {
             process: Some(["curl", "python", "node"][usize::from(sighting.process) % 3]),
             via_engine: sighting.host == 0,
             channel: Channel::Connect,
+            left: Some(match sighting.left {
+                0 => Left::AsAsked,
+                port => Left::To {
+                    ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                    port: Some(u16::from(port)),
+                },
+            }),
         };
         let destination = Destination {
             ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, sighting.host)),
@@ -91,11 +109,36 @@ fn decided(sightings: &[Sighting]) -> String {
         let port = &entry.ports[0];
         text.push_str(&format!(
             "\n# about {to}\n[[allow]]\nto = \"{to}\" # why\nports = [\n  # first\n  \"{port}\", \
-             # last\n]\n{decision}\n# after {to}\n",
-            to = entry.to
+             # last\n]\n{translated}{decision}\n# after {to}\n",
+            to = entry.to,
+            translated = translated(entry, port),
         ));
     }
     text
+}
+
+/// What the first candidate port's rewriting would be as a line, in every other entry.
+fn translated(entry: &Entry, port: &Service) -> String {
+    let of_port = entry.translated.iter().find(|each| each.service == *port);
+    match (of_port, entry.ports.len() % 2) {
+        (Some(translation), 1) => {
+            format!("translated = [\n  \"{translation}\", # mesh\n]\n")
+        }
+        (Some(_) | None, _) => String::new(),
+    }
+}
+
+/// Where packets go that ask for `port` of `to`, by all that `policy` says.
+fn left(policy: &Policy, to: &Target, port: &Service) -> Vec<Left> {
+    let entries = policy.entries.iter();
+    let about = entries.filter(|entry| entry.to == *to && entry.ports.contains(port));
+    about.flat_map(|entry| entry.left(port)).collect()
+}
+
+fn is_denied(policy: &Policy, to: &Target, port: &Service) -> bool {
+    policy.entries.iter().any(|entry| {
+        entry.to == *to && entry.status == Status::Denied && entry.ports.contains(port)
+    })
 }
 
 fn decisions(policy: &Policy) -> Vec<&Entry> {
@@ -172,9 +215,17 @@ proptest! {
         prop_assert!(said_before.iter().all(|known| said_after.contains(known)));
         for entry in &found {
             for port in &entry.ports {
-                let said: Vec<_> =
-                    said_after.iter().filter(|(to, known, _)| to == &entry.to && known == port).collect();
-                prop_assert_eq!(said.len(), 1, "{} {}", entry.to, port);
+                let mut said = left(&new, &entry.to, port);
+                let known = said.len();
+                prop_assert!(known > 0, "{} {}", entry.to, port);
+                said.sort_unstable();
+                said.dedup();
+                prop_assert_eq!(known, said.len(), "said twice: {} {}", entry.to, port);
+                let all = entry.left(port);
+                let is_denied = is_denied(&new, &entry.to, port);
+                prop_assert!(is_denied || all.iter().all(|left| said.contains(left)), "{}", after);
+                let before = left(&old, &entry.to, port);
+                prop_assert!(before.iter().all(|left| said.contains(left)), "{}", after);
             }
         }
     }

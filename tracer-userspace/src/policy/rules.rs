@@ -12,12 +12,32 @@ use crate::{
     policy::{
         evidence::{Destination, Evidence},
         model::{Entry, Policy, Service, Status},
+        observe::stays_inside,
+        translation::Translation,
     },
-    render::{Origin, Rule, RuleSet},
+    render::{Origin, Rule, RuleSet, Scope},
 };
 
-/// How many process names a rule's comment spells out.
+/// How many process names a rule's comment spells out, and how many destinations it stands for.
 const NAMED_PROCESSES: usize = 3;
+const NAMED_DESTINATIONS: usize = 3;
+
+/// Where rules are enforced: what left a network namespace is seen by its own output hook and
+/// whoever forwards it, but only the former sees what never leaves the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeenAt {
+    Output,
+    Forward,
+}
+
+impl From<&Scope> for SeenAt {
+    fn from(scope: &Scope) -> Self {
+        match scope {
+            Scope::Namespace | Scope::Cgroup { .. } => Self::Output,
+            Scope::Forward { .. } => Self::Forward,
+        }
+    }
+}
 
 /// Rules, and what could not become one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,66 +49,167 @@ pub struct Rules {
 
 /// What nobody has denied: candidates and approvals. For looking at, not for enforcing.
 #[must_use]
-pub fn unreviewed(policy: &Policy, evidence: &Evidence) -> Rules {
+pub fn unreviewed(policy: &Policy, evidence: &Evidence, seen_at: SeenAt) -> Rules {
     let allowed = |entry: &&Entry| entry.status != Status::Denied;
-    build(policy, evidence, Origin::Candidate, allowed)
+    build(policy, evidence, Origin::Candidate, seen_at, allowed)
 }
 
 /// What a person has approved and what has not expired on `today` (UTC).
 #[must_use]
-pub fn reviewed(policy: &Policy, evidence: &Evidence, today: Date) -> Rules {
+pub fn reviewed(policy: &Policy, evidence: &Evidence, seen_at: SeenAt, today: Date) -> Rules {
     let allowed = |entry: &&Entry| {
         entry.status == Status::Approved && entry.expires.is_some_and(|last_day| today <= last_day)
     };
-    build(policy, evidence, Origin::Reviewed, allowed)
+    build(policy, evidence, Origin::Reviewed, seen_at, allowed)
 }
 
 fn build(
     policy: &Policy,
     evidence: &Evidence,
     origin: Origin,
+    seen_at: SeenAt,
     allowed: impl Fn(&&Entry) -> bool,
 ) -> Rules {
-    let denials = Denials::new(policy);
-    let comments = Comments::new(evidence);
-    let mut omitted = BTreeSet::new();
-    let mut rules = BTreeMap::new();
+    let mut building = Building {
+        denials: Denials::new(policy),
+        comments: Comments::new(evidence),
+        seen_at,
+        rules: BTreeMap::new(),
+        omitted: BTreeSet::new(),
+    };
     for entry in policy.entries.iter().filter(allowed) {
         match place(entry) {
-            Ok(network) => {
-                for service in &entry.ports {
-                    omitted.extend(denials.narrower(&network, service));
-                    for part in denials.subtract(network, service) {
-                        let key = (part, service.clone());
-                        rules
-                            .entry(key)
-                            .or_insert_with(|| comments.of(&network, service));
-                    }
-                }
-            }
+            Ok(network) => building.allow(entry, network),
             Err(why) => {
-                omitted.insert(why);
+                building.omitted.insert(why);
             }
         }
     }
+    building.report_shared(policy);
+    let rules = building.rules.into_iter();
     let rules = rules
-        .into_iter()
-        .map(|((to, service), comment)| Rule {
+        .map(|((to, service), purpose)| Rule {
             to,
             service,
-            comment,
+            comment: purpose.comment(),
         })
         .collect();
-    let warnings = evidence.incomplete.clone();
     let set = RuleSet {
         workload: policy.workload.clone(),
         origin,
         rules,
-        warnings,
+        warnings: evidence.incomplete.clone(),
     };
     Rules {
         set,
-        omitted: omitted.into_iter().collect(),
+        omitted: building.omitted.into_iter().collect(),
+    }
+}
+
+/// Rules on the way.
+struct Building<'p> {
+    denials: Denials<'p>,
+    comments: Comments<'p>,
+    seen_at: SeenAt,
+    rules: BTreeMap<(IpNet, Service), Purpose>,
+    omitted: BTreeSet<String>,
+}
+
+/// What a rule is for.
+#[derive(Debug, Default)]
+struct Purpose {
+    /// Those who were seen there.
+    seen: String,
+    /// What was asked for where this is what left.
+    stands_for: BTreeSet<String>,
+}
+
+impl Building<'_> {
+    fn allow(&mut self, entry: &Entry, network: IpNet) {
+        for service in &entry.ports {
+            self.omitted
+                .extend(self.denials.narrower(&network, service));
+            let parts = self.denials.subtract(network, service);
+            for left in entry.left(service) {
+                let translation = Translation {
+                    service: service.clone(),
+                    left,
+                };
+                match translation.leaves() {
+                    None => self.allow_as_asked(&network, service, &parts),
+                    // Nothing of it was left to allow.
+                    Some(_) if parts.is_empty() => {}
+                    Some((ip, leaves)) => {
+                        let asked = format!("{} {service}", entry.to);
+                        self.allow_translated(ip, &leaves, &asked);
+                    }
+                }
+            }
+        }
+    }
+
+    fn allow_as_asked(&mut self, network: &IpNet, service: &Service, parts: &[IpNet]) {
+        for part in parts {
+            let purpose = self.rules.entry((*part, service.clone())).or_default();
+            if purpose.seen.is_empty() {
+                purpose.seen = self.comments.of(network, service);
+            }
+        }
+    }
+
+    fn allow_translated(&mut self, ip: IpAddr, leaves: &Service, asked: &str) {
+        if self.seen_at == SeenAt::Forward && stays_inside(ip) {
+            return;
+        }
+        for part in self.denials.subtract(IpNet::from(ip), leaves) {
+            let purpose = self.rules.entry((part, leaves.clone())).or_default();
+            purpose.stands_for.insert(asked.to_owned());
+        }
+    }
+
+    /// What is denied, but leaves for a place that is allowed for the sake of something else:
+    /// rules by address cannot tell the two apart.
+    fn report_shared(&mut self, policy: &Policy) {
+        let denied = policy
+            .entries
+            .iter()
+            .filter(|entry| entry.status == Status::Denied);
+        for entry in denied {
+            for translation in &entry.translated {
+                let is_open = translation.leaves().is_some_and(|(ip, service)| {
+                    self.rules
+                        .keys()
+                        .any(|(to, open)| to.contains(&ip) && open.covers(&service))
+                });
+                if is_open {
+                    self.omitted.insert(format!(
+                        "{} {translation} is denied, but something else that goes there is allowed",
+                        entry.to
+                    ));
+                }
+            }
+        }
+    }
+}
+
+impl Purpose {
+    fn comment(self) -> String {
+        let named: Vec<&str> = self
+            .stands_for
+            .iter()
+            .take(NAMED_DESTINATIONS)
+            .map(String::as_str)
+            .collect();
+        let rest = self.stands_for.len() - named.len();
+        let mut parts = vec![self.seen];
+        if !named.is_empty() {
+            parts.push(format!("in place of {}", named.join(", ")));
+        }
+        if rest > 0 {
+            parts.push(format!("+{rest}"));
+        }
+        parts.retain(|part| !part.is_empty());
+        parts.join(", ")
     }
 }
 
@@ -229,8 +350,8 @@ mod tests {
         let policy = document::parse(&format!("{HEAD}{entries}")).unwrap();
         let evidence = infer::evidence(&Observations::new("w", 1));
         let rules = match today {
-            Some(day) => reviewed(&policy, &evidence, day.parse().unwrap()),
-            None => unreviewed(&policy, &evidence),
+            Some(day) => reviewed(&policy, &evidence, SeenAt::Output, day.parse().unwrap()),
+            None => unreviewed(&policy, &evidence, SeenAt::Output),
         };
         let texts = rules
             .set
@@ -257,6 +378,50 @@ mod tests {
         rules.sort();
         assert_eq!(rules, expected);
         assert!(omitted.is_empty());
+    }
+
+    const MESH: &str = "[[allow]]\nto = \"198.51.100.7\"\nports = [\"80/tcp\", \"443/tcp\"]\n\
+                        translated = [\"443/tcp to 127.0.0.1:15001\", \"443/tcp to 10.0.0.9:8443\"]\n\
+                        status = \"candidate\"\n";
+
+    #[test]
+    fn rules_hold_what_leaves() {
+        let expected = [
+            "10.0.0.9/32 8443/tcp",
+            "127.0.0.1/32 15001/tcp",
+            "198.51.100.7/32 80/tcp",
+        ];
+        assert_eq!(rules(MESH, None).0, expected);
+        let both = MESH.replace("translated = [", "translated = [\"443/tcp as asked\", ");
+        assert!(
+            rules(&both, None)
+                .0
+                .contains(&"198.51.100.7/32 443/tcp".to_owned())
+        );
+    }
+
+    #[test]
+    fn what_stays_on_the_host_is_not_forwarded() {
+        let policy = document::parse(&format!("{HEAD}{MESH}")).unwrap();
+        let evidence = infer::evidence(&Observations::new("w", 1));
+        let set = unreviewed(&policy, &evidence, SeenAt::Forward).set;
+        let places: Vec<String> = set.rules.iter().map(|rule| rule.to.to_string()).collect();
+        assert_eq!(places, ["10.0.0.9/32", "198.51.100.7/32"]);
+        assert_eq!(set.rules[0].comment, "in place of 198.51.100.7 443/tcp");
+    }
+
+    #[test]
+    fn a_denial_holds_wherever_the_packets_go_or_says_that_it_cannot() {
+        let denied =
+            "[[allow]]\nto = \"198.51.100.7\"\nports = [\"443/tcp\"]\nstatus = \"denied\"\n";
+        let (found, omitted) = rules(&format!("{MESH}{denied}"), None);
+        assert_eq!(
+            (found.as_slice(), omitted.len()),
+            (&["198.51.100.7/32 80/tcp".to_owned()][..], 0)
+        );
+        let shared = "[[allow]]\nto = \"198.51.100.8\"\nports = [\"443/tcp\"]\n\
+                      translated = [\"443/tcp to 127.0.0.1:15001\"]\nstatus = \"denied\"\n";
+        assert_eq!(rules(&format!("{MESH}{shared}"), None).1.len(), 1);
     }
 
     #[test]

@@ -7,12 +7,17 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::record::{Channel, Flow, Outcome, Process, Via};
+use crate::{
+    policy::translation::Left,
+    record::{Channel, Flow, Outcome, Process, Translated, Via},
+};
 
 /// How many process names are kept per destination.
 const MAX_PROCESSES: usize = 32;
 /// How many bytes of a process name are kept.
 const MAX_PROCESS_NAME: usize = 64;
+/// How many places are kept to which one destination was rewritten.
+const MAX_LEFT: usize = 64;
 
 /// The figures of one destination and service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +38,7 @@ pub struct Seen {
     /// The container engine's resolver asked on the workload's behalf.
     pub via_engine: bool,
     pub channels: BTreeSet<Channel>,
+    pub left: LeftPlaces,
 }
 
 /// The figures of one record.
@@ -47,6 +53,8 @@ pub struct Figures<'a> {
     pub process: Option<&'a str>,
     pub via_engine: bool,
     pub channel: Channel,
+    /// Where packets went; `None`: the record does not say.
+    pub left: Option<Left>,
 }
 
 impl<'a> From<&'a Flow> for Figures<'a> {
@@ -61,6 +69,11 @@ impl<'a> From<&'a Flow> for Figures<'a> {
             process: process_name(&flow.process),
             via_engine: flow.via == Some(Via::Engine),
             channel: flow.channel,
+            left: match flow.translated {
+                Some(Translated { ip, port }) => Some(Left::To { ip, port }),
+                // Of what was counted in another record, only that one says where it went.
+                None => (flow.count > 0).then_some(Left::AsAsked),
+            },
         }
     }
 }
@@ -86,6 +99,8 @@ impl Seen {
         }
         self.via_engine |= figures.via_engine;
         self.channels.insert(figures.channel);
+        self.left.places.extend(figures.left);
+        self.left.cut();
     }
 
     /// Counts in what was seen elsewhere of the same destination.
@@ -101,6 +116,9 @@ impl Seen {
         self.processes.merge(&other.processes);
         self.via_engine |= other.via_engine;
         self.channels.extend(&other.channels);
+        self.left.places.extend(&other.left.places);
+        self.left.more |= other.left.more;
+        self.left.cut();
     }
 }
 
@@ -168,6 +186,39 @@ impl ProcessNames {
     fn cut(&mut self) {
         while self.names.len() > MAX_PROCESSES {
             self.names.pop_last();
+            self.more = true;
+        }
+    }
+}
+
+/// A bounded set of places to which packets went, kept as [`ProcessNames`] are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeftPlaces {
+    places: BTreeSet<Left>,
+    more: bool,
+}
+
+impl LeftPlaces {
+    /// The places kept, sorted.
+    pub fn iter(&self) -> impl Iterator<Item = &Left> {
+        self.places.iter()
+    }
+
+    /// Whether nothing was ever rewritten.
+    #[must_use]
+    pub fn is_only_as_asked(&self) -> bool {
+        self.places.iter().all(|left| *left == Left::AsAsked)
+    }
+
+    /// Whether there were more places than are kept.
+    #[must_use]
+    pub fn more(&self) -> bool {
+        self.more
+    }
+
+    fn cut(&mut self) {
+        while self.places.len() > MAX_LEFT {
+            self.places.pop_last();
             self.more = true;
         }
     }

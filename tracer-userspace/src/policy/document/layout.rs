@@ -1,9 +1,14 @@
 //! How entries and ports are laid out: new tables, and new ports in lists that people have laid
 //! out themselves.
 
+use std::str::FromStr;
+
 use toml_edit::{Array, Item, Table, Value, value};
 
-use crate::policy::model::{Entry, Service};
+use crate::policy::{
+    model::{Entry, Service},
+    translation::Translation,
+};
 
 /// A text in one line and with nothing invisible in it. Left to itself, toml_edit would spread a
 /// name with line breaks over lines that look like entries.
@@ -27,17 +32,47 @@ pub(super) fn table(entry: &Entry) -> Table {
     table.insert("to", text(&entry.to.to_string()));
     let ports: Array = entry.ports.iter().map(ToString::to_string).collect();
     table.insert("ports", value(ports));
+    if !entry.translated.is_empty() {
+        let translated: Array = entry.translated.iter().map(ToString::to_string).collect();
+        table.insert("translated", value(translated));
+    }
     table.insert("status", value("candidate"));
     table
 }
 
+/// Adds `translation` to a table, whose list of them, if it is new, follows its ports.
+pub(super) fn insert_translation(table: &mut Table, translation: &Translation) {
+    if !table.contains_key("translated") {
+        let order: Vec<String> = table.iter().map(|(key, _)| key.to_owned()).collect();
+        let ports = order.iter().position(|key| key == "ports").unwrap_or(0);
+        // Twice its place, so that there is one between two.
+        let place = |key: &str| match order.iter().position(|known| known == key) {
+            Some(place) => 2 * place,
+            None => 2 * ports + 1,
+        };
+        table.insert("translated", value(Array::new()));
+        table.sort_values_by(|one, _, other, _| place(one).cmp(&place(other)));
+    }
+    if let Some(list) = table.get_mut("translated").and_then(Item::as_array_mut) {
+        if list.is_empty() {
+            list.push(translation.to_string());
+        } else {
+            insert_sorted(list, translation);
+        }
+    }
+}
+
 /// Adds `service` to a list of ports where it sorts in, and leaves every comment where it is.
 pub(super) fn insert_port(ports: &mut Array, service: &Service) {
+    insert_sorted(ports, service);
+}
+
+fn insert_sorted<T: FromStr + Ord + ToString>(ports: &mut Array, item: &T) {
     let later = |value: &Value| {
-        let known = value.as_str().and_then(|text| text.parse::<Service>().ok());
-        known.is_some_and(|known| known > *service)
+        let known = value.as_str().and_then(|text| text.parse::<T>().ok());
+        known.is_some_and(|known| known > *item)
     };
-    let mut new = Value::from(service.to_string());
+    let mut new = Value::from(item.to_string());
     let place = ports.iter().position(later);
     match place {
         Some(index) => {

@@ -8,6 +8,7 @@ use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 use crate::policy::{
     document::{DocumentError, layout, parse},
     model::{Entry, Policy, SCHEMA, Service, Status, Target},
+    translation::{Left, Translation},
 };
 
 /// How a fresh policy opens.
@@ -65,8 +66,8 @@ fn like(original: &str, merged: String) -> String {
 /// What is to be added where; numbers are those of the existing entries.
 #[derive(Debug, Default)]
 struct Plan {
-    /// Ports for candidates that stand already.
-    gains: BTreeMap<usize, Vec<Service>>,
+    /// News for candidates that stand already.
+    gains: BTreeMap<usize, News>,
     /// New tables that stand directly after the entry of that number: the rest of what was seen
     /// of the same destination.
     beside: BTreeMap<usize, Table>,
@@ -87,10 +88,14 @@ impl Plan {
             let same: &[usize] = known.by_target.get(&entry.to).map_or(&[], Vec::as_slice);
             let candidate = same.iter().find(|&&index| is_open(&policy.entries[index]));
             if let Some(&index) = candidate {
+                let news = news.for_candidate(&policy.entries[index]);
                 plan.gains.insert(index, news);
                 continue;
             }
-            let table = layout::table(&Entry::candidate(entry.to.clone(), news));
+            let table = layout::table(&Entry {
+                translated: news.translated,
+                ..Entry::candidate(entry.to.clone(), news.ports)
+            });
             if let Some(&last) = same.last() {
                 plan.beside.insert(last, table);
             } else {
@@ -117,10 +122,8 @@ impl Plan {
             let before = self.before.remove(&index).into_iter().flatten();
             last.extend(before);
             last.drain(..).for_each(|new| tables.push(new));
-            for service in self.gains.remove(&index).into_iter().flatten() {
-                if let Some(ports) = table.get_mut("ports").and_then(Item::as_array_mut) {
-                    layout::insert_port(ports, &service);
-                }
+            if let Some(news) = self.gains.remove(&index) {
+                news.add_to(&mut table);
             }
             tables.push(table);
             last.extend(self.beside.remove(&index));
@@ -176,8 +179,9 @@ impl<'p> Known<'p> {
         }
     }
 
-    /// The services of `entry` that no existing entry decides on or proposes.
-    fn news(&self, entry: &Entry) -> Vec<Service> {
+    /// What no existing entry decides on or proposes: services of `entry`, and places to which
+    /// they were rewritten.
+    fn news(&self, entry: &Entry) -> News {
         let same = self.by_target.get(&entry.to).into_iter().flatten();
         let around = self
             .networks
@@ -187,17 +191,92 @@ impl<'p> Known<'p> {
             .map(|&index| &self.entries[index])
             .chain(around.copied())
             .collect();
-        let is_known = |service: &Service| {
-            known
-                .iter()
-                .any(|entry| entry.ports.iter().any(|port| port.covers(service)))
-        };
-        entry
-            .ports
-            .iter()
-            .filter(|service| !is_known(service))
-            .cloned()
-            .collect()
+        let mut news = News::default();
+        for service in &entry.ports {
+            news.add(service, unsaid(&known, service, entry.left(service)));
+        }
+        news
+    }
+}
+
+/// Which of the places that were seen for `service` no entry speaks of. A denial speaks of all:
+/// it holds wherever the packets go.
+fn unsaid(known: &[&Entry], service: &Service, seen: Vec<Left>) -> Vec<Left> {
+    let mut said = Vec::new();
+    for entry in known {
+        for port in entry.ports.iter().filter(|port| port.covers(service)) {
+            if entry.status == Status::Denied {
+                return Vec::new();
+            }
+            said.extend(entry.left(port));
+        }
+    }
+    seen.into_iter()
+        .filter(|left| !said.contains(left))
+        .collect()
+}
+
+/// What is new of one destination.
+#[derive(Debug, Default)]
+struct News {
+    ports: Vec<Service>,
+    translated: Vec<Translation>,
+}
+
+impl News {
+    fn is_empty(&self) -> bool {
+        self.ports.is_empty()
+    }
+
+    fn add(&mut self, service: &Service, left: Vec<Left>) {
+        if left.is_empty() {
+            return;
+        }
+        self.ports.push(service.clone());
+        // Without a translation, a port leaves as asked.
+        if left != [Left::AsAsked] {
+            let translation = |left| Translation {
+                service: service.clone(),
+                left,
+            };
+            self.translated.extend(left.into_iter().map(translation));
+        }
+    }
+
+    /// The same for an entry that may have some of the ports already, which said without words
+    /// that they leave as asked.
+    fn for_candidate(mut self, entry: &Entry) -> Self {
+        let (known, new): (Vec<Service>, Vec<Service>) = std::mem::take(&mut self.ports)
+            .into_iter()
+            .partition(|service| entry.ports.contains(service));
+        for service in known {
+            if entry.left(&service) == [Left::AsAsked] || !self.translates(&service) {
+                self.translated.push(Translation {
+                    service,
+                    left: Left::AsAsked,
+                });
+            }
+        }
+        self.translated.sort_unstable();
+        self.translated
+            .retain(|new| !entry.translated.contains(new));
+        self.ports = new;
+        self
+    }
+
+    fn translates(&self, service: &Service) -> bool {
+        self.translated.iter().any(|new| new.service == *service)
+    }
+
+    fn add_to(&self, table: &mut Table) {
+        if let Some(ports) = table.get_mut("ports").and_then(Item::as_array_mut) {
+            for service in &self.ports {
+                layout::insert_port(ports, service);
+            }
+        }
+        for translation in &self.translated {
+            layout::insert_translation(table, translation);
+        }
     }
 }
 

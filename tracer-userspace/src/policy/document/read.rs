@@ -9,12 +9,14 @@ use toml_edit::{Document, Item, Table, Value};
 use crate::policy::{
     document::DocumentError,
     model::{Entry, Policy, SCHEMA, Service, Status, Target},
+    translation::Translation,
 };
 
 const POLICY_KEYS: [&str; 4] = ["schema", "workload", "include", "allow"];
-const ENTRY_KEYS: [&str; 10] = [
+const ENTRY_KEYS: [&str; 11] = [
     "to",
     "ports",
+    "translated",
     "tools",
     "status",
     "reason",
@@ -89,6 +91,7 @@ impl Reader<'_> {
         let entry = Entry {
             to: self.target(table)?,
             ports: self.ports(table)?,
+            translated: self.translated(table)?,
             tools: self.tools(table)?,
             status: self.status(table)?,
             reason: self.string(table, "reason")?,
@@ -99,7 +102,35 @@ impl Reader<'_> {
             findings: self.strings(table, "findings")?.unwrap_or_default(),
         };
         self.approval(table, &entry)?;
+        self.translates_ports(table, &entry)?;
         Ok(entry)
+    }
+
+    fn translated(&self, table: &Table) -> Outcome<Vec<Translation>> {
+        let texts = self.strings(table, "translated")?.unwrap_or_default();
+        let mut all = texts
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<Vec<Translation>, _>>()
+            .map_err(|error| self.error(span_of(table, "translated"), error.to_string()))?;
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
+    }
+
+    /// A translation of what is not asked for would open something that no port speaks of.
+    fn translates_ports(&self, table: &Table, entry: &Entry) -> Outcome<()> {
+        let stray = entry
+            .translated
+            .iter()
+            .find(|translation| !entry.ports.contains(&translation.service));
+        match stray {
+            None => Ok(()),
+            Some(Translation { service, .. }) => {
+                let message = format!("translated speaks of {service}, which ports does not");
+                Err(self.error(span_of(table, "translated"), message))
+            }
+        }
     }
 
     fn target(&self, table: &Table) -> Outcome<Target> {

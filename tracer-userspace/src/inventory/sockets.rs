@@ -1,0 +1,199 @@
+//! The connections of the namespace that the calling thread is in, by sock_diag(7).
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    net::IpAddr,
+};
+
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla as _,
+};
+use netlink_packet_sock_diag::{
+    SockDiagMessage,
+    constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP},
+    inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags},
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+
+/// `INET_DIAG_CGROUP_ID` (inet_diag.h), Linux 5.8.
+const CGROUP_ID: u16 = 21;
+
+/// Of one answer of the kernel's, which sends at most 32 KiB at once.
+const ANSWER_BYTES: usize = 64 * 1024;
+
+/// One connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) protocol: u8,
+    /// The peer's, network byte order; IPv4 as IPv4-mapped.
+    pub(super) address: [u8; 16],
+    pub(super) port: u16,
+    /// Of the socket's creator, by the kernel's own account; 0 if it does not say.
+    pub(super) cgroup_id: u64,
+    pub(super) cookie: u64,
+    /// 0 once no process has the socket any more.
+    pub(super) inode: u32,
+    pub(super) uid: u32,
+    pub(super) is_established: bool,
+    /// The local port is one at which somebody listens.
+    pub(super) peer_was_first: bool,
+}
+
+/// Whether the kernel has what lists sockets (`CONFIG_INET_DIAG`, `CONFIG_INET_UDP_DIAG`, as
+/// modules in most).
+pub(super) fn is_supported() -> bool {
+    [IPPROTO_TCP, IPPROTO_UDP].into_iter().all(|protocol| {
+        let tried = dump(AF_INET, protocol, waiting(protocol), |_| {});
+        !matches!(tried, Err(error) if error.kind() == io::ErrorKind::NotFound)
+    })
+}
+
+/// At most `room` connections; more are counted in `left_out`, by cgroup.
+///
+/// # Errors
+/// The kernel refuses to list, or answers what this version cannot read.
+pub(super) fn list(room: usize, left_out: &mut HashMap<u64, u64>) -> io::Result<Vec<Listed>> {
+    let mut listening = HashSet::new();
+    let mut found = Vec::new();
+    for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
+        for family in [AF_INET, AF_INET6] {
+            dump(family, protocol, waiting(protocol), |response| {
+                listening.insert((protocol, response.header.socket_id.source_port));
+            })?;
+        }
+        for family in [AF_INET, AF_INET6] {
+            dump(family, protocol, connected(protocol), |response| {
+                // Without a cgroup it is what is left of a socket: TIME_WAIT by another name.
+                match cgroup_id(response) {
+                    Some(cgroup_id) if found.len() >= room => {
+                        *left_out.entry(cgroup_id).or_default() += 1;
+                    }
+                    Some(cgroup_id) => {
+                        let port = response.header.socket_id.source_port;
+                        let peer_was_first = listening.contains(&(protocol, port));
+                        found.push(listed(protocol, response, cgroup_id, peer_was_first));
+                    }
+                    None => {}
+                }
+            })?;
+        }
+    }
+    Ok(found)
+}
+
+/// Of TCP those that listen, of UDP those that take datagrams from anybody.
+fn waiting(protocol: u8) -> StateFlags {
+    match protocol {
+        IPPROTO_TCP => StateFlags::LISTEN,
+        _udp => StateFlags::CLOSE,
+    }
+}
+
+/// Those with a peer, in whatever state but the very last.
+fn connected(protocol: u8) -> StateFlags {
+    match protocol {
+        IPPROTO_TCP => {
+            StateFlags::ESTABLISHED
+                | StateFlags::SYN_SENT
+                | StateFlags::FIN_WAIT1
+                | StateFlags::FIN_WAIT2
+                | StateFlags::CLOSE_WAIT
+                | StateFlags::LAST_ACK
+                | StateFlags::CLOSING
+        }
+        _udp => StateFlags::ESTABLISHED,
+    }
+}
+
+fn listed(protocol: u8, response: &InetResponse, cgroup_id: u64, peer_was_first: bool) -> Listed {
+    let header = &response.header;
+    let id = &header.socket_id;
+    let address = match id.destination_address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    let state = StateFlags::from_bits_truncate(1_u32.checked_shl(header.state.into()).unwrap_or(0));
+    Listed {
+        protocol,
+        address: address.octets(),
+        port: id.destination_port,
+        cgroup_id,
+        cookie: u64::from_ne_bytes(id.cookie),
+        inode: header.inode,
+        uid: header.uid,
+        is_established: state != StateFlags::SYN_SENT,
+        peer_was_first,
+    }
+}
+
+fn cgroup_id(response: &InetResponse) -> Option<u64> {
+    response.nlas.iter().find_map(|nla| {
+        if nla.kind() != CGROUP_ID {
+            return None;
+        }
+        let mut bytes = [0; 8];
+        (nla.value_len() == bytes.len()).then(|| nla.emit_value(&mut bytes))?;
+        Some(u64::from_ne_bytes(bytes))
+    })
+}
+
+/// Asks for all sockets of a kind and hands each to `take`.
+fn dump(
+    family: u8,
+    protocol: u8,
+    states: StateFlags,
+    mut take: impl FnMut(&InetResponse),
+) -> io::Result<()> {
+    let socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    socket.send(&request(family, protocol, states), 0)?;
+    let mut answer = Vec::with_capacity(ANSWER_BYTES);
+    loop {
+        answer.clear();
+        socket.recv(&mut answer, 0)?;
+        let mut rest = answer.as_slice();
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+            match message.payload {
+                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                    take(&response);
+                }
+                NetlinkPayload::Done(_) => return Ok(()),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                NetlinkPayload::Overrun(_) => {
+                    return Err(io::Error::other("the kernel's answer was cut"));
+                }
+                NetlinkPayload::Noop | NetlinkPayload::InnerMessage(_) | _ => {}
+            }
+            rest = rest.get(aligned(message.header.length)..).unwrap_or(&[]);
+        }
+    }
+}
+
+/// Messages begin at multiples of four bytes (`NLMSG_ALIGN`), and none is shorter than its header.
+fn aligned(length: u32) -> usize {
+    (length as usize).next_multiple_of(4).max(16)
+}
+
+fn request(family: u8, protocol: u8, states: StateFlags) -> Vec<u8> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let socket_id = match family {
+        AF_INET => SocketId::new_v4(),
+        _ip6 => SocketId::new_v6(),
+    };
+    let request = InetRequest {
+        family,
+        protocol,
+        extensions: ExtensionFlags::empty(),
+        states,
+        socket_id,
+    };
+    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
