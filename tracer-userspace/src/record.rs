@@ -250,6 +250,10 @@ pub enum GapKind {
     SegmentDeleted,
     /// The log could not be written.
     LogWrite,
+    /// What an earlier daemon had pinned in the kernel did not fit this one, and was replaced.
+    Replaced,
+    /// The hooks could not be attached to a container's cgroup.
+    NotAttached,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

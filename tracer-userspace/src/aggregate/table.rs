@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
 use tracer_common::flow::{FlowKey, FlowValue, channel};
 
 use crate::record::Channel;
@@ -13,7 +14,7 @@ pub struct Table {
 }
 
 /// What is known of one flow.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Counts that no record has told yet.
     count: u64,
@@ -54,6 +55,17 @@ impl Table {
         tally.first_ns = tally.first_ns.min(value.first_ns);
         // The coarse clock of `last_ns` may lag behind the exact one of `first_ns`.
         tally.last_ns = tally.last_ns.max(value.last_ns).max(value.first_ns);
+    }
+
+    /// Flows that have something to tell.
+    pub fn untold(&self) -> impl Iterator<Item = (&FlowKey, &Tally)> {
+        let has_news = |(key, tally): &(&FlowKey, &Tally)| !tally.to_tell(key.channel).is_empty();
+        self.tallies.iter().filter(has_news)
+    }
+
+    /// Takes back what [`Self::untold`] gave.
+    pub fn restore(&mut self, key: FlowKey, tally: Tally) {
+        self.tallies.insert(key, tally);
     }
 
     #[must_use]

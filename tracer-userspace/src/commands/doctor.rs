@@ -14,6 +14,7 @@ use crate::{
     ebpf::{
         load::{self, Sizes},
         offsets::{self, VMLINUX_BTF},
+        pin::{self, PinError, Pins},
         support::{self, Cgroup2},
     },
     enrich::docker,
@@ -26,6 +27,9 @@ pub struct DoctorArgs {
     /// Where the Docker engine listens
     #[arg(long, value_name = "SOCKET", default_value = docker::DEFAULT_SOCKET)]
     docker_socket: PathBuf,
+    /// Where the daemon pins what outlives it
+    #[arg(long, value_name = "DIR", default_value = pin::DEFAULT)]
+    pin: PathBuf,
 }
 
 /// One thing that was tried.
@@ -99,6 +103,7 @@ fn examine(args: &DoctorArgs) -> Vec<Finding> {
     if let (Ok(cgroup2), false) = (&cgroup2, blocked) {
         findings.extend(hooks(cgroup2, proc));
     }
+    findings.push(pins(&args.pin));
     findings.push(engine(&args.docker_socket));
     findings
 }
@@ -177,6 +182,7 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
             ..Sizes::default()
         },
         false,
+        None,
     ) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -199,6 +205,32 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
         Err(error) => finding("connection hooks", Verdict::Blocks, format!("{error:#}")),
     };
     vec![events, address]
+}
+
+/// Whether a daemon can be restarted without a gap, and what one has left.
+fn pins(directory: &Path) -> Finding {
+    if !pin::is_bpffs(directory) {
+        let detail = format!(
+            "no bpffs at {}: the daemon mounts one at /sys/fs/bpf, or needs --no-pin",
+            directory.display()
+        );
+        return finding("pins", Verdict::Reduced, detail);
+    }
+    let root = directory.display();
+    match Pins::find(directory) {
+        Ok(None) => finding("pins", Verdict::Works, format!("none in {root}")),
+        Ok(Some(_)) => finding(
+            "pins",
+            Verdict::Works,
+            format!("{root}: left by a daemon, hooks go on counting (`egress-tracer detach` ends that)"),
+        ),
+        Err(PinError::Held { pid, .. }) => finding(
+            "pins",
+            Verdict::Works,
+            format!("{root}: held by a daemon (pid {pid})"),
+        ),
+        Err(error) => finding("pins", Verdict::Reduced, error),
+    }
 }
 
 fn engine(socket: &Path) -> Finding {

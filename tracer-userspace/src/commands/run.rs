@@ -32,10 +32,11 @@ use super::{
 use crate::{
     aggregate::{
         recorder::{Output, Recorder, Settings, Subject},
-        workload::{Foreign, WRITTEN},
+        workload::{Continuity, Foreign, WRITTEN},
     },
     ebpf::{
-        capture, load,
+        capture::{self, Terms},
+        load,
         support::{self, Cgroup2},
     },
     enrich::cgroup::CgroupIndex,
@@ -119,15 +120,21 @@ async fn record(
     signals: &mut Signals,
 ) -> anyhow::Result<u8> {
     let cgroup = RunCgroup::make(&cgroup2.mount, Path::new(PROC))?;
-    let mut loaded = load::load(args.bounds.sizes(), args.bounds.probe_log)?;
+    let mut loaded = load::load(args.bounds.sizes(), args.bounds.probe_log, None)?;
     loaded.attach_cgroup_events()?;
     loaded.attach_cgroup(cgroup.path())?;
     let mut recorder = recorder(args, cgroup2, &loaded.hooks)?;
     recorder.begin()?;
 
     let cancel = CancellationToken::new();
-    let (mut batches, capture) =
-        capture::spawn(loaded, args.bounds.sizes(), INTERVAL, cancel.clone());
+    let (_commands, never) = mpsc::channel(1);
+    let (mut batches, capture) = capture::spawn(
+        loaded,
+        args.bounds.sizes(),
+        INTERVAL,
+        cancel.clone(),
+        Terms::unpinned(never),
+    );
     let child = launch::command(program, &args.command, cgroup.path(), account)?
         .env("EGRESS_TRACER_RUN", number.to_string())
         .spawn()
@@ -164,6 +171,7 @@ fn recorder(args: &RunArgs, cgroup2: &Cgroup2, hooks: &[String]) -> anyhow::Resu
         host: live::host_name(),
         output: args.output.clone().map_or(Output::Memory, Output::Flat),
         keeping: args.bounds.keeping(Foreign::Merge),
+        continuity: Continuity::default(),
         table_limit: args.bounds.table_limit(),
         start: live::start_record(hooks, command),
     };

@@ -38,14 +38,18 @@ impl Ring {
         Ok(())
     }
 
-    /// Takes out what is there, at most a batch.
-    pub fn take(&mut self) -> Vec<Event> {
+    /// Takes out what is there, at most a batch. `keep` sees each event and its bytes before it
+    /// leaves the ring: whoever dies meanwhile, the next reader finds it there again.
+    pub fn take(&mut self, mut keep: impl FnMut(&Event, &[u8])) -> Vec<Event> {
         let mut events = Vec::new();
         let ring = self.fd.get_mut();
         while events.len() < BATCH {
             let Some(item) = ring.next() else { break };
             match decode(&item) {
-                Some(event) => events.push(event),
+                Some(event) => {
+                    keep(&event, &item);
+                    events.push(event);
+                }
                 None => self.undecodable += 1,
             }
         }

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bollard::{API_DEFAULT_VERSION, Docker};
+use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::timeout};
 
 /// How long the engine may take to answer.
@@ -18,7 +19,7 @@ const QUEUE: usize = 1024;
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
 /// What the engine says of a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerInfo {
     pub name: String,
     pub image: Option<String>,

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tracer_common::flow::FlowKey;
 
@@ -75,6 +76,10 @@ pub enum Change {
         workload: Arc<str>,
         run: Arc<str>,
     },
+    /// A container is selected, or may be: its cgroup is to have hooks.
+    Watch { cgroup_id: u64, path: String },
+    /// It proved not to be selected.
+    Unwatch { cgroup_id: u64 },
 }
 
 /// What to record.
@@ -84,6 +89,15 @@ pub struct Selection {
     pub containers: Vec<glob::Pattern>,
     /// Paths of chosen cgroups, relative to the hierarchy's root; empty: all.
     pub cgroups: Vec<String>,
+}
+
+/// What one daemon tells the next of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    pub cgroup_id: u64,
+    pub path: String,
+    pub id: String,
+    pub info: Option<ContainerInfo>,
 }
 
 /// One container.
@@ -181,8 +195,12 @@ impl Machine {
         }
     }
 
-    /// A cgroup was removed: if it was a container's own, the run is over.
-    pub fn cgroup_removed(&mut self, cgroup_id: u64) {
+    /// A cgroup was removed: if it was a container's own, the run is over. One that came while
+    /// nobody listened is known by its `path` alone.
+    pub fn cgroup_removed(&mut self, cgroup_id: u64, path: Option<String>, now: Instant) {
+        if path.is_some() && !self.cgroups.knows(cgroup_id) {
+            self.cgroup_created(cgroup_id, path, now);
+        }
         self.cgroups.removed(cgroup_id);
         let ended = self
             .containers
@@ -238,6 +256,7 @@ impl Machine {
             selected,
         };
         if !selected {
+            unwatch(known, &self.selection, &mut self.changes);
             return;
         }
         let run = known.run.clone();
@@ -290,7 +309,50 @@ impl Machine {
                 workload,
                 run: known.run.clone(),
             });
+        } else {
+            unwatch(known, selection, changes);
         }
+    }
+
+    /// The container cgroups that are or lately were, with the names of their containers: what the
+    /// next daemon could not find out any more.
+    pub fn memory(&self) -> impl Iterator<Item = Remembered> {
+        self.containers.values().map(|known| Remembered {
+            cgroup_id: known.cgroup_id,
+            path: known.path.clone(),
+            id: known.container.id.clone(),
+            info: known.container.name.clone().map(|name| ContainerInfo {
+                name,
+                image: known.container.image.clone(),
+                labels: known.container.labels.clone(),
+            }),
+        })
+    }
+
+    /// Takes in what an earlier daemon knew. Cgroups that are gone meanwhile are treated so.
+    pub fn recall(&mut self, remembered: Remembered, now: Instant) {
+        let Remembered {
+            cgroup_id,
+            path,
+            id,
+            info,
+        } = remembered;
+        let is_gone = !self.cgroups.knows(cgroup_id);
+        if is_gone {
+            self.cgroup_created(cgroup_id, Some(path), now);
+        }
+        if info.is_some() {
+            self.named(Answer { id, info });
+        }
+        if is_gone {
+            self.cgroup_removed(cgroup_id, None, now);
+        }
+    }
+
+    /// The path of a cgroup, of one that is gone lately too.
+    #[must_use]
+    pub fn cgroup_path(&self, cgroup_id: u64) -> Option<&str> {
+        self.cgroups.path(cgroup_id)
     }
 
     /// What the log must say since the last call.
@@ -395,6 +457,12 @@ impl Machine {
         if !has_engine || !self.questions.ask(&found.id) {
             Self::settle(&mut known, &self.selection, &mut self.changes);
         }
+        if self.selection.is_by_container() && known.naming.workload().is_none_or(|(_, is)| is) {
+            self.changes.push(Change::Watch {
+                cgroup_id,
+                path: known.path.clone(),
+            });
+        }
         self.containers.insert(found.id.clone(), known);
     }
 
@@ -464,6 +532,22 @@ impl Naming {
                 Some((workload, *selected))
             }
         }
+    }
+}
+
+fn unwatch(known: &Known, selection: &Selection, changes: &mut Vec<Change>) {
+    if selection.is_by_container() {
+        changes.push(Change::Unwatch {
+            cgroup_id: known.cgroup_id,
+        });
+    }
+}
+
+impl Selection {
+    /// Whether hooks are attached to each chosen container, and not to all that is above.
+    #[must_use]
+    pub fn is_by_container(&self) -> bool {
+        !self.containers.is_empty() && self.cgroups.is_empty()
     }
 }
 

@@ -331,6 +331,8 @@ fn gap_reason(kind: GapKind, tally: GapTally) -> String {
         GapKind::Downtime => "the tracer was not running",
         GapKind::SegmentDeleted => "a log segment was deleted",
         GapKind::LogWrite => "the log could not be written",
+        GapKind::Replaced => "the tracer was replaced by one that could not go on with its tables",
+        GapKind::NotAttached => "hooks could not be attached to a container",
     };
     let GapTally { records, lost } = tally;
     match lost {
