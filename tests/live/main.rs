@@ -7,6 +7,7 @@ mod counting;
 mod daemon;
 mod hostile;
 mod losses;
+mod pins;
 mod places;
 mod run;
 mod world;
