@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread::sleep,
     time::{Duration, SystemTime},
@@ -47,6 +47,18 @@ impl Pinned {
         let pins = ["--pin", self.pins.argument(), "--cgroup", &name];
         let arguments = [&pins[..], options].concat();
         self.daemon = Some(Daemon::start(&self.output(), &arguments).unwrap());
+    }
+
+    /// Begins to start one, and does not wait.
+    fn start_unready(&self) -> Process {
+        let mut command = Command::new(egress_tracer().unwrap());
+        command
+            .args(["daemon", "--interval", "200ms"])
+            .args(["--pin", self.pins.argument(), "-o"])
+            .arg(self.output())
+            .args(["--cgroup", &self.cgroup.relative()])
+            .stderr(Stdio::null());
+        Process::spawn(&mut command).unwrap()
     }
 
     fn output(&self) -> PathBuf {
@@ -196,6 +208,27 @@ fn killed_ten_times_while_rotating_every_connection_is_counted_once() {
     killed_under_load(10, 200_000, 15_000, &rotation);
 }
 
+/// Most of these deaths come before it is ready: while it takes over what the one before it left.
+#[test]
+fn killed_over_and_over_while_starting_every_connection_is_counted_once() {
+    needs_root!();
+    let mut dice = Dice::new();
+    let mut pinned = Pinned::start(&[]);
+    let mut load = pinned.load(100_000, 5_000);
+    for _ in 0..12 {
+        pinned.crash();
+        let mut starting = pinned.start_unready();
+        sleep(Duration::from_millis(dice.below(500)));
+        starting.signal(Signal::SIGKILL);
+        starting.wait(PATIENCE).unwrap();
+        pinned.restart(&[]);
+    }
+    assert!(load.wait(Duration::from_secs(120)).unwrap().success());
+    pinned.stop();
+    pinned.counted(100_000);
+    pinned.world.generate_agrees(&pinned.directory(), &[]);
+}
+
 #[test]
 fn an_upgrade_under_load_leaves_no_gap() {
     needs_root!();
@@ -228,14 +261,7 @@ fn what_happened_while_no_daemon_ran_is_told_by_the_next() {
     // A container that came and went meanwhile.
     let inside = pinned.cgroup.path().join("short");
     fs::create_dir(&inside).unwrap();
-    let join = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", inside.display());
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", &join, "sh", "nsenter"])
-        .arg(format!("--net={}", pinned.world.net().path().display()))
-        .args(["--", &crate::world::agent()])
-        .args(["flood", "203.0.113.4", "1", "7"]);
-    lab::output(&mut command).unwrap();
+    act_in(&inside, &pinned.world, "flood 203.0.113.4 1 7");
     until("it can be removed", || fs::remove_dir(&inside).is_ok());
     pinned.restart(&[]);
     pinned.stop();
@@ -261,11 +287,11 @@ fn a_second_daemon_names_the_first_and_detach_waits_for_it() {
     pinned.detach().failed(2, &pid);
     pinned.stop();
     assert!(pinned.pins.all().iter().any(|name| name.contains("links/")));
-    assert_eq!(hooks_on(&pinned.cgroup), 5);
+    assert_eq!(hooks_on(&pinned.cgroup.path()), 5);
     let ran = pinned.detach();
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.out.starts_with("removed 7 hooks and "), "{ran:?}");
-    assert_eq!(hooks_on(&pinned.cgroup), 0);
+    assert_eq!(hooks_on(&pinned.cgroup.path()), 0);
     assert!(!pinned.pins.path().exists());
     let ran = pinned.detach();
     assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -280,7 +306,7 @@ fn an_interrupted_daemon_leaves_nothing() {
     let daemon = pinned.daemon.take().unwrap();
     daemon.signal(Signal::SIGINT);
     daemon.interrupt().unwrap();
-    assert_eq!(hooks_on(&pinned.cgroup), 0);
+    assert_eq!(hooks_on(&pinned.cgroup.path()), 0);
     assert!(!pinned.pins.path().exists());
     let left: Vec<_> = fs::read_dir(pinned.output())
         .unwrap()
@@ -334,7 +360,7 @@ fn pins_of_another_version_are_removed_and_a_gap_says_so() {
     let gaps = missing(&log);
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert_eq!(gaps[0]["what"], "replaced");
-    assert_eq!(hooks_on(&pinned.cgroup), 5);
+    assert_eq!(hooks_on(&pinned.cgroup.path()), 5);
 }
 
 /// What was swept last is in the log already: it must not be told again, and without an account
@@ -380,8 +406,12 @@ fn a_log_that_somebody_has_cut_or_taken_away_is_told_or_begun_anew() {
     let name = pinned.cgroup.relative();
     let daemon = pinned.daemon.as_ref().unwrap();
     daemon.log_until(&name[1..], |log| total(log) == 5).unwrap();
-    pinned.crash();
     let path = pinned.directory().join("flows.jsonl");
+    until("the account has it", || {
+        let account = fs::read_to_string(pinned.output().join(".daemon.account")).unwrap();
+        account.contains(&format!("\"bytes\":{}", fs::metadata(&path).unwrap().len()))
+    });
+    pinned.crash();
     let whole = fs::read(&path).unwrap();
     fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     pinned.restart(&[]);
@@ -442,8 +472,93 @@ fn without_a_bpffs_one_is_mounted_or_the_way_out_is_told() {
     assert!(!pins.path().exists(), "the mount was private");
 }
 
+/// With `--container` an unselected container has no hooks, nor has anything above it.
+#[test]
+fn a_container_that_is_not_selected_has_no_hooks() {
+    needs_root!();
+    let world = World::new();
+    let chosen = OwnContainer::new();
+    let name = format!("docker-{}", &chosen.id[..12]);
+    for (glob, hooks) in [("no-such-*", 0), (name.as_str(), 5)] {
+        let pins = Pins::new();
+        let output = world.path(&format!("out-{hooks}"));
+        let nobody = world.path("no-engine");
+        let options = ["--container", glob, "--pin", pins.argument()];
+        let engine = ["--docker-socket", nobody.to_str().unwrap()];
+        let daemon = Daemon::start(&output, &[&options[..], &engine].concat()).unwrap();
+        until("it is decided", || chosen.hooks() == hooks);
+        let later = OwnContainer::new();
+        let links = || {
+            let all = pins.all().into_iter();
+            all.filter(|name| name.contains("links/")).collect::<Vec<_>>()
+        };
+        // Those of the two tracepoints always, none on the root, which has others' hooks too.
+        until("the other is let go", || links().len() == 2 + hooks);
+        assert_eq!(later.hooks(), 0);
+        chosen.act(&world, "flood 203.0.113.1 1 5");
+        later.act(&world, "flood 203.0.113.2 1 5");
+        drop(later);
+        if hooks > 0 {
+            let log = daemon.log_until(&name, |log| total(log) == 5).unwrap();
+            assert_eq!(missing(&log), Vec::<&serde_json::Value>::new());
+            // Another daemon goes on with them.
+            daemon.crash().unwrap();
+            chosen.act(&world, "flood 203.0.113.3 1 5");
+            let daemon = Daemon::start(&output, &[&options[..], &engine].concat()).unwrap();
+            let log = daemon.log_until(&name, |log| total(log) == 10).unwrap();
+            assert_eq!(missing(&log), Vec::<&serde_json::Value>::new());
+            daemon.interrupt().unwrap();
+        } else {
+            daemon.interrupt().unwrap();
+            assert!(!output.join(&name).exists());
+        }
+        assert_eq!(chosen.hooks(), 0);
+    }
+}
+
+/// A cgroup such as Docker's cgroupfs driver makes.
+struct OwnContainer {
+    id: String,
+    path: PathBuf,
+}
+
+impl OwnContainer {
+    fn new() -> Self {
+        let uuid = || fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
+        let id: String = (uuid() + &uuid()).chars().filter(char::is_ascii_hexdigit).collect();
+        let path = lab::cgroup2_root().unwrap().join(format!("docker-{id}.scope"));
+        fs::create_dir(&path).unwrap();
+        Self { id, path }
+    }
+
+    fn hooks(&self) -> usize {
+        hooks_on(&self.path)
+    }
+
+    fn act(&self, world: &World, steps: &str) {
+        act_in(&self.path, world, steps);
+    }
+}
+
+impl Drop for OwnContainer {
+    fn drop(&mut self) {
+        until("it can be removed", || fs::remove_dir(&self.path).is_ok());
+    }
+}
+
+fn act_in(cgroup: &Path, world: &World, steps: &str) {
+    let join = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", cgroup.display());
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &join, "sh", "nsenter"])
+        .arg(format!("--net={}", world.net().path().display()))
+        .args(["--", &crate::world::agent()])
+        .args(steps.split_whitespace());
+    lab::output(&mut command).unwrap();
+}
+
 /// How many programs are attached to a cgroup itself.
-fn hooks_on(cgroup: &Cgroup) -> usize {
-    let shown = lab::run("bpftool", &["cgroup", "show", cgroup.path().to_str().unwrap()]);
+fn hooks_on(cgroup: &Path) -> usize {
+    let shown = lab::run("bpftool", &["cgroup", "show", cgroup.to_str().unwrap()]);
     shown.unwrap().lines().skip(1).count()
 }

@@ -105,6 +105,8 @@ pub struct Recorder {
     pub(super) book: Option<Book>,
     /// The last sweep that was taken in.
     pub(super) generation: u64,
+    /// What is told to workloads that are new while counts from before are being told.
+    pub(super) uncertain: Option<Gap>,
     /// Where hooks are asked for, and the mount of the cgroups that are to have them.
     watching: Option<(mpsc::Sender<Command>, PathBuf)>,
 }
@@ -160,6 +162,7 @@ impl Recorder {
             counters: Counters::default(),
             book: None,
             generation: 0,
+            uncertain: None,
             watching: None,
         }
     }
@@ -332,6 +335,7 @@ impl Recorder {
                 self.tell_changes()?;
                 self.write_out(now);
                 self.settle_account();
+                self.uncertain = None;
             }
             // At the end `finish` writes out.
             SweepReason::End => {
@@ -679,6 +683,11 @@ impl Recorder {
             }
         };
         recorded.last_run.clone_from(run);
+        if recorded.workload.is_unheard_of()
+            && let Some(gap) = &self.uncertain
+        {
+            recorded.workload.tell_gap(run, gap.clone());
+        }
         recorded.workload.begin(run, &self.settings.start);
         Ok(recorded)
     }

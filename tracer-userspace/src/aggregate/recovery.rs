@@ -29,6 +29,8 @@ pub struct Recovery {
     pub frames: Vec<Frame>,
     /// The last sweep that is in safe hands.
     pub generation: u64,
+    /// Why some of what was counted may be missing.
+    pub uncertain: Option<Gap>,
 }
 
 /// Why what is in the kernel cannot be gone on with.
@@ -73,6 +75,7 @@ impl Recovery {
             account,
             frames,
             generation: last,
+            uncertain: None,
         })
     }
 }
@@ -93,7 +96,9 @@ impl Recorder {
             account,
             frames,
             generation,
+            uncertain,
         } = recovery;
+        self.uncertain = uncertain;
         self.losses = account.losses;
         for (name, mark) in &account.logs {
             self.take_over(&name.as_str().into(), mark)?;

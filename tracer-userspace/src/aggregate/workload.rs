@@ -356,6 +356,12 @@ impl Workload {
         self.tell(&record);
     }
 
+    /// Whether the log is new, with nothing in it.
+    #[must_use]
+    pub fn is_unheard_of(&self) -> bool {
+        self.runs.is_empty() && self.observations.run_ids().next().is_none()
+    }
+
     /// Runs that have begun and not ended.
     pub fn open_runs(&self) -> Vec<Arc<str>> {
         self.runs.keys().cloned().collect()

@@ -109,10 +109,10 @@ impl Takeover {
             continuity: if went_on {
                 Continuity::Since(SystemTime::from(since))
             } else {
-                broken(
+                Continuity::Broken(gap(
                     GapKind::Downtime,
                     "not everything was attached between the recording before this one and now",
-                )
+                ))
             },
             remains: Vec::new(),
             anew: false,
@@ -129,24 +129,26 @@ impl Takeover {
             ..Recovery::default()
         };
         recovery.account.losses = losses_so_far(loaded).context("cannot read the losses")?;
+        let gap = gap(
+            GapKind::Downtime,
+            &format!("an earlier daemon left its tables, but {unknown}"),
+        );
+        recovery.uncertain = Some(gap.clone());
         Ok(Self {
             recovery,
-            continuity: broken(
-                GapKind::Downtime,
-                &format!("an earlier daemon left its tables, but {unknown}"),
-            ),
+            continuity: Continuity::Broken(gap),
             anew: false,
             ..Self::nothing()
         })
     }
 
     fn of_replaced(output: &Path, why: &str, remains: Option<Remains>) -> Self {
-        let continuity = broken(
+        let gap = gap(
             GapKind::Replaced,
             &format!("the pins of the daemon before this one were replaced: {why}"),
         );
         let mut found = Self {
-            continuity,
+            continuity: Continuity::Broken(gap.clone()),
             ..Self::nothing()
         };
         if let Some(remains) = remains {
@@ -159,6 +161,7 @@ impl Takeover {
                 found.recovery = recovery;
             }
         }
+        found.recovery.uncertain = Some(gap);
         found
     }
 
@@ -203,11 +206,11 @@ pub(super) fn leave_nothing(pins: Pins, output: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn broken(what: GapKind, detail: &str) -> Continuity {
-    Continuity::Broken(Gap {
+fn gap(what: GapKind, detail: &str) -> Gap {
+    Gap {
         what,
         detail: detail.to_owned(),
         lost: None,
         severity: Severity::Destinations,
-    })
+    }
 }

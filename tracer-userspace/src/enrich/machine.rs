@@ -15,6 +15,7 @@ use super::{
     cgroup::CgroupIndex,
     container::{ContainerRef, Owner, Runtime},
     docker::{Answer, ContainerInfo, Questions},
+    engine,
 };
 use crate::{
     record::{Container, Via},
@@ -31,7 +32,8 @@ const REMEMBERED: usize = 1024;
 pub const HOST: &str = "host";
 
 /// The engine that resolves names inside a container's network namespace.
-const DOCKERD: &[u8] = b"dockerd";
+const ENGINE: &str = "dockerd";
+const DOCKERD: &[u8] = ENGINE.as_bytes();
 
 /// Whose flow it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +144,8 @@ pub struct Machine {
     /// Containers whose cgroup is gone, oldest first.
     gone: VecDeque<String>,
     host_namespace: u64,
+    /// The engine's cgroup, once it has hooks.
+    engine: Option<u64>,
     changes: Vec<Change>,
 }
 
@@ -167,6 +171,7 @@ impl Machine {
             namespaces: HashMap::new(),
             gone: VecDeque::new(),
             host_namespace,
+            engine: None,
             changes: Vec::new(),
         };
         let present: Vec<_> = machine
@@ -259,7 +264,10 @@ impl Machine {
             unwatch(known, &self.selection, &mut self.changes);
             return;
         }
-        let run = known.run.clone();
+        let (run, reference) = (known.run.clone(), known.reference.runtime);
+        if self.selection.is_by_container() && reference == Runtime::Docker {
+            self.watch_engine();
+        }
         self.changes.push(Change::RunBegan {
             workload: workload.clone(),
             run: run.clone(),
@@ -274,6 +282,23 @@ impl Machine {
                 workload,
                 run,
             });
+        }
+    }
+
+    /// The engine's resolver sends for containers, from the engine's cgroup. Where that is the
+    /// root, all others pay for the hooks too: rather that than rules without a name server.
+    fn watch_engine(&mut self) {
+        if self.engine.is_some_and(|cgroup_id| self.cgroups.knows(cgroup_id)) {
+            return;
+        }
+        let Some(path) = engine::cgroup_of_program(&self.proc, ENGINE) else {
+            return;
+        };
+        let mut cgroups = self.cgroups.iter();
+        let found = cgroups.find(|(_, cgroup)| cgroup.path == path);
+        if let Some((cgroup_id, _)) = found {
+            self.engine = Some(cgroup_id);
+            self.changes.push(Change::Watch { cgroup_id, path });
         }
     }
 
