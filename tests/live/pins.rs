@@ -269,7 +269,10 @@ fn what_happened_while_no_daemon_ran_is_told_by_the_next() {
     assert_eq!(total(&log), 87);
     assert_eq!(missing(&log), Vec::<&serde_json::Value>::new());
     let path = format!("{}/short", pinned.cgroup.relative());
-    assert!(log.to("203.0.113.4", None).all(|flow| flow["cgroup_path"] == path.as_str()));
+    assert!(
+        log.to("203.0.113.4", None)
+            .all(|flow| flow["cgroup_path"] == path.as_str())
+    );
     stops_agree(&log);
 }
 
@@ -465,7 +468,10 @@ fn without_a_bpffs_one_is_mounted_or_the_way_out_is_told() {
     // sysfs mounts on its own directories only.
     let ready = world.path("ready");
     let mut command = daemon(&script(""), pins.argument());
-    command.arg("--ready-file").arg(&ready).stderr(Stdio::null());
+    command
+        .arg("--ready-file")
+        .arg(&ready)
+        .stderr(Stdio::null());
     let mut process = Process::spawn(&mut command).unwrap();
     until("it is ready", || ready.exists());
     assert!(process.stop(PATIENCE).unwrap().success());
@@ -490,7 +496,8 @@ fn a_container_that_is_not_selected_has_no_hooks() {
         let later = OwnContainer::new();
         let links = || {
             let all = pins.all().into_iter();
-            all.filter(|name| name.contains("links/")).collect::<Vec<_>>()
+            all.filter(|name| name.contains("links/"))
+                .collect::<Vec<_>>()
         };
         // Those of the two tracepoints always, none on the root, which has others' hooks too.
         until("the other is let go", || links().len() == 2 + hooks);
@@ -525,8 +532,13 @@ struct OwnContainer {
 impl OwnContainer {
     fn new() -> Self {
         let uuid = || fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
-        let id: String = (uuid() + &uuid()).chars().filter(char::is_ascii_hexdigit).collect();
-        let path = lab::cgroup2_root().unwrap().join(format!("docker-{id}.scope"));
+        let id: String = (uuid() + &uuid())
+            .chars()
+            .filter(char::is_ascii_hexdigit)
+            .collect();
+        let path = lab::cgroup2_root()
+            .unwrap()
+            .join(format!("docker-{id}.scope"));
         fs::create_dir(&path).unwrap();
         Self { id, path }
     }

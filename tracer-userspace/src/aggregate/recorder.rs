@@ -32,8 +32,8 @@ use crate::{
     },
     place::place,
     record::{
-        Channel, Direction, Flow, Gap, GapKind, Outcome, Process, Protocol, Record, Severity, Start,
-        ip_from_mapped,
+        Channel, Direction, Flow, Gap, GapKind, Outcome, Process, Protocol, Record, Severity,
+        Start, ip_from_mapped,
     },
 };
 
@@ -414,7 +414,10 @@ impl Recorder {
         for (name, recorded) in &mut self.workloads {
             let mark = recorded.mark();
             let is_open = recorded.workload.has_open_runs();
-            account.logs.extend(mark.filter(|_| is_open).map(|mark| (name.to_string(), mark)));
+            account.logs.extend(
+                mark.filter(|_| is_open)
+                    .map(|mark| (name.to_string(), mark)),
+            );
         }
         for (key, tally) in self.table.untold() {
             account.waiting.push(Waiting::new(key, tally));
@@ -581,7 +584,10 @@ impl Recorder {
         }
     }
 
-    pub(super) fn tell_gap(&mut self, Affected { workload, gap }: Affected) -> Result<(), WorkloadError> {
+    pub(super) fn tell_gap(
+        &mut self,
+        Affected { workload, gap }: Affected,
+    ) -> Result<(), WorkloadError> {
         if let Some(name) = workload {
             let run = self.run_of(&name);
             self.workload(&name, &run)?.workload.tell_gap(&run, gap);

@@ -175,9 +175,7 @@ impl Recorder {
         }
         let run: Arc<str> = mark.last_run.as_str().into();
         let mut opened = Recorded::open(&self.settings, name, &run, Some(mark))?;
-        opened
-            .workload
-            .take_over(&run, &self.settings.continuity);
+        opened.workload.take_over(&run, &self.settings.continuity);
         self.workloads.insert(name.clone(), opened);
         Ok(())
     }

@@ -198,7 +198,9 @@ impl Workload {
     /// open until [`Self::take_over`].
     fn resume(&mut self, mark: &Mark) {
         let runs = mark.runs.iter();
-        self.runs = runs.map(|(run, totals)| (run.as_str().into(), *totals)).collect();
+        self.runs = runs
+            .map(|(run, totals)| (run.as_str().into(), *totals))
+            .collect();
         self.unclosed = (mark.unwritten > 0).then(|| refused_lines(mark.unwritten));
     }
 
@@ -326,7 +328,11 @@ impl Workload {
         if self.runs.contains_key(run) {
             return;
         }
-        if let Some(gap) = self.between.clone().filter(|_| self.continued.contains(run)) {
+        if let Some(gap) = self
+            .between
+            .clone()
+            .filter(|_| self.continued.contains(run))
+        {
             self.tell_gap(run, gap);
         }
         self.runs.insert(run.clone(), Totals::default());

@@ -222,7 +222,9 @@ fn pins(directory: &Path) -> Finding {
         Ok(Some(_)) => finding(
             "pins",
             Verdict::Works,
-            format!("{root}: left by a daemon, hooks go on counting (`egress-tracer detach` ends that)"),
+            format!(
+                "{root}: left by a daemon, hooks go on counting (`egress-tracer detach` ends that)"
+            ),
         ),
         Err(PinError::Held { pid, .. }) => finding(
             "pins",

@@ -59,7 +59,8 @@ pub(super) fn wanted(object: &[u8], sizes: &[(&str, u32)]) -> io::Result<Vec<(St
     });
     let shape = |(name, map): (&String, &aya_obj::Map)| {
         let size = sizes.iter().find(|(of, _)| of == name);
-        let is_ring = map.map_type() == aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32;
+        let is_ring =
+            map.map_type() == aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32;
         let entries = size.map_or(map.max_entries(), |(_, entries)| *entries);
         let shape = Shape {
             kind: map.map_type(),
@@ -94,7 +95,13 @@ pub(super) fn fits(directory: &Path, wanted: &[(String, Shape)]) -> Option<Resul
 }
 
 fn differs(name: &str, found: Shape, wanted: Shape) -> String {
-    if (Shape { max_entries: 0, ..found }) == (Shape { max_entries: 0, ..wanted }) {
+    if (Shape {
+        max_entries: 0,
+        ..found
+    }) == (Shape {
+        max_entries: 0,
+        ..wanted
+    }) {
         let (found, wanted) = (found.max_entries, wanted.max_entries);
         return format!("the map {name} has room for {found}, and {wanted} was asked for");
     }

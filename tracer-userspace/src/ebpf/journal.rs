@@ -309,12 +309,8 @@ mod tests {
     fn an_entry_that_was_cut_off_is_none() {
         let root = tempfile::tempdir().unwrap();
         let mut journal = Journal::begin(root.path(), 7).unwrap();
-        journal
-            .sweep(1, &Losses::default(), &counts(2), 0)
-            .unwrap();
-        journal
-            .sweep(2, &Losses::default(), &counts(2), 0)
-            .unwrap();
+        journal.sweep(1, &Losses::default(), &counts(2), 0).unwrap();
+        journal.sweep(2, &Losses::default(), &counts(2), 0).unwrap();
         let path = root.path().join(FILES[0]);
         let whole = fs::read(&path).unwrap();
         for length in whole.len() / 2..whole.len() {

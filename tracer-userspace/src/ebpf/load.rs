@@ -288,9 +288,7 @@ impl Loaded {
                 self.link_cgroup(cgroup_id_of(&cgroup)?, &cgroup)?;
             }
         }
-        self.links
-            .off_cgroup(cgroup_id)
-            .map_err(failed("detach"))
+        self.links.off_cgroup(cgroup_id).map_err(failed("detach"))
     }
 
     fn is_covered(&self, path: &Path) -> bool {
@@ -341,7 +339,9 @@ impl Loaded {
     #[must_use]
     pub fn all_hooks(&self) -> Vec<String> {
         let mut hooks = self.hooks.clone();
-        ON_CGROUPS.iter().for_each(|(name, _)| note(&mut hooks, name));
+        ON_CGROUPS
+            .iter()
+            .for_each(|(name, _)| note(&mut hooks, name));
         hooks
     }
 

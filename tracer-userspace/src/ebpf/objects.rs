@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_attach_type, bpf_cmd, bpf_link_info, bpf_map_info};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info};
 
 use super::sys::{bpf, zeroed_attr};
 

@@ -35,7 +35,9 @@ pub enum PinError {
         "no bpffs is mounted at {BPFFS}, and mounting one failed ({0}): mount it with `mount -t bpf bpf {BPFFS}`, or use --no-pin"
     )]
     Mount(io::Error),
-    #[error("{0} is not below a bpffs, where alone a thing can be pinned: choose another --pin, or use --no-pin")]
+    #[error(
+        "{0} is not below a bpffs, where alone a thing can be pinned: choose another --pin, or use --no-pin"
+    )]
     NotBpffs(PathBuf),
     #[error("another daemon (pid {pid}) holds the pins in {root}")]
     Held { root: PathBuf, pid: String },

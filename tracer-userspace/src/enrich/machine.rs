@@ -288,7 +288,10 @@ impl Machine {
     /// The engine's resolver sends for containers, from the engine's cgroup. Where that is the
     /// root, all others pay for the hooks too: rather that than rules without a name server.
     fn watch_engine(&mut self) {
-        if self.engine.is_some_and(|cgroup_id| self.cgroups.knows(cgroup_id)) {
+        if self
+            .engine
+            .is_some_and(|cgroup_id| self.cgroups.knows(cgroup_id))
+        {
             return;
         }
         let Some(path) = engine::cgroup_of_program(&self.proc, ENGINE) else {
