@@ -51,7 +51,7 @@ pub use process::{Process, binary, output, run};
 pub use records::Log;
 pub use sample::{agent_image, agent_plan};
 pub use secrets::{Planted, planted};
-pub use tracer::{Daemon, egress_tracer};
+pub use tracer::{Daemon, Pins, egress_tracer};
 pub use wait::wait_until;
 
 /// Where the little internet answers DNS questions.

@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::{
+    names::unique,
     process::{Process, binary},
     records::Log,
     wait::wait_until,
@@ -42,7 +43,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts it with a short interval and `arguments`, writing to `output`, and returns when
-    /// every hook is attached.
+    /// every hook is attached. It pins nothing, unless `arguments` say where ([`Pins`]).
     ///
     /// # Errors
     /// When it ends or is not ready within 30 s; the error holds its stderr.
@@ -79,6 +80,10 @@ impl Daemon {
             .arg(output)
             .args(arguments)
             .stderr(stderr);
+        // Daemons of several tests run side by side.
+        if !arguments.contains(&"--pin") {
+            command.arg("--no-pin");
+        }
         let mut daemon = Self {
             process: Process::spawn(&mut command)?,
             output: output.to_owned(),
@@ -155,6 +160,15 @@ impl Daemon {
         self.process.wait(Duration::from_secs(10)).map(drop)
     }
 
+    /// Ends it by SIGINT, as a person would, and returns what it wrote to stderr.
+    ///
+    /// # Errors
+    /// As [`Self::stop`].
+    pub fn interrupt(self) -> Result<String> {
+        self.process.signal(Signal::SIGINT);
+        self.stop()
+    }
+
     /// Ends it by SIGTERM and returns what it wrote to stderr.
     ///
     /// # Errors
@@ -166,5 +180,64 @@ impl Daemon {
             bail!("the daemon ended with {status}: {stderr}");
         }
         Ok(stderr)
+    }
+}
+
+/// A pin directory of one's own. Dropping it removes what is pinned there.
+#[derive(Debug)]
+pub struct Pins(PathBuf);
+
+impl Pins {
+    /// Names one that is not there yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Path::new("/sys/fs/bpf").join(unique("pins")))
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// As an argument.
+    #[must_use]
+    pub fn argument(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
+    /// Every pin, relative to the directory, sorted.
+    #[must_use]
+    pub fn all(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        list(&self.0, &self.0, &mut found);
+        found.sort();
+        found
+    }
+}
+
+impl Default for Pins {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        if self.0.exists()
+            && let Err(error) = fs::remove_dir_all(&self.0)
+        {
+            eprintln!("lab: clean-up: {}: {error}", self.0.display());
+        }
+    }
+}
+
+fn list(root: &Path, directory: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            list(root, &path, found);
+        } else if let Ok(inside) = path.strip_prefix(root) {
+            found.push(inside.display().to_string());
+        }
     }
 }

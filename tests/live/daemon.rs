@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    path::{Path, PathBuf},
+    fs,
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -11,14 +11,6 @@ use lab::{Cgroup, Daemon, Log, Process, egress_tracer};
 use nix::sys::signal::Signal;
 
 use crate::world::{PATIENCE, World, missing, needs_root, total, until};
-
-const CANDIDATES: [&str; 5] = [
-    "policy.toml",
-    "policy.evidence.json",
-    "rules.nft",
-    "rules.v4",
-    "rules.v6",
-];
 
 /// A daemon that records one cgroup.
 struct Watched {
@@ -82,41 +74,12 @@ impl Watched {
         fs::read_to_string(self.directory().join(name)).unwrap()
     }
 
-    /// Every segment's records, oldest last for closed ones.
     fn segments(&self) -> Vec<Log> {
-        let mut paths: Vec<_> = fs::read_dir(self.directory())
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.to_string_lossy().contains(".jsonl"))
-            .collect();
-        paths.sort();
-        paths.iter().map(|path| self.segment(path)).collect()
+        self.world.segments(&self.directory())
     }
 
-    fn segment(&self, path: &Path) -> Log {
-        if path.extension().is_some_and(|suffix| suffix == "zst") {
-            let plain = self.world.path("segment.jsonl");
-            let mut zstd = Command::new("zstd");
-            zstd.args(["-dcq"]).arg(path);
-            zstd.stdout(File::create(&plain).unwrap());
-            assert!(zstd.status().unwrap().success());
-            return Log::read(&plain).unwrap();
-        }
-        Log::read(path).unwrap()
-    }
-
-    /// `generate` over the folder says byte for byte what the daemon has said.
     fn generate_agrees(&self, options: &[&str]) {
-        let made = self.world.path("made");
-        fs::create_dir(&made).unwrap();
-        let directory = self.directory();
-        let arguments = [directory.to_str().unwrap(), "-o", made.to_str().unwrap()];
-        let ran = self.world.generate(&[&arguments, options].concat());
-        assert_eq!(ran.code, Some(0), "{ran:?}");
-        for name in CANDIDATES {
-            let ours = fs::read_to_string(made.join(name)).unwrap();
-            assert_eq!(ours, self.read(name), "{name}");
-        }
+        self.world.generate_agrees(&self.directory(), options);
     }
 }
 
@@ -128,7 +91,7 @@ fn sigterm_ends_every_run_and_takes_the_ready_file_away() {
     let ready = watched.world.path("ready");
     let mut command = Command::new(egress_tracer().unwrap());
     command
-        .arg("daemon")
+        .args(["daemon", "--no-pin"])
         .args(["--cgroup", &watched.cgroup.relative(), "--ready-file"])
         .arg(&ready)
         .arg("-o")

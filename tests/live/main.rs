@@ -8,6 +8,7 @@ mod daemon;
 mod foreign;
 mod hostile;
 mod losses;
+mod pins;
 mod places;
 mod preexisting;
 mod processes;

@@ -175,7 +175,7 @@ fn a_second_daemon_names_the_first() {
 fn daemon(arguments: &[&str]) -> Ran {
     finish(
         Command::new(egress_tracer().unwrap())
-            .arg("daemon")
+            .args(["daemon", "--no-pin"])
             .args(arguments),
     )
 }

@@ -13,6 +13,14 @@ use tempfile::TempDir;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+const CANDIDATES: [&str; 5] = [
+    "policy.toml",
+    "policy.evidence.json",
+    "rules.nft",
+    "rules.v4",
+    "rules.v6",
+];
+
 /// Returns from the test, saying so, unless root runs it.
 macro_rules! needs_root {
     () => {
@@ -110,6 +118,43 @@ impl World {
     pub(crate) fn act(&self, cgroup: &Cgroup, steps: &str) {
         let told = lab::output(self.agent_in(cgroup, steps).stdout(Stdio::piped())).unwrap();
         assert!(!told.contains("(os error"), "{told}");
+    }
+
+    /// The records of every segment in `directory`, oldest last for closed ones, then the open one.
+    pub(crate) fn segments(&self, directory: &Path) -> Vec<Log> {
+        let mut paths: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.to_string_lossy().contains(".jsonl"))
+            .collect();
+        paths.sort();
+        paths.iter().map(|path| self.segment(path)).collect()
+    }
+
+    fn segment(&self, path: &Path) -> Log {
+        if path.extension().is_some_and(|suffix| suffix == "zst") {
+            let plain = self.path("segment.jsonl");
+            let mut zstd = Command::new("zstd");
+            zstd.args(["-dcq"]).arg(path);
+            zstd.stdout(fs::File::create(&plain).unwrap());
+            assert!(zstd.status().unwrap().success());
+            return Log::read(&plain).unwrap();
+        }
+        Log::read(path).unwrap()
+    }
+
+    /// `generate` over a workload's directory says byte for byte what the daemon has said in it.
+    pub(crate) fn generate_agrees(&self, directory: &Path, options: &[&str]) {
+        let made = self.path("made");
+        fs::create_dir(&made).unwrap();
+        let arguments = [directory.to_str().unwrap(), "-o", made.to_str().unwrap()];
+        let ran = self.generate(&[&arguments, options].concat());
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        for name in CANDIDATES {
+            let ours = fs::read_to_string(made.join(name)).unwrap();
+            let theirs = fs::read_to_string(directory.join(name)).unwrap();
+            assert_eq!(ours, theirs, "{name}");
+        }
     }
 
     /// `egress-tracer generate` with these arguments, in the folder.

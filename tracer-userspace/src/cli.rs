@@ -55,6 +55,9 @@ pub enum Verb {
     Daemon(commands::DaemonArgs),
     Generate(Generate),
     #[cfg(feature = "capture")]
+    #[command(after_long_help = DETACH_EXAMPLES)]
+    Detach(commands::DetachArgs),
+    #[cfg(feature = "capture")]
     #[command(after_long_help = DOCTOR_EXAMPLES)]
     Doctor(commands::DoctorArgs),
     /// How `run` starts its command
@@ -87,7 +90,16 @@ Examples:
   # Only the agents, written every two seconds
   sudo egress-tracer daemon -o out --container 'agent-*' --interval 2s
 
-SIGINT and SIGTERM end it in good order; SIGHUP opens the logs again.";
+SIGTERM ends it and leaves the hooks counting, for the next daemon to take over; SIGINT (Ctrl-C) ends
+it and detaches them; SIGHUP opens the logs again.";
+
+#[cfg(feature = "capture")]
+const DETACH_EXAMPLES: &str = "\
+Examples:
+  # After `systemctl stop egress-tracer`, for good
+  sudo egress-tracer detach
+
+Exit codes: 0 removed, or nothing was there; 2 a running daemon holds the pins.";
 
 #[cfg(feature = "capture")]
 const DOCTOR_EXAMPLES: &str = "\

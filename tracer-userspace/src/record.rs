@@ -331,6 +331,10 @@ pub enum GapKind {
     Translation,
     /// Connections that were open before recording began could not be listed.
     Preexisting,
+    /// What an earlier daemon had pinned in the kernel did not fit this one, and was replaced.
+    Replaced,
+    /// The hooks could not be attached to a container's cgroup.
+    NotAttached,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{
+    account::Mark,
     recorder::{Output, Settings},
     workload::{Workload, WorkloadError},
 };
@@ -23,8 +24,14 @@ impl Recorded {
         settings: &Settings,
         name: &Arc<str>,
         run: &Arc<str>,
+        mark: Option<&Mark>,
     ) -> Result<Self, WorkloadError> {
-        let Settings { host, keeping, .. } = settings;
+        let Settings {
+            host,
+            keeping,
+            continuity,
+            ..
+        } = settings;
         let (name, host) = (name.clone(), host.clone());
         let directory = match &settings.output {
             Output::Memory => None,
@@ -32,7 +39,9 @@ impl Recorded {
             Output::PerWorkload(root) => Some(root.join(&*name)),
         };
         let workload = match directory {
-            Some(directory) => Workload::on_disk(name, host, &directory, *keeping, run)?,
+            Some(directory) => {
+                Workload::on_disk(name, host, &directory, *keeping, continuity, mark)?
+            }
             None => Workload::in_memory(name, host, keeping.max_destinations),
         };
         Ok(Self {
@@ -58,6 +67,13 @@ impl Recorded {
             self.workload.end(run, "ended", None);
         }
         ended
+    }
+
+    /// How far the log goes, once everything that was told is on disk.
+    pub(super) fn mark(&mut self) -> Option<Mark> {
+        let run = self.last_run.clone();
+        self.workload.flush(&run);
+        self.workload.mark(&run)
     }
 
     pub(super) fn is_running(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The one owner of the aggregation: takes batches in, writes records out.
 
 use std::{
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,23 +9,26 @@ use std::{
 };
 
 use tracer_common::{
-    flow::{FlowKey, channel},
+    flow::{FlowKey, FlowValue, channel},
     limits::loss,
 };
 
+use tokio::sync::mpsc;
+
 use super::{
+    account::{Account, Book, Waiting},
     losses::{Affected, forgotten, gaps, translations},
     preexisting::{self, Preexisting},
     recorded::Recorded,
     table::{Left, Table, Tally, Told},
-    workload::{Keeping, Workload, WorkloadError},
+    workload::{Continuity, Keeping, Workload, WorkloadError},
 };
 use crate::{
     decode::{
         event::Event,
         process::{ProcessEvent, ProcessId},
     },
-    ebpf::capture::{Batch, ClockSample, Losses, SweepReason},
+    ebpf::capture::{Batch, ClockSample, Command, Losses, SweepReason},
     enrich::{
         cgroup::is_below,
         engine::Answer,
@@ -39,8 +42,8 @@ use crate::{
     inventory::Inventory,
     place::place,
     record::{
-        Channel, Direction, Flow, Outcome, Process, Protocol, Record, Start, Translated,
-        ip_from_mapped,
+        Channel, Direction, Flow, Gap, GapKind, Outcome, Process, Protocol, Record, Severity,
+        Start, Translated, ip_from_mapped,
     },
     redact::Redactor,
 };
@@ -60,6 +63,8 @@ pub struct Settings {
     pub host: Arc<str>,
     pub output: Output,
     pub keeping: Keeping,
+    /// What happened since the recording before this one.
+    pub continuity: Continuity,
     /// Flows held before they are written ahead of time.
     pub table_limit: usize,
     /// What every `start` record says.
@@ -103,18 +108,26 @@ pub enum Subject {
 /// Takes batches in, writes records out.
 #[derive(Debug)]
 pub struct Recorder {
-    settings: Settings,
-    subject: Subject,
+    pub(super) settings: Settings,
+    pub(super) subject: Subject,
     proc: PathBuf,
     processes: Processes,
-    table: Table,
+    pub(super) table: Table,
     clock: ClockSample,
-    losses: Losses,
-    workloads: BTreeMap<Arc<str>, Recorded>,
+    pub(super) losses: Losses,
+    pub(super) workloads: BTreeMap<Arc<str>, Recorded>,
     preexisting: Preexisting,
     /// Runs that this process has ended, the most recent ones.
     ended: VecDeque<Arc<str>>,
     counters: Counters,
+    /// For the next daemon; `None` if nothing outlives this process.
+    pub(super) book: Option<Book>,
+    /// The last sweep that was taken in.
+    pub(super) generation: u64,
+    /// What is told to workloads that are new while counts from before are being told.
+    pub(super) uncertain: Option<Gap>,
+    /// Where hooks are asked for, and the mount of the cgroups that are to have them.
+    watching: Option<(mpsc::Sender<Command>, PathBuf)>,
 }
 
 /// What this process has done so far.
@@ -126,6 +139,8 @@ struct Counters {
     counted_keys: u64,
     process_events: u64,
     sweeps: u64,
+    /// Cgroups to which hooks could not be attached.
+    not_attached: u64,
 }
 
 impl Counters {
@@ -147,7 +162,7 @@ impl Counters {
             output: Output::Memory,
             ..settings.clone()
         };
-        Recorded::open(&settings, name, run)
+        Recorded::open(&settings, name, run, None)
     }
 }
 
@@ -174,7 +189,16 @@ impl Recorder {
             preexisting,
             ended: VecDeque::new(),
             counters: Counters::default(),
+            book: None,
+            generation: 0,
+            uncertain: None,
+            watching: None,
         }
+    }
+
+    /// Asks for hooks on the cgroups of selected containers, below `mount`.
+    pub fn watch_with(&mut self, commands: mpsc::Sender<Command>, mount: &Path) {
+        self.watching = Some((commands, mount.to_owned()));
     }
 
     /// Begins what is known from the start: the command's run, or the containers that are there.
@@ -216,13 +240,7 @@ impl Recorder {
             }
             Batch::Counts(counts, clock) => {
                 self.clock = clock;
-                self.counters.counted_keys += counts.len() as u64;
-                for (key, value) in &counts {
-                    self.learn(key, now);
-                    self.processes.sends(process_id(key));
-                    self.preexisting.counted(key);
-                    self.table.absorb(key, value);
-                }
+                self.absorb(&counts, now);
                 Ok(None)
             }
             Batch::Translations(all) => {
@@ -237,8 +255,10 @@ impl Recorder {
                 losses,
                 reason,
                 began,
+                generation,
             } => {
                 self.counters.sweeps += 1;
+                self.generation = generation;
                 let began_ns = began.monotonic_ns();
                 if self.losses.processes() != losses.processes() {
                     self.processes.lost(began_ns);
@@ -247,6 +267,20 @@ impl Recorder {
                 self.forget_processes(reason, began_ns);
                 Ok(Some(reason))
             }
+            Batch::NotAttached { cgroup_id, reason } => {
+                self.not_attached(cgroup_id, &reason)?;
+                Ok(None)
+            }
+        }
+    }
+
+    pub(super) fn absorb(&mut self, counts: &[(FlowKey, FlowValue)], now: Instant) {
+        self.counters.counted_keys += counts.len() as u64;
+        for (key, value) in counts {
+            self.learn(key, now);
+            self.processes.sends(process_id(key));
+            self.preexisting.counted(key);
+            self.table.absorb(key, value);
         }
     }
 
@@ -256,16 +290,24 @@ impl Recorder {
     /// An output directory cannot be written.
     pub fn answered(&mut self, answer: Answer) -> Result<(), WorkloadError> {
         if let Subject::Machine(machine) = &mut self.subject {
+            let id = answer.info.is_some().then(|| answer.id.clone());
             machine.named(answer);
+            if let (Some(book), Some(id)) = (&mut self.book, id) {
+                let known = machine.memory().find(|known| known.id == id);
+                known.into_iter().for_each(|known| book.named(known));
+            }
         }
         self.tell_changes()
     }
 
     /// Opens every log again.
     pub fn reopen(&mut self) {
+        // What was moved away is not to be told again.
+        self.settle_account();
         for recorded in self.workloads.values_mut() {
             recorded.workload.reopen();
         }
+        self.settle_account();
     }
 
     /// Ends every run and writes the last candidates.
@@ -283,6 +325,7 @@ impl Recorder {
             recorded.write_out();
             result = result.and(recorded.workload.close());
         }
+        self.settle_account();
         match self.counters.without_log {
             0 => result,
             count => result.and(Err(io::Error::other(format!(
@@ -298,7 +341,7 @@ impl Recorder {
             .map(|(name, recorded)| (&**name, &recorded.workload))
     }
 
-    fn hear(&mut self, event: Event, now: Instant) {
+    pub(super) fn hear(&mut self, event: Event, now: Instant) {
         match event {
             Event::NewFlow { key, .. } => {
                 self.learn(&key, now);
@@ -311,8 +354,8 @@ impl Recorder {
                     cgroups.created(cgroup_id, path);
                 }
             },
-            Event::CgroupRemoved { cgroup_id } => match &mut self.subject {
-                Subject::Machine(machine) => machine.cgroup_removed(cgroup_id),
+            Event::CgroupRemoved { cgroup_id, path } => match &mut self.subject {
+                Subject::Machine(machine) => machine.cgroup_removed(cgroup_id, path, now),
                 Subject::Command { cgroups, .. } => cgroups.removed(cgroup_id),
             },
         }
@@ -398,6 +441,8 @@ impl Recorder {
                 self.tell_flows()?;
                 self.tell_changes()?;
                 self.write_out(now);
+                self.settle_account();
+                self.uncertain = None;
             }
             // At the end `finish` writes out.
             SweepReason::End => {
@@ -407,6 +452,7 @@ impl Recorder {
             SweepReason::Pressure if is_full => {
                 self.tell_flows()?;
                 self.tell_changes()?;
+                self.settle_account();
             }
             SweepReason::Pressure => {}
         }
@@ -434,11 +480,74 @@ impl Recorder {
             .retain(|_, recorded| recorded.is_running() || !recorded.close());
     }
 
+    /// Writes what is new. A log is rotated between two flows, at a moment when the account says
+    /// how far each log goes: what a closed segment has is never told again.
     fn tell_flows(&mut self) -> Result<(), WorkloadError> {
+        loop {
+            self.tell_until_full()?;
+            if !self.rotate_full() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn rotate_full(&mut self) -> bool {
+        let is_full = |recorded: &Recorded| recorded.workload.is_full();
+        if !self.workloads.values().any(is_full) {
+            return false;
+        }
+        self.settle_account();
+        for (name, recorded) in &mut self.workloads {
+            if is_full(recorded) {
+                recorded.workload.rotate();
+                if let (Some(book), Some(mark)) = (&mut self.book, recorded.mark()) {
+                    book.opened(name, mark);
+                }
+            }
+        }
+        true
+    }
+
+    /// Says for the next daemon what the logs hold by now.
+    pub(super) fn settle_account(&mut self) {
+        let Some(mut book) = self.book.take() else {
+            return;
+        };
+        let mut account = Account {
+            generation: self.generation,
+            losses: self.losses.clone(),
+            ..Account::default()
+        };
+        for (name, recorded) in &mut self.workloads {
+            let mark = recorded.mark();
+            let is_open = recorded.workload.has_open_runs();
+            account.logs.extend(
+                mark.filter(|_| is_open)
+                    .map(|mark| (name.to_string(), mark)),
+            );
+        }
+        for (key, tally) in self.table.untold() {
+            account.waiting.push(Waiting::new(key, tally));
+        }
+        if let Subject::Machine(machine) = &self.subject {
+            let ids: BTreeSet<u64> = self.table.untold().map(|(key, _)| key.cgroup_id).collect();
+            let path = |id: u64| Some((id, machine.cgroup_path(id)?.to_owned()));
+            account.cgroups = ids.into_iter().filter_map(path).collect();
+            account.containers = machine.memory().collect();
+        }
+        book.save(account);
+        self.book = Some(book);
+    }
+
+    fn tell_until_full(&mut self) -> Result<(), WorkloadError> {
         // The table lends its entries while records are made, which needs the rest of `self`.
         let mut table = std::mem::take(&mut self.table);
         let mut result = Ok(());
+        let mut is_full = false;
         table.tell(|key, tally, told| {
+            if is_full {
+                return false;
+            }
             let origin = match self.attribute(key, tally) {
                 Attribution::Waiting => return false,
                 Attribution::NotSelected => return true,
@@ -446,9 +555,12 @@ impl Recorder {
             };
             for told in told {
                 let flow = self.flow(key, tally, told, &origin);
-                if let Err(error) = self.tell_flow(flow, &origin) {
-                    result = Err(error);
-                    return false;
+                match self.tell_flow(flow, &origin) {
+                    Ok(full) => is_full |= full,
+                    Err(error) => {
+                        result = Err(error);
+                        return false;
+                    }
                 }
             }
             true
@@ -569,14 +681,15 @@ impl Recorder {
         process
     }
 
-    fn tell_flow(&mut self, flow: Flow, origin: &Origin) -> Result<(), WorkloadError> {
+    /// Whether the log is due for rotation.
+    fn tell_flow(&mut self, flow: Flow, origin: &Origin) -> Result<bool, WorkloadError> {
         let recorded = self.workload(&origin.workload, &origin.run)?;
         let record = Record::Flow(recorded.workload.envelope(&origin.run, Box::new(flow)));
         recorded.workload.tell(&record);
-        Ok(())
+        Ok(recorded.workload.is_full())
     }
 
-    fn tell_losses(&mut self, now: Losses) -> Result<(), WorkloadError> {
+    pub(super) fn tell_losses(&mut self, now: Losses) -> Result<(), WorkloadError> {
         let before = std::mem::replace(&mut self.losses, now);
         let evicted = self.processes.take_evicted();
         let losses = self.losses.clone();
@@ -587,7 +700,41 @@ impl Recorder {
             .try_for_each(|affected| self.tell_gap(affected))
     }
 
-    fn tell_gap(&mut self, Affected { workload, gap }: Affected) -> Result<(), WorkloadError> {
+    /// Destinations may be missing where hooks could not be attached.
+    fn not_attached(&mut self, cgroup_id: u64, reason: &str) -> Result<(), WorkloadError> {
+        self.counters.not_attached += 1;
+        let Subject::Machine(machine) = &mut self.subject else {
+            return Ok(());
+        };
+        let workload = match machine.concerned(cgroup_id) {
+            Concerned::Workload(name) => Some(name),
+            Concerned::Everybody => None,
+            Concerned::Nobody => return Ok(()),
+        };
+        let gap = Gap {
+            what: GapKind::NotAttached,
+            detail: format!("the hooks could not be attached to a container: {reason}"),
+            lost: None,
+            severity: Severity::Destinations,
+        };
+        self.tell_gap(Affected { workload, gap })
+    }
+
+    fn ask_for(&mut self, cgroup_id: u64, command: impl FnOnce(&Path) -> Command) {
+        let Some((commands, mount)) = &self.watching else {
+            return;
+        };
+        if commands.try_send(command(mount)).is_err()
+            && let Err(error) = self.not_attached(cgroup_id, "too many were asked for at once")
+        {
+            tracing::warn!("{error}");
+        }
+    }
+
+    pub(super) fn tell_gap(
+        &mut self,
+        Affected { workload, gap }: Affected,
+    ) -> Result<(), WorkloadError> {
         if let Some(name) = workload {
             let run = self.run_of(&name);
             self.workload(&name, &run)?.workload.tell_gap(&run, gap);
@@ -611,7 +758,7 @@ impl Recorder {
         }
     }
 
-    fn tell_changes(&mut self) -> Result<(), WorkloadError> {
+    pub(super) fn tell_changes(&mut self) -> Result<(), WorkloadError> {
         let Subject::Machine(machine) = &mut self.subject else {
             return Ok(());
         };
@@ -636,15 +783,17 @@ impl Recorder {
                 Change::Missing { workload, gap } => {
                     self.tell_gap(Affected { workload, gap })?;
                 }
-                Change::Watch { .. } | Change::Unwatch { .. } => self.watch(&change),
+                Change::Watch { cgroup_id, path } => self.ask_for(cgroup_id, |mount| {
+                    let path = mount.join(path.trim_start_matches('/'));
+                    Command::Attach { cgroup_id, path }
+                }),
+                Change::Unwatch { cgroup_id } => {
+                    self.ask_for(cgroup_id, |_| Command::Detach { cgroup_id });
+                }
             }
         }
         Ok(())
     }
-
-    /// Hooks are attached to all of the machine, or to the chosen cgroups: what a change asks for
-    /// is seen already.
-    fn watch(&mut self, _change: &Change) {}
 
     /// Both logs say so: whoever reads either finds the other. What was observed under the
     /// provisional name counts for the real one from now on.
@@ -677,21 +826,32 @@ impl Recorder {
         name: &Arc<str>,
         run: &Arc<str>,
     ) -> Result<&mut Recorded, WorkloadError> {
+        let mut is_new = false;
         let recorded = match self.workloads.entry(name.clone()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
-                let mut opened = Recorded::open(&self.settings, name, run)
+                let mut opened = Recorded::open(&self.settings, name, run, None)
                     .or_else(|error| self.counters.without_log(&self.settings, name, run, error))?;
                 opened.workload.ended_here(self.ended.iter());
-                opened.workload.begin(run, &self.settings.start);
-                for gap in &self.preexisting.for_everybody {
-                    opened.workload.tell_gap(run, gap.clone());
+                if let (Some(book), Some(mark)) = (&mut self.book, opened.mark()) {
+                    book.opened(name, mark);
                 }
+                is_new = true;
                 new.insert(opened)
             }
         };
         recorded.last_run.clone_from(run);
+        if recorded.workload.is_unheard_of()
+            && let Some(gap) = &self.uncertain
+        {
+            recorded.workload.tell_gap(run, gap.clone());
+        }
         recorded.workload.begin(run, &self.settings.start);
+        if is_new {
+            for gap in &self.preexisting.for_everybody {
+                recorded.workload.tell_gap(run, gap.clone());
+            }
+        }
         Ok(recorded)
     }
 
@@ -717,6 +877,7 @@ impl Recorder {
             ("socket_storage", lost(loss::SOCKET_STORAGE)),
             ("no_table", lost(loss::NO_TABLE)),
             ("translations_full", lost(loss::TRANSLATIONS_FULL)),
+            ("not_attached", self.counters.not_attached),
             ("undecodable", self.losses.undecodable),
             ("process_events", self.counters.process_events),
             ("process_ring_full", lost(loss::PROCESS_RING_FULL)),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use serde::{Deserialize, Serialize};
 use tracer_common::{
     flow::{FlowKey, FlowValue, channel},
     translation::Translation,
@@ -21,7 +22,7 @@ pub struct Table {
 }
 
 /// What is known of one flow.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Counts that no record has told yet.
     count: u64,
@@ -48,7 +49,7 @@ pub struct Tally {
 }
 
 /// Where packets went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Left {
     /// Network byte order; IPv4 as IPv4-mapped.
     pub address: [u8; 16],
@@ -112,6 +113,17 @@ impl Table {
     /// Translations for which there was no room, since the last call.
     pub fn take_turned_away(&mut self) -> u64 {
         std::mem::take(&mut self.turned_away)
+    }
+
+    /// Flows that have something to tell.
+    pub fn untold(&self) -> impl Iterator<Item = (&FlowKey, &Tally)> {
+        let has_news = |(key, tally): &(&FlowKey, &Tally)| !tally.to_tell(key).is_empty();
+        self.tallies.iter().filter(has_news)
+    }
+
+    /// Takes back what [`Self::untold`] gave.
+    pub fn restore(&mut self, key: FlowKey, tally: Tally) {
+        self.tallies.insert(key, tally);
     }
 
     #[must_use]

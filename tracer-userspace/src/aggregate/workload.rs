@@ -5,17 +5,19 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::account::{Mark, Totals};
 use crate::{
     import::{self, Input},
     output::{
         files,
-        log::{Ending, LogError, LogWriter, OPEN_SEGMENT, Rotation},
+        log::{Ending, LogError, LogWriter, OPEN_SEGMENT, Opened, Rotation},
     },
     policy::{Observations, candidates},
     record::{Entry, Gap, GapKind, Record, SCHEMA, Severity, Start, Stop},
@@ -31,6 +33,33 @@ pub struct Keeping {
     pub max_destinations: usize,
     /// What to do with candidate files that somebody else wrote last.
     pub foreign: Foreign,
+}
+
+/// What happened between the recording before this one and this one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Continuity {
+    /// Nothing was counted, for the reason that the gap gives.
+    Broken(Gap),
+    /// The kernel has gone on counting since then, and this recording has all of it.
+    Since(SystemTime),
+}
+
+impl Default for Continuity {
+    /// Nobody recorded.
+    fn default() -> Self {
+        Self::Broken(away())
+    }
+}
+
+impl Continuity {
+    /// The gap in a log that was written to at `modified` and never since.
+    fn gap_since(&self, modified: Option<SystemTime>) -> Option<Gap> {
+        match self {
+            Self::Broken(gap) => Some(gap.clone()),
+            Self::Since(since) if modified.is_some_and(|modified| modified >= *since) => None,
+            Self::Since(_) => Some(away()),
+        }
+    }
 }
 
 /// Candidate files that somebody else wrote last.
@@ -70,17 +99,13 @@ pub struct Workload {
     disk: Option<Disk>,
     observations: Observations,
     runs: BTreeMap<Arc<str>, Totals>,
-    /// Runs that an earlier recording in this log knew.
+    /// Runs that an earlier recording in this log knew, and what they are told of the time between.
     continued: BTreeSet<Arc<str>>,
+    between: Option<Gap>,
+    /// What the recording before this one cost; told with the first run.
+    unclosed: Option<Gap>,
     /// Something was told since the candidates were last written.
     has_news: bool,
-}
-
-/// What one run wrote in this process's time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Totals {
-    records: u64,
-    count: u64,
 }
 
 #[derive(Debug)]
@@ -96,6 +121,9 @@ struct Disk {
 struct Written {
     /// SHA-256 by file name.
     files: BTreeMap<String, String>,
+    /// The same of what was about to be written: whoever was killed then wrote one or the other.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    next: BTreeMap<String, String>,
     /// Log segments were deleted: the policy knows more than the log does.
     segments_deleted: bool,
 }
@@ -111,11 +139,13 @@ impl Workload {
             disk: None,
             runs: BTreeMap::new(),
             continued: BTreeSet::new(),
+            between: None,
+            unclosed: None,
             has_news: true,
         }
     }
 
-    /// Opens or continues the log in `directory`.
+    /// Opens or continues the log in `directory`. `mark` is how far it goes for certain.
     ///
     /// # Errors
     /// The directory cannot be written, is another workload's, or is in use.
@@ -124,28 +154,83 @@ impl Workload {
         host: Arc<str>,
         directory: &Path,
         keeping: Keeping,
-        run: &str,
+        continuity: &Continuity,
+        mark: Option<&Mark>,
     ) -> Result<Self, WorkloadError> {
-        let (log, ending) = LogWriter::open(directory, keeping.rotation)?;
+        let position = mark.map(|mark| mark.position);
+        let opened = LogWriter::open(directory, keeping.rotation, position)?;
         let mut workload = Self::in_memory(name, host, keeping.max_destinations);
-        if ending != Ending::New || has_closed_segments(directory) {
+        if opened.ending != Ending::New || has_closed_segments(directory) {
             workload.continue_from(directory, keeping.max_destinations)?;
         }
+        let Opened {
+            log,
+            ending,
+            resumed,
+            modified,
+        } = opened;
         workload.disk = Some(Disk {
             directory: directory.to_owned(),
             log,
             written: Written::read(directory),
             foreign: keeping.foreign,
         });
-        match ending {
+        match (mark.filter(|_| resumed), ending) {
+            (Some(mark), _) => workload.resume(mark),
             // One gap for all that it left open.
-            Ending::Unclosed => workload.tell_gap(run, downtime()),
-            Ending::Closed => {
+            (None, Ending::Unclosed) => {
+                let gap = match continuity {
+                    Continuity::Broken(gap) if gap.what == GapKind::Replaced => gap.clone(),
+                    Continuity::Broken(_) | Continuity::Since(_) => downtime(),
+                };
+                workload.unclosed = Some(gap);
+            }
+            (None, Ending::Closed) => {
+                workload.between = continuity.gap_since(modified);
                 workload.continued = workload.observations.run_ids().cloned().collect();
             }
-            Ending::New => {}
+            (None, Ending::New) => {}
         }
         Ok(workload)
+    }
+
+    /// The writer before this one was killed, and is known to have come this far. Its runs are
+    /// open until [`Self::take_over`].
+    fn resume(&mut self, mark: &Mark) {
+        let runs = mark.runs.iter();
+        self.runs = runs
+            .map(|(run, totals)| (run.as_str().into(), *totals))
+            .collect();
+        self.unclosed = (mark.unwritten > 0).then(|| refused_lines(mark.unwritten));
+    }
+
+    /// Ends the runs of a writer that was killed: they go on under this one, if they do.
+    pub fn take_over(&mut self, last_run: &str, continuity: &Continuity) {
+        if let Some(gap) = self.unclosed.take() {
+            self.tell_gap(last_run, gap);
+        }
+        for run in self.open_runs() {
+            if let Continuity::Broken(gap) = continuity {
+                self.tell_gap(&run, gap.clone());
+            }
+            self.end(&run, "killed", None);
+        }
+    }
+
+    /// How far the log goes; `None` where there is none.
+    #[must_use]
+    pub fn mark(&self, last_run: &str) -> Option<Mark> {
+        let log = &self.disk.as_ref()?.log;
+        Some(Mark {
+            position: log.position().ok()?,
+            unwritten: log.unwritten(),
+            runs: self
+                .runs
+                .iter()
+                .map(|(run, totals)| (run.to_string(), *totals))
+                .collect(),
+            last_run: last_run.to_owned(),
+        })
     }
 
     fn continue_from(
@@ -215,9 +300,12 @@ impl Workload {
         if let Err(error) = disk.log.append(record) {
             tracing::warn!(workload = %self.name, "cannot write the log: {error}");
         }
-        if disk.log.is_full() {
-            self.rotate();
-        }
+    }
+
+    /// Whether the open segment is due for [`Self::rotate`].
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.log.is_full())
     }
 
     /// Wraps what is a record's own in what every record carries.
@@ -234,11 +322,18 @@ impl Workload {
 
     /// Writes a `start` record, once a run.
     pub fn begin(&mut self, run: &Arc<str>, start: &Start) {
+        if let Some(gap) = self.unclosed.take() {
+            self.tell_gap(run, gap);
+        }
         if self.runs.contains_key(run) {
             return;
         }
-        if self.continued.contains(run) {
-            self.tell_gap(run, away());
+        if let Some(gap) = self
+            .between
+            .clone()
+            .filter(|_| self.continued.contains(run))
+        {
+            self.tell_gap(run, gap);
         }
         self.runs.insert(run.clone(), Totals::default());
         let record = Record::Start(self.envelope(run, start.clone()));
@@ -265,6 +360,12 @@ impl Workload {
         };
         let record = Record::Stop(self.envelope(run, stop));
         self.tell(&record);
+    }
+
+    /// Whether the log is new, with nothing in it.
+    #[must_use]
+    pub fn is_unheard_of(&self) -> bool {
+        self.runs.is_empty() && self.observations.run_ids().next().is_none()
     }
 
     /// Runs that have begun and not ended.
@@ -360,7 +461,8 @@ impl Workload {
         self.envelope(&run, ())
     }
 
-    fn rotate(&mut self) {
+    /// Closes the open segment and begins the next one.
+    pub fn rotate(&mut self) {
         let envelope = self.rotation_envelope();
         let Some(disk) = &mut self.disk else { return };
         let deleted = disk.log.deleted();
@@ -394,13 +496,14 @@ impl Disk {
             .into_iter()
             .filter(|(name, _)| self.may_write(name))
             .collect();
-        files::write_all(&self.directory, &ours)?;
-        for (name, text) in ours {
-            self.written
-                .files
-                .insert(name.to_owned(), digest(text.as_bytes()));
-        }
+        let digests = ours
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), digest(text.as_bytes())));
+        self.written.next = digests.collect();
         self.written.save(&self.directory)?;
+        files::write_all(&self.directory, &ours)?;
+        let next = std::mem::take(&mut self.written.next);
+        self.written.files.extend(next);
         Ok(())
     }
 
@@ -447,7 +550,10 @@ impl Written {
     }
 
     fn is_ours(&self, name: &str, bytes: &[u8]) -> bool {
-        self.files.get(name) == Some(&digest(bytes))
+        let digest = digest(bytes);
+        [&self.files, &self.next]
+            .iter()
+            .any(|digests| digests.get(name) == Some(&digest))
     }
 }
 

@@ -3,21 +3,28 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{Read as _, Seek as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     engines::Engines,
     live::{self, Bounds, PROC},
+    takeover::{self, PinArgs, Takeover},
 };
 use crate::{
     aggregate::{
@@ -25,8 +32,9 @@ use crate::{
         workload::Foreign,
     },
     ebpf::{
-        capture,
+        capture::{self, Command, Terms},
         load::{self, Loaded},
+        pin::Pins,
         support::{self, Cgroup2},
         sys,
     },
@@ -81,13 +89,18 @@ pub struct DaemonArgs {
     #[command(flatten)]
     engines: Engines,
     #[command(flatten)]
+    pins: PinArgs,
+    #[command(flatten)]
     bounds: Bounds,
 }
+
+/// Cgroups that may wait for their hooks.
+const COMMANDS: usize = 4096;
 
 /// Records until SIGINT or SIGTERM.
 ///
 /// # Errors
-/// One sentence that says what to do; nothing stays attached.
+/// One sentence that says what to do.
 pub(super) fn daemon(args: &DaemonArgs) -> anyhow::Result<()> {
     let cgroup2 = support::check(Path::new(PROC))?;
     let chosen = chosen(args, &cgroup2)?;
@@ -100,7 +113,9 @@ pub(super) fn daemon(args: &DaemonArgs) -> anyhow::Result<()> {
 }
 
 async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> anyhow::Result<()> {
-    let mut loaded = load::load(args.bounds.sizes(), args.bounds.probe_log)?;
+    let pins = args.pins.open()?;
+    let sizes = args.bounds.sizes();
+    let mut loaded = load::load(sizes, args.bounds.probe_log, pins.as_ref())?;
     // First, so that no container slips between the walk and the events.
     loaded.attach_cgroup_events()?;
     loaded.attach_process_events();
@@ -108,6 +123,7 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
     let workload_by = WorkloadBy(args.workload_by.clone());
     let (questions, mut answers) =
         engine::spawn(args.engines.places(), wanted(&selection, &workload_by));
+    let by_container = selection.is_by_container() && chosen.is_empty();
     let machine = Machine::new(
         Path::new(PROC),
         CgroupIndex::walk(&cgroup2.mount).context("cannot read the cgroup hierarchy")?,
@@ -118,10 +134,20 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
         Instant::now(),
     )
     .hiding(args.bounds.redaction.redactor());
-    attach(&mut loaded, cgroup2, chosen)?;
-    let inventory = inventory(args, cgroup2);
+    if by_container {
+        let containers = machine.memory().map(|known| known.cgroup_id);
+        loaded.keep_cgroups(&containers.collect())?;
+    } else {
+        attach(&mut loaded, cgroup2, chosen)?;
+    }
+    let takeover = Takeover::find(&args.output, &mut loaded)?;
+    // What was open before an earlier daemon's tables has been told by it.
+    let inventory = takeover
+        .is_new()
+        .then(|| inventory(args, cgroup2))
+        .flatten();
     let mut start = live::start_record(&loaded, Vec::new());
-    if args.open_sockets > 0 && inventory.is_none() {
+    if args.open_sockets > 0 && !inventory::is_supported() {
         let missing = ("sock_diag".to_owned(), inventory::UNLISTED.to_owned());
         start.missing.extend([missing]);
     }
@@ -129,6 +155,7 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
         host: live::host_name(),
         output: Output::PerWorkload(args.output.clone()),
         keeping: args.bounds.keeping(Foreign::Leave),
+        continuity: takeover.continuity.clone(),
         table_limit: args.bounds.table_limit(),
         start,
         expects_inventory: inventory.is_some(),
@@ -141,17 +168,27 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
         Subject::Machine(Box::new(machine)),
         Path::new(PROC),
     );
-    recorder.begin()?;
+    let (sender, commands) = mpsc::channel(COMMANDS);
+    recorder.watch_with(sender, &cgroup2.mount);
+    let mut terms = if pins.is_some() {
+        takeover.take_in(&mut recorder, &loaded, &args.output, commands)?
+    } else {
+        recorder.begin()?;
+        Terms::unpinned(commands)
+    };
+    obey(&mut loaded, &mut terms.commands);
 
     let cancel = CancellationToken::new();
     let reopen = Arc::new(tokio::sync::Notify::new());
-    let reason = watch_signals(cancel.clone(), reopen.clone())?;
+    let reason = watch_signals(cancel.clone(), reopen.clone(), terms.detach.clone())?;
+    let detach = terms.detach.clone();
     let (mut batches, capture) = capture::spawn(
         loaded,
-        args.bounds.sizes(),
+        sizes,
         args.interval,
         inventory,
         cancel.clone(),
+        terms,
     );
     let ready = match Ready::announce(args.ready_file.as_deref()) {
         Ok(ready) => ready,
@@ -171,8 +208,37 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
         .context("cannot write the end of a log");
     drop(batches);
     let captured = capture.await.context("the capture task ended badly")?;
+    let left = leave(pins, &args.output, detach.load(Ordering::Relaxed));
     fed.and(finished)
         .and(captured.context("cannot read from the kernel any more"))
+        .and(left)
+}
+
+/// Attaches what the recorder asks for at the start, so that being ready means it.
+fn obey(loaded: &mut Loaded, commands: &mut mpsc::Receiver<Command>) {
+    while let Ok(command) = commands.try_recv() {
+        let obeyed = match command {
+            Command::Attach { path, .. } => loaded.attach_cgroup(&path),
+            Command::Detach { cgroup_id } => loaded.detach_cgroup(cgroup_id),
+        };
+        if let Err(error) = obeyed {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+/// SIGINT comes from a person who wants the tracer gone; anything else from what starts the next.
+fn leave(pins: Option<Pins>, output: &Path, detach: bool) -> anyhow::Result<()> {
+    match pins {
+        Some(pins) if detach => takeover::leave_nothing(pins, output),
+        Some(_) => {
+            tracing::info!(
+                "the hooks stay and go on counting for the next daemon; `egress-tracer detach` removes them"
+            );
+            Ok(())
+        }
+        None => Ok(()),
+    }
 }
 
 /// What is open already is asked for once every hook is attached, so that nothing slips between.
@@ -200,15 +266,18 @@ fn chosen(args: &DaemonArgs, cgroup2: &Cgroup2) -> anyhow::Result<Vec<PathBuf>> 
 
 /// A cgroup below another one is covered by that: attached to both, flows would count twice.
 fn attach(loaded: &mut Loaded, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> anyhow::Result<()> {
-    if chosen.is_empty() {
-        loaded.attach_cgroup(&cgroup2.mount)?;
-    }
     let is_covered = |path: &PathBuf| {
         chosen
             .iter()
             .any(|other| other != path && path.starts_with(other))
     };
-    for path in chosen.iter().filter(|path| !is_covered(path)) {
+    let mut paths: Vec<&PathBuf> = chosen.iter().filter(|path| !is_covered(path)).collect();
+    if paths.is_empty() {
+        paths.push(&cgroup2.mount);
+    }
+    let id = |path: &&PathBuf| fs::metadata(path).map(|found| found.ino());
+    loaded.keep_cgroups(&paths.iter().filter_map(|path| id(path).ok()).collect())?;
+    for path in paths {
         loaded.attach_cgroup(path)?;
     }
     Ok(())
@@ -234,6 +303,7 @@ fn wanted(selection: &Selection, workload_by: &WorkloadBy) -> Vec<String> {
 fn watch_signals(
     cancel: CancellationToken,
     reopen: Arc<tokio::sync::Notify>,
+    detach: Arc<AtomicBool>,
 ) -> anyhow::Result<Arc<std::sync::OnceLock<&'static str>>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -250,6 +320,9 @@ fn watch_signals(
                     continue;
                 }
             };
+            if name == "SIGINT" {
+                detach.store(true, Ordering::Relaxed);
+            }
             told.get_or_init(|| name);
             cancel.cancel();
         }

@@ -3,7 +3,7 @@
 use std::{
     fmt::{Display, Write as _},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -18,6 +18,7 @@ use crate::{
     ebpf::{
         load::{self, Loaded, Sizes},
         offsets::{self, VMLINUX_BTF},
+        pin::{self, PinError, Pins},
         support::{self, Cgroup2},
     },
     inventory,
@@ -29,6 +30,9 @@ use crate::{
 pub struct DoctorArgs {
     #[command(flatten)]
     engines: Engines,
+    /// Where the daemon pins what outlives it
+    #[arg(long, value_name = "DIR", default_value = pin::DEFAULT)]
+    pin: PathBuf,
 }
 
 /// One thing that was tried.
@@ -120,6 +124,7 @@ fn examine(args: &DoctorArgs) -> Vec<Finding> {
         ),
         false => finding("open connections", Verdict::Reduced, inventory::UNLISTED),
     });
+    findings.push(pins(&args.pin));
     findings.extend(engines(&args.engines));
     findings
 }
@@ -192,6 +197,7 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
             ..Sizes::default()
         },
         false,
+        None,
     ) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -222,6 +228,34 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
         .collect()
 }
 
+/// Whether a daemon can be restarted without a gap, and what one has left.
+fn pins(directory: &Path) -> Finding {
+    if !pin::is_bpffs(directory) {
+        let detail = format!(
+            "no bpffs at {}: the daemon mounts one at /sys/fs/bpf, or needs --no-pin",
+            directory.display()
+        );
+        return finding("pins", Verdict::Reduced, detail);
+    }
+    let root = directory.display();
+    match Pins::find(directory) {
+        Ok(None) => finding("pins", Verdict::Works, format!("none in {root}")),
+        Ok(Some(_)) => finding(
+            "pins",
+            Verdict::Works,
+            format!(
+                "{root}: left by a daemon, hooks go on counting (`egress-tracer detach` ends that)"
+            ),
+        ),
+        Err(PinError::Held { pid, .. }) => finding(
+            "pins",
+            Verdict::Works,
+            format!("{root}: held by a daemon (pid {pid})"),
+        ),
+        Err(error) => finding("pins", Verdict::Reduced, error),
+    }
+}
+
 /// Whether other people's cgroup programs hide what they do.
 fn others(loaded: &mut Loaded) -> Finding {
     if let Err(error) = loaded.foreign.attach() {
@@ -238,12 +272,13 @@ fn others(loaded: &mut Loaded) -> Finding {
     }
 }
 
-fn processes(loaded: &load::Loaded) -> Finding {
-    if loaded.missing.is_empty() {
+fn processes(loaded: &Loaded) -> Finding {
+    let missing = loaded.unfollowed();
+    if missing.is_empty() {
         let detail = "short-lived processes have a command line and ancestors";
         return finding("process events", Verdict::Works, detail);
     }
-    let missing = loaded.missing.iter();
+    let missing = missing.iter();
     let unseen: Vec<_> = missing
         .map(|(name, unseen)| format!("{name}: not seen: {unseen}"))
         .collect();

@@ -149,7 +149,7 @@ pub fn start_record(loaded: &Loaded, command: Vec<String>) -> Start {
     Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        hooks: loaded.hooks.clone(),
+        hooks: loaded.all_hooks(),
         missing: loaded.missing(),
         command,
     }

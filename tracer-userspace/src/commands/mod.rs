@@ -3,6 +3,8 @@
 #[cfg(feature = "capture")]
 mod daemon;
 #[cfg(feature = "capture")]
+mod detach;
+#[cfg(feature = "capture")]
 mod doctor;
 #[cfg(feature = "capture")]
 mod engines;
@@ -17,9 +19,13 @@ mod run;
 mod run_cgroup;
 #[cfg(feature = "capture")]
 mod summary;
+#[cfg(feature = "capture")]
+mod takeover;
 
 #[cfg(feature = "capture")]
-pub use self::{daemon::DaemonArgs, doctor::DoctorArgs, launch::BecomeArgs, run::RunArgs};
+pub use self::{
+    daemon::DaemonArgs, detach::DetachArgs, doctor::DoctorArgs, launch::BecomeArgs, run::RunArgs,
+};
 
 use std::process::ExitCode;
 
@@ -35,6 +41,8 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Verb::Generate(arguments) => generate::generate(&arguments),
         #[cfg(feature = "capture")]
         Verb::Daemon(arguments) => daemon::daemon(&arguments).map_err(Failure::Input),
+        #[cfg(feature = "capture")]
+        Verb::Detach(arguments) => detach::detach(&arguments).map_err(Failure::Input),
         // These speak with exit codes of their own.
         #[cfg(feature = "capture")]
         Verb::Run(arguments) => return run::run(&arguments),

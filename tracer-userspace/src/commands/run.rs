@@ -32,10 +32,10 @@ use super::{
 use crate::{
     aggregate::{
         recorder::{Output, Recorder, Settings, Subject},
-        workload::{Foreign, WRITTEN},
+        workload::{Continuity, Foreign, WRITTEN},
     },
     ebpf::{
-        capture,
+        capture::{self, Terms},
         load::{self, Loaded},
         support::{self, Cgroup2},
     },
@@ -120,7 +120,7 @@ async fn record(
     signals: &mut Signals,
 ) -> anyhow::Result<u8> {
     let cgroup = RunCgroup::make(&cgroup2.mount, Path::new(PROC))?;
-    let mut loaded = load::load(args.bounds.sizes(), args.bounds.probe_log)?;
+    let mut loaded = load::load(args.bounds.sizes(), args.bounds.probe_log, None)?;
     loaded.attach_cgroup_events()?;
     loaded.attach_process_events();
     loaded.attach_cgroup(cgroup.path())?;
@@ -128,8 +128,15 @@ async fn record(
     recorder.begin()?;
 
     let cancel = CancellationToken::new();
-    let (mut batches, capture) =
-        capture::spawn(loaded, args.bounds.sizes(), INTERVAL, None, cancel.clone());
+    let (_commands, never) = mpsc::channel(1);
+    let (mut batches, capture) = capture::spawn(
+        loaded,
+        args.bounds.sizes(),
+        INTERVAL,
+        None,
+        cancel.clone(),
+        Terms::unpinned(never),
+    );
     let child = launch::command(program, &args.command, cgroup.path(), account)?
         .env("EGRESS_TRACER_RUN", number.to_string())
         .spawn()
@@ -172,6 +179,7 @@ fn recorder(
         host: live::host_name(),
         output: args.output.clone().map_or(Output::Memory, Output::Flat),
         keeping: args.bounds.keeping(Foreign::Merge),
+        continuity: Continuity::default(),
         table_limit: args.bounds.table_limit(),
         start: live::start_record(loaded, redactor.command_line(&words, false)),
         process_memory: args.bounds.process_memory(),

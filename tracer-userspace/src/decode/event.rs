@@ -16,8 +16,11 @@ pub enum Event {
         cgroup_id: u64,
         path: Option<String>,
     },
-    /// A cgroup was removed.
-    CgroupRemoved { cgroup_id: u64 },
+    /// A cgroup was removed. `path` as above.
+    CgroupRemoved {
+        cgroup_id: u64,
+        path: Option<String>,
+    },
 }
 
 /// Decodes one event; `None` if it is too short or of a kind that this version does not know.
@@ -39,6 +42,7 @@ pub fn decode(bytes: &[u8]) -> Option<Event> {
             let change: CgroupChange = pod(bytes)?;
             Some(Event::CgroupRemoved {
                 cgroup_id: change.cgroup_id,
+                path: path(&change),
             })
         }
         _unknown => None,

@@ -3,11 +3,22 @@
 //! When the receiver is slow the channel fills, then the ring, then the table; the kernel counts
 //! what it refuses, and the counts arrive here with the next sweep.
 
-use std::{collections::HashMap, io, os::fd::AsFd as _, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::AsFd as _,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::{Interval, MissedTickBehavior, interval, sleep},
 };
@@ -19,6 +30,7 @@ use tracer_common::{
 };
 
 use super::{
+    journal::Journal,
     load::{Loaded, Sizes},
     ring::{self, Ring},
     sweep::read_quotas,
@@ -34,6 +46,9 @@ use crate::{
 
 /// Batches that may wait for the receiver.
 const CHANNEL: usize = 16;
+
+/// Batches of news that are read at most where the kernel goes on sending.
+const NEWS_BATCHES: usize = 256;
 
 /// What the kernel told, in the order in which it is to be taken in.
 #[derive(Debug)]
@@ -54,7 +69,59 @@ pub enum Batch {
         losses: Losses,
         reason: SweepReason,
         began: ClockSample,
+        /// Which sweep it was: they are numbered without gaps, and adopted with the tables.
+        generation: u64,
     },
+    /// The hooks could not be attached to a cgroup that was asked for.
+    NotAttached { cgroup_id: u64, reason: String },
+}
+
+/// What the aggregation asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Attach the hooks to a cgroup.
+    Attach { cgroup_id: u64, path: PathBuf },
+    /// Detach them again; what was counted stays.
+    Detach { cgroup_id: u64 },
+}
+
+/// Counts that were swept before this process began, and are still in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swept {
+    /// No log and no journal has them.
+    Untold,
+    /// They are told, or cannot be told any more.
+    Told,
+}
+
+/// How the task begins, what it hears from others, and how it ends.
+#[derive(Debug)]
+pub struct Terms {
+    /// What the logs have told of losses already.
+    pub losses: Losses,
+    pub swept: Swept,
+    /// Where counts go before they leave the kernel; `None` if nothing outlives this process.
+    pub journal: Option<Journal>,
+    /// Up to which sweep the logs hold everything.
+    pub told: watch::Receiver<u64>,
+    pub commands: mpsc::Receiver<Command>,
+    /// Whether to detach at the end. Read then.
+    pub detach: Arc<AtomicBool>,
+}
+
+impl Terms {
+    /// Begins with empty tables and leaves nothing.
+    #[must_use]
+    pub fn unpinned(commands: mpsc::Receiver<Command>) -> Self {
+        Self {
+            losses: Losses::default(),
+            swept: Swept::Told,
+            journal: None,
+            told: watch::channel(0).1,
+            commands,
+            detach: Arc::new(AtomicBool::new(true)),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,12 +130,12 @@ pub enum SweepReason {
     Pressure,
     /// An interval has ended.
     Interval,
-    /// Every hook is detached: nothing will follow.
+    /// Nothing will follow from this process.
     End,
 }
 
 /// Totals since loading; they only grow.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Losses {
     /// By `tracer_common::limits::loss`.
     pub by_reason: [u64; loss::COUNT as usize],
@@ -102,6 +169,31 @@ impl Losses {
     }
 }
 
+/// What was lost since the maps were made.
+///
+/// # Errors
+/// A map cannot be read.
+pub fn losses_so_far(loaded: &Loaded) -> io::Result<Losses> {
+    let mut losses = Losses {
+        by_reason: read_losses(loaded)?,
+        ..Losses::default()
+    };
+    for quota in read_quotas(&loaded.quotas, loaded.tables.generation())? {
+        losses.refused.insert(quota.cgroup_id, quota.refused);
+    }
+    losses.settle();
+    Ok(losses)
+}
+
+fn read_losses(loaded: &Loaded) -> io::Result<[u64; loss::COUNT as usize]> {
+    let mut totals = [0; loss::COUNT as usize];
+    for (reason, total) in (0_u32..).zip(&mut totals) {
+        let per_cpu = loaded.losses.get(&reason, 0).map_err(io::Error::other)?;
+        *total = per_cpu.iter().sum();
+    }
+    Ok(totals)
+}
+
 /// The kernel's clocks against the wall, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockSample {
@@ -126,12 +218,6 @@ impl ClockSample {
         }
     }
 
-    /// CLOCK_MONOTONIC, nanoseconds.
-    #[must_use]
-    pub fn monotonic(&self) -> u64 {
-        u64::try_from(self.monotonic_ns).unwrap_or(0)
-    }
-
     /// The wall-clock time of a CLOCK_MONOTONIC time in nanoseconds.
     #[must_use]
     pub fn wall(&self, monotonic_ns: u64) -> jiff::Timestamp {
@@ -153,7 +239,7 @@ impl ClockSample {
     }
 }
 
-/// Runs until `cancel`; then detaches, drains, sends [`SweepReason::End`] and returns.
+/// Runs until `cancel`; then detaches if it is to, drains, sends [`SweepReason::End`] and returns.
 ///
 /// # Errors
 /// epoll or a map fails: nothing more can be read.
@@ -163,16 +249,25 @@ pub fn spawn(
     period: Duration,
     inventory: Option<inventory::Request>,
     cancel: CancellationToken,
+    terms: Terms,
 ) -> (mpsc::Receiver<Batch>, JoinHandle<io::Result<()>>) {
     let (sender, receiver) = mpsc::channel(CHANNEL);
     let task = tokio::spawn(async move {
-        let mut capture = Capture::new(loaded, sizes, sender)?;
+        let mut capture = Capture::new(loaded, sizes, sender, terms)?;
         capture.inventory =
             inventory.map(|request| tokio::task::spawn_blocking(move || inventory::take(&request)));
+        capture.begin().await?;
         capture.run(period, &cancel).await?;
         capture.finish().await
     });
     (receiver, task)
+}
+
+/// What one sweep took out.
+struct Counted {
+    counts: Vec<(FlowKey, FlowValue)>,
+    translations: Vec<Translation>,
+    began: ClockSample,
 }
 
 struct Capture {
@@ -182,17 +277,27 @@ struct Capture {
     /// Batches that the ring of processes can hold.
     process_batches: usize,
     sender: mpsc::Sender<Batch>,
+    terms: Terms,
     /// Sweep when this many keys are new.
     pressure: u64,
     new_keys: u64,
     losses: Losses,
+    /// Events that earlier processes could not decode.
+    undecodable_before: u64,
     removed: Vec<u64>,
     /// On its way.
     inventory: Option<JoinHandle<Inventory>>,
+    /// The disk refused the journal, and that was told.
+    is_refused: bool,
 }
 
 impl Capture {
-    fn new(mut loaded: Loaded, sizes: Sizes, sender: mpsc::Sender<Batch>) -> io::Result<Self> {
+    fn new(
+        mut loaded: Loaded,
+        sizes: Sizes,
+        sender: mpsc::Sender<Batch>,
+        terms: Terms,
+    ) -> io::Result<Self> {
         let taken = || io::Error::other("the ring buffer has a reader already");
         let ring = loaded.ring.take().ok_or_else(taken)?;
         let processes = loaded.processes.take().ok_or_else(taken)?;
@@ -204,10 +309,34 @@ impl Capture {
             sender,
             pressure: u64::from(sizes.table_entries.min(sizes.cgroup_quota) / 4),
             new_keys: 0,
-            losses: Losses::default(),
+            losses: terms.losses.clone(),
+            undecodable_before: terms.losses.undecodable,
+            terms,
             removed: Vec::new(),
             inventory: None,
+            is_refused: false,
         })
+    }
+
+    /// Takes over what an earlier process has left: its news first, by which its counts are
+    /// understood.
+    async fn begin(&mut self) -> io::Result<()> {
+        self.read_news().await?;
+        match self.terms.swept {
+            Swept::Told => self.loaded.tables.empty(),
+            Swept::Untold => {
+                let mut counts = Vec::new();
+                self.loaded
+                    .tables
+                    .read_swept(|key, value| counts.push((*key, *value)))?;
+                let swept = Counted {
+                    counts,
+                    translations: Vec::new(),
+                    began: ClockSample::now(),
+                };
+                self.hand_over(swept, SweepReason::Pressure).await
+            }
+        }
     }
 
     async fn run(&mut self, period: Duration, cancel: &CancellationToken) -> io::Result<()> {
@@ -218,6 +347,7 @@ impl Capture {
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
                 _ = ticks.tick() => self.end_interval().await?,
+                Some(command) = self.terms.commands.recv() => self.obey(command).await?,
                 woken = self.ring.woken() => {
                     woken?;
                     self.read_while_busy(&mut ticks, cancel).await?;
@@ -244,8 +374,29 @@ impl Capture {
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
                 _ = ticks.tick() => self.end_interval().await?,
+                Some(command) = self.terms.commands.recv() => self.obey(command).await?,
                 () = sleep(Duration::from_nanos(WAKE_INTERVAL_NS)) => {}
             }
+        }
+        Ok(())
+    }
+
+    async fn obey(&mut self, command: Command) -> io::Result<()> {
+        match command {
+            Command::Attach { cgroup_id, path } => {
+                if let Err(error) = self.loaded.attach_cgroup(&path) {
+                    if !path.exists() {
+                        // It came and went: there is nothing left to see.
+                        return Ok(());
+                    }
+                    let reason = error.to_string();
+                    self.send(Batch::NotAttached { cgroup_id, reason }).await?;
+                }
+            }
+            Command::Detach { cgroup_id } => self
+                .loaded
+                .detach_cgroup(cgroup_id)
+                .map_err(io::Error::other)?,
         }
         Ok(())
     }
@@ -253,27 +404,55 @@ impl Capture {
     /// Passes the ring's content on; false if there was none.
     async fn read_ring(&mut self) -> io::Result<bool> {
         let mut any = false;
-        loop {
-            let events = self.ring.take();
-            if events.is_empty() {
-                return Ok(any);
-            }
+        while self.pass_news().await? {
             any = true;
-            self.note(&events);
-            // What made these flows was told before they were, and is there by now.
-            self.read_processes().await?;
-            self.send(Batch::News(events)).await?;
             if self.new_keys >= self.pressure {
                 self.sweep(SweepReason::Pressure).await?;
             }
         }
+        Ok(any)
+    }
+
+    /// Passes on what is in the ring by now, whoever goes on filling it.
+    async fn read_news(&mut self) -> io::Result<()> {
+        for _batch in 0..NEWS_BATCHES {
+            if !self.pass_news().await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes one batch of news on; false if there is none.
+    async fn pass_news(&mut self) -> io::Result<bool> {
+        let Self {
+            ring,
+            terms,
+            loaded,
+            ..
+        } = self;
+        let next_sweep = loaded.tables.generation() + 1;
+        let events = ring.take(|event, bytes| {
+            if let (Some(journal), true) = (&mut terms.journal, matters(event)) {
+                // Without it a container that is gone may lose its name, its counts stay.
+                let _refused = journal.news(next_sweep, bytes);
+            }
+        });
+        if events.is_empty() {
+            return Ok(false);
+        }
+        self.note(&events);
+        // What made these flows was told before they were, and is there by now.
+        self.read_processes().await?;
+        self.send(Batch::News(events)).await?;
+        Ok(true)
     }
 
     /// Passes on what is in the ring of processes: no more than it can hold, so that a fork bomb
     /// does not keep this task for itself.
     async fn read_processes(&mut self) -> io::Result<()> {
         for _ in 0..self.process_batches {
-            let events = self.processes.take();
+            let events = self.processes.take(|_, _| {});
             if events.is_empty() {
                 break;
             }
@@ -286,7 +465,7 @@ impl Capture {
         for event in events {
             match event {
                 Event::NewFlow { .. } => self.new_keys += 1,
-                Event::CgroupRemoved { cgroup_id } => self.removed.push(*cgroup_id),
+                Event::CgroupRemoved { cgroup_id, .. } => self.removed.push(*cgroup_id),
                 Event::CgroupCreated { .. } => {}
             }
         }
@@ -295,7 +474,7 @@ impl Capture {
     /// Keys whose event was lost are new as well.
     fn under_pressure(&mut self) -> io::Result<bool> {
         let before = self.losses.by_reason[loss::RING_FULL as usize];
-        let now = self.read_losses()?;
+        let now = read_losses(&self.loaded)?;
         let unseen = now[loss::RING_FULL as usize] - before;
         Ok(self.new_keys + unseen >= self.pressure)
     }
@@ -340,9 +519,27 @@ impl Capture {
         if let Some(log) = &mut self.loaded.log {
             log.flush();
         }
+        let swept = Counted {
+            counts,
+            translations,
+            began,
+        };
+        self.hand_over(swept, reason).await
+    }
+
+    /// Passes on what was swept, which leaves the kernel once the journal has it.
+    async fn hand_over(&mut self, swept: Counted, reason: SweepReason) -> io::Result<()> {
+        let Counted {
+            counts,
+            translations,
+            began,
+        } = swept;
         // Now: whoever counted has left the kernel, and so has what it told before.
         self.read_processes().await?;
         self.update_losses()?;
+        let generation = self.loaded.tables.generation();
+        self.keep(generation, &counts)?;
+        self.loaded.tables.empty()?;
         if !counts.is_empty() {
             self.send(Batch::Counts(counts, ClockSample::now())).await?;
         }
@@ -354,18 +551,38 @@ impl Capture {
             losses,
             reason,
             began,
+            generation,
         })
         .await
     }
 
+    /// A disk that refuses costs no recording: only that a daemon killed now leaves a gap.
+    fn keep(&mut self, generation: u64, counts: &[(FlowKey, FlowValue)]) -> io::Result<()> {
+        let Some(journal) = &mut self.terms.journal else {
+            return Ok(());
+        };
+        let told = *self.terms.told.borrow();
+        let kept = journal.sweep(generation, &self.losses, counts, told);
+        let Err(error) = kept else {
+            self.is_refused = false;
+            return Ok(());
+        };
+        if !self.is_refused {
+            tracing::warn!("cannot write the journal, a crash would cost evidence: {error}");
+        }
+        self.is_refused = true;
+        self.loaded.tables.raise_generation()
+    }
+
     fn update_losses(&mut self) -> io::Result<()> {
         let before = self.losses.all_refused();
-        self.losses.by_reason = self.read_losses()?;
+        self.losses.by_reason = read_losses(&self.loaded)?;
         if self.losses.all_refused() != before {
             self.read_refused()?;
         }
         self.losses.settle();
-        self.losses.undecodable = self.ring.undecodable() + self.processes.undecodable();
+        self.losses.undecodable =
+            self.undecodable_before + self.ring.undecodable() + self.processes.undecodable();
         self.forget_removed()
     }
 
@@ -382,21 +599,12 @@ impl Capture {
     fn forget_removed(&mut self) -> io::Result<()> {
         for cgroup_id in std::mem::take(&mut self.removed) {
             sys::delete(self.loaded.quotas.as_fd(), &cgroup_id)?;
+            // Its hooks went with it; their pins did not.
+            self.loaded
+                .detach_cgroup(cgroup_id)
+                .map_err(io::Error::other)?;
         }
         Ok(())
-    }
-
-    fn read_losses(&self) -> io::Result<[u64; loss::COUNT as usize]> {
-        let mut totals = [0; loss::COUNT as usize];
-        for (reason, total) in (0_u32..).zip(&mut totals) {
-            let per_cpu = self
-                .loaded
-                .losses
-                .get(&reason, 0)
-                .map_err(io::Error::other)?;
-            *total = per_cpu.iter().sum();
-        }
-        Ok(totals)
     }
 
     async fn send(&self, batch: Batch) -> io::Result<()> {
@@ -407,9 +615,21 @@ impl Capture {
     }
 
     async fn finish(mut self) -> io::Result<()> {
-        self.loaded.detach();
+        if self.terms.detach.load(Ordering::Relaxed) {
+            self.loaded.detach().map_err(io::Error::other)?;
+        } else {
+            self.loaded.foreign.detach();
+        }
         self.tell_inventory().await?;
-        self.read_ring().await?;
+        self.read_news().await?;
         self.sweep(SweepReason::End).await
+    }
+}
+
+/// Whether counts cannot be put down to their container without this event.
+fn matters(event: &Event) -> bool {
+    match event {
+        Event::CgroupCreated { .. } | Event::CgroupRemoved { .. } => true,
+        Event::NewFlow { .. } => false,
     }
 }

@@ -3,7 +3,7 @@
 //! costs.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io,
     os::fd::{AsFd as _, OwnedFd},
@@ -50,26 +50,40 @@ pub struct Foreign {
     flag: OwnedFd,
     /// Tags (digests of the instructions) of our own programs: another tracer's are no strangers.
     own: BTreeSet<u64>,
-    cgroups: Vec<File>,
+    /// By id.
+    cgroups: BTreeMap<u64, File>,
     links: Vec<OwnedFd>,
     state: State,
 }
 
 impl Foreign {
     pub(super) fn new(first: Vec<First>, flag: OwnedFd, own: BTreeSet<u64>) -> Self {
+        // An adopted one may tell of programs that went with the process before this one.
+        let _stale = sys::update(flag.as_fd(), &0_u32, &0_u64);
         Self {
             first,
             flag,
             own,
-            cgroups: Vec::new(),
+            cgroups: BTreeMap::new(),
             links: Vec::new(),
             state: State::Alone,
         }
     }
 
     /// Flows of this cgroup are recorded.
-    pub(super) fn add(&mut self, cgroup: File) {
-        self.cgroups.push(cgroup);
+    pub(super) fn add(&mut self, id: u64, cgroup: File) {
+        self.cgroups.insert(id, cgroup);
+        self.begin_again();
+    }
+
+    /// Flows of this cgroup are recorded no more.
+    pub(super) fn remove(&mut self, id: u64) {
+        if self.cgroups.remove(&id).is_some() {
+            self.begin_again();
+        }
+    }
+
+    fn begin_again(&mut self) {
         self.links.clear();
         self.state = State::Alone;
     }
@@ -128,7 +142,7 @@ impl Foreign {
 
     fn links(&self) -> io::Result<Vec<OwnedFd>> {
         let mut links = Vec::new();
-        for cgroup in &self.cgroups {
+        for cgroup in self.cgroups.values() {
             for first in &self.first {
                 links.push(sys::attach_first(
                     first.program.as_fd(),

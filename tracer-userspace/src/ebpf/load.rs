@@ -2,31 +2,34 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
+    fs::{self, File},
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
 };
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{
-        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, ProgramError,
-        ProgramType, RawTracePoint,
-    },
+    programs::{CgroupSkb, CgroupSockAddr, ProgramError, ProgramType, RawTracePoint},
     sys::is_helper_supported,
 };
 use aya_log::EbpfLogger;
-use aya_obj::generated::bpf_func_id;
+use aya_obj::generated::{bpf_attach_type, bpf_func_id};
 use tracer_common::{
     flow::{FlowKey, FlowValue},
     offsets::ProcessOffsets,
 };
 
 use super::{
+    adopt::{self, Found, Replaced},
     foreign::{self, FIRST_HOOKS, First, Foreign},
-    offsets::{self, Found},
+    links::Links,
+    objects, offsets,
+    pin::{PinError, Pins},
     sweep::FlowTables,
     sys,
 };
@@ -34,9 +37,18 @@ use super::{
 /// The kernel half, compiled by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf"));
 
-/// The programs without which recording makes no sense, and the direction of each.
+/// The programs without which recording makes no sense.
 const ADDRESS_HOOKS: [&str; 4] = ["connect4", "connect6", "sendmsg4", "sendmsg6"];
 const EGRESS_HOOK: &str = "datagram_egress";
+
+/// How those that a cgroup has are attached to it.
+const ON_CGROUPS: [(&str, bpf_attach_type); 5] = [
+    ("connect4", bpf_attach_type::BPF_CGROUP_INET4_CONNECT),
+    ("connect6", bpf_attach_type::BPF_CGROUP_INET6_CONNECT),
+    ("sendmsg4", bpf_attach_type::BPF_CGROUP_UDP4_SENDMSG),
+    ("sendmsg6", bpf_attach_type::BPF_CGROUP_UDP6_SENDMSG),
+    (EGRESS_HOOK, bpf_attach_type::BPF_CGROUP_INET_EGRESS),
+];
 const CGROUP_HOOKS: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
 /// Each with what is not seen without it.
 const PROCESS_HOOKS: [(&str, &str); 3] = [
@@ -87,6 +99,10 @@ pub enum LoadError {
     Cgroup { path: PathBuf, source: io::Error },
     #[error("cannot install a flow table of {entries} entries")]
     Table { entries: u32, source: io::Error },
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    #[error("cannot attach {name}")]
+    Attach { name: String, source: io::Error },
     #[error("the map {name} is not what it should be")]
     Map {
         name: &'static str,
@@ -106,11 +122,18 @@ fn refused(name: &'static str) -> impl Fn(ProgramError) -> LoadError {
     }
 }
 
-/// Everything loaded. Dropping it detaches all of it.
+/// Everything loaded. Dropping it detaches what is not pinned.
 pub struct Loaded {
-    /// Owns programs and links; `None` once detached.
+    /// Owns the programs; `None` once detached.
     ebpf: Option<Ebpf>,
+    links: Links,
+    /// Chosen cgroups by path; of nested ones only the outermost is attached to.
+    chosen: BTreeMap<PathBuf, u64>,
     pub tables: FlowTables,
+    /// Names these maps, for as long as the machine is up.
+    pub instance: u64,
+    /// What was pinned before.
+    pub found: Found,
     /// Taken by the one task that reads it.
     pub ring: Option<RingBuf<MapData>>,
     pub processes: Option<RingBuf<MapData>>,
@@ -125,19 +148,28 @@ pub struct Loaded {
     /// What is attached, by name.
     pub hooks: Vec<String>,
     /// What this kernel refused and recording goes on without, and what is therefore not seen.
-    pub missing: BTreeMap<String, String>,
+    missing: BTreeMap<String, String>,
 }
 
-/// Loads every program; nothing is attached yet.
+/// Loads every program. Nothing is attached yet but what `pins` have, which runs the new programs
+/// from now on.
 ///
 /// `verbose` turns the probe's own diagnostics on.
 ///
 /// # Errors
 /// The kernel refuses a program or a map, or the object was built from other sources.
-pub fn load(sizes: Sizes, verbose: bool) -> Result<Loaded, LoadError> {
-    let found = offsets::find(Path::new(offsets::VMLINUX_BTF))?;
+pub fn load(sizes: Sizes, verbose: bool, pins: Option<&Pins>) -> Result<Loaded, LoadError> {
+    let offsets = offsets::find(Path::new(offsets::VMLINUX_BTF))?;
+    let found = pins.map_or(Ok(Found::Nothing), |pins| prepare(pins, sizes))?;
+    let adopted = pins.filter(|_| matches!(found, Found::Adopted));
     let reads_verdict = reads_verdict();
-    let mut ebpf = load_object(sizes, &found, verbose, reads_verdict)?;
+    let settings = Settings {
+        sizes,
+        offsets,
+        verbose,
+        reads_verdict,
+    };
+    let mut ebpf = load_object(&settings, adopted)?;
     load_programs(&mut ebpf)?;
     // Reading the kernel's type information takes megabytes that are not needed again.
     sys::give_memory_back();
@@ -147,33 +179,35 @@ pub fn load(sizes: Sizes, verbose: bool) -> Result<Loaded, LoadError> {
             log.inspect_err(|error| tracing::warn!("no diagnostics from the probe: {error}"))
                 .ok()
         });
-    let table = |source| LoadError::Table {
-        entries: sizes.table_entries,
-        source,
-    };
-    let outer = owned_fd(take(&mut ebpf, "FLOWS")?).map_err(table)?;
-    let state = owned_fd(take(&mut ebpf, "STATE")?).map_err(table)?;
-    let pair = [
-        owned_fd(take(&mut ebpf, "FLOWS_A")?).map_err(table)?,
-        owned_fd(take(&mut ebpf, "FLOWS_B")?).map_err(table)?,
-    ];
-    let tables = FlowTables::install(outer, state, pair).map_err(table)?;
-    let quotas = owned_fd(take(&mut ebpf, "QUOTAS")?).map_err(table)?;
-    // The bucket that cgroups share when the table of quotas is full.
-    sys::update(
-        quotas.as_fd(),
-        &0_u64,
-        &tracer_common::limits::CgroupQuota::default(),
-    )
-    .map_err(table)?;
-    let translations = owned_fd(take(&mut ebpf, "TRANSLATIONS")?).map_err(table)?;
-    let flag = owned_fd(take(&mut ebpf, "FIRST_ATTACHED")?).map_err(table)?;
+    let fresh = pins.filter(|_| adopted.is_none());
+    if let Some(pins) = fresh {
+        pin_maps(&ebpf, pins, sizes)?;
+    }
+    let (tables, instance, quotas) =
+        open_tables(&mut ebpf, adopted.is_some()).map_err(|source| LoadError::Table {
+            entries: sizes.table_entries,
+            source,
+        })?;
+    if let Some(pins) = fresh {
+        // From here on they can be adopted.
+        fs::rename(pins.new_maps(), pins.maps()).map_err(super::pin::at(&pins.maps()))?;
+    }
+    let links = pins.map_or(Ok(Links::default()), |pins| {
+        Links::pinned(&pins.links()).map_err(super::pin::at(&pins.links()))
+    })?;
+    let open = |ebpf: &mut Ebpf, name| owned_fd(take(ebpf, name)?).map_err(failed(name));
+    let translations = open(&mut ebpf, "TRANSLATIONS")?;
+    let flag = open(&mut ebpf, "FIRST_ATTACHED")?;
     let foreign = Foreign::new(load_first(&mut ebpf), flag, own_tags(&ebpf));
-    Ok(Loaded {
+    let mut loaded = Loaded {
         translations,
         foreign,
         reads_verdict,
+        links,
+        chosen: BTreeMap::new(),
         tables,
+        instance,
+        found,
         ring: Some(typed(&mut ebpf, "EVENTS")?),
         processes: Some(typed(&mut ebpf, "PROCESSES")?),
         quotas,
@@ -182,45 +216,144 @@ pub fn load(sizes: Sizes, verbose: bool) -> Result<Loaded, LoadError> {
         hooks: Vec::new(),
         missing: BTreeMap::new(),
         ebpf: Some(ebpf),
-    })
+    };
+    loaded.update_links()?;
+    Ok(loaded)
+}
+
+/// Looks at what is pinned, and removes what cannot be used any more.
+fn prepare(pins: &Pins, sizes: Sizes) -> Result<Found, LoadError> {
+    let wanted = adopt::wanted(OBJECT, &map_sizes(sizes)).map_err(super::pin::at(&pins.maps()))?;
+    let others = pins.remove_other_versions()?;
+    match adopt::fits(&pins.maps(), &wanted) {
+        Some(Ok(())) => Ok(Found::Adopted),
+        Some(Err(why)) => {
+            let remains = adopt::drain(pins);
+            pins.clear()?;
+            Ok(Found::Replaced(Replaced { why, remains }))
+        }
+        None => {
+            // Maps that were never made whole, with nothing attached.
+            pins.clear()?;
+            if others.is_empty() {
+                return Ok(Found::Nothing);
+            }
+            let why = format!("they are of another version ({})", others.join(", "));
+            let remains = None;
+            Ok(Found::Replaced(Replaced { why, remains }))
+        }
+    }
+}
+
+/// Pins every map beside its final place.
+fn pin_maps(ebpf: &Ebpf, pins: &Pins, sizes: Sizes) -> Result<(), LoadError> {
+    let directory = pins.new_maps();
+    let failed = || super::pin::at(&directory);
+    fs::create_dir_all(&directory).map_err(failed())?;
+    let wanted = adopt::wanted(OBJECT, &map_sizes(sizes)).map_err(failed())?;
+    for (name, _) in wanted {
+        let map = ebpf
+            .map(&name)
+            .ok_or(LoadError::Missing("a map that it names"))?;
+        map.pin(directory.join(&name))
+            .map_err(|error| failed()(io::Error::other(error)))?;
+    }
+    Ok(())
+}
+
+/// The flow tables, the number that names them, and the table of quotas.
+fn open_tables(ebpf: &mut Ebpf, adopted: bool) -> io::Result<(FlowTables, u64, OwnedFd)> {
+    let mut open = |name| {
+        let map = take(ebpf, name).map_err(io::Error::other)?;
+        owned_fd(map)
+    };
+    let (outer, state) = (open("FLOWS")?, open("STATE")?);
+    let pair = [open("FLOWS_A")?, open("FLOWS_B")?];
+    let quotas = open("QUOTAS")?;
+    let instance = adopt::instance(objects::map_info(outer.as_fd())?.0);
+    if adopted {
+        return Ok((FlowTables::adopt(outer, state, pair)?, instance, quotas));
+    }
+    let tables = FlowTables::install(outer, state, pair)?;
+    // The bucket that cgroups share when the table of quotas is full.
+    let shared = tracer_common::limits::CgroupQuota::default();
+    sys::update(quotas.as_fd(), &0_u64, &shared)?;
+    Ok((tables, instance, quotas))
 }
 
 impl Loaded {
     /// Attaches the address and egress hooks to a cgroup and all below it, beside whatever else
-    /// is attached there.
+    /// is attached there. Where it is inside one that is chosen already, that one covers it.
     ///
     /// # Errors
     /// The cgroup cannot be opened or the kernel refuses.
     pub fn attach_cgroup(&mut self, path: &Path) -> Result<(), LoadError> {
-        let ebpf = self.ebpf.as_mut().ok_or(LoadError::Missing("programs"))?;
-        let cgroup = File::open(path).map_err(|source| LoadError::Cgroup {
-            path: path.to_owned(),
-            source,
-        })?;
-        for name in ADDRESS_HOOKS {
-            let program: &mut CgroupSockAddr = program(ebpf, name)?;
-            // "Single" is what the kernel calls a plain link, and links are multi-attach.
-            program
-                .attach(&cgroup, CgroupAttachMode::Single)
-                .map_err(refused(name))?;
+        let cgroup = open_cgroup(path)?;
+        let id = cgroup_id_of(&cgroup)?;
+        self.chosen.insert(path.to_owned(), id);
+        if self.is_covered(path) {
+            return Ok(());
         }
-        let egress: &mut CgroupSkb = program(ebpf, EGRESS_HOOK)?;
-        egress
-            .attach(
-                &cgroup,
-                CgroupSkbAttachType::Egress,
-                CgroupAttachMode::Single,
-            )
-            .map_err(refused(EGRESS_HOOK))?;
-        self.foreign.add(cgroup);
+        self.link_cgroup(id, &cgroup)?;
+        let inside: Vec<u64> = self
+            .chosen
+            .iter()
+            .filter(|(other, _)| *other != path && other.starts_with(path))
+            .map(|(_, id)| *id)
+            .collect();
+        let mut inside = inside.into_iter();
+        inside.try_for_each(|id| self.unlink_cgroup(id))
+    }
+
+    /// Detaches from a cgroup; what was counted in it stays. Chosen cgroups inside it are
+    /// attached to themselves first.
+    ///
+    /// # Errors
+    /// The kernel or the bpffs refuses.
+    pub fn detach_cgroup(&mut self, cgroup_id: u64) -> Result<(), LoadError> {
+        let path = self.chosen.iter().find(|(_, id)| **id == cgroup_id);
+        let Some(path) = path.map(|(path, _)| path.clone()) else {
+            return Ok(());
+        };
+        self.chosen.remove(&path);
+        let bare: Vec<PathBuf> = self
+            .chosen
+            .keys()
+            .filter(|inside| inside.starts_with(&path) && !self.is_covered(inside))
+            .cloned()
+            .collect();
+        for inside in bare {
+            // One that is gone meanwhile needs no hooks.
+            if let Ok(cgroup) = open_cgroup(&inside) {
+                self.link_cgroup(cgroup_id_of(&cgroup)?, &cgroup)?;
+            }
+        }
+        self.unlink_cgroup(cgroup_id)
+    }
+
+    fn unlink_cgroup(&mut self, cgroup_id: u64) -> Result<(), LoadError> {
+        self.foreign.remove(cgroup_id);
+        self.links.off_cgroup(cgroup_id).map_err(failed("detach"))
+    }
+
+    fn is_covered(&self, path: &Path) -> bool {
+        let mut above = path.ancestors().skip(1);
+        above.any(|above| self.chosen.contains_key(above))
+    }
+
+    fn link_cgroup(&mut self, id: u64, cgroup: &File) -> Result<(), LoadError> {
+        let ebpf = self.ebpf.as_ref().ok_or(LoadError::Missing("programs"))?;
+        for (name, kind) in ON_CGROUPS {
+            let program = program_fd(ebpf, name).ok_or(LoadError::Missing(name))?;
+            self.links
+                .on_cgroup((name, program), kind, (id, cgroup.as_fd()))
+                .map_err(failed(name))?;
+            note(&mut self.hooks, name);
+        }
+        let cgroup = cgroup.try_clone().map_err(failed("cgroup"))?;
+        self.foreign.add(id, cgroup);
         if let Err(error) = self.foreign.check() {
             tracing::warn!("cannot tell whether other address programs are loaded: {error}");
-        }
-        let names = ADDRESS_HOOKS.iter().chain([&EGRESS_HOOK]);
-        for name in names.map(|name| (*name).to_owned()) {
-            if !self.hooks.contains(&name) {
-                self.hooks.push(name);
-            }
         }
         Ok(())
     }
@@ -230,11 +363,13 @@ impl Loaded {
     /// # Errors
     /// The kernel lacks them or refuses.
     pub fn attach_cgroup_events(&mut self) -> Result<(), LoadError> {
-        let ebpf = self.ebpf.as_mut().ok_or(LoadError::Missing("programs"))?;
+        let ebpf = self.ebpf.as_ref().ok_or(LoadError::Missing("programs"))?;
         for name in CGROUP_HOOKS {
-            let program: &mut RawTracePoint = program(ebpf, name)?;
-            program.attach(name).map_err(refused(name))?;
-            self.hooks.push(name.to_owned());
+            let program = program_fd(ebpf, name).ok_or(LoadError::Missing(name))?;
+            self.links
+                .on_tracepoint(name, program)
+                .map_err(failed(name))?;
+            note(&mut self.hooks, name);
         }
         Ok(())
     }
@@ -242,18 +377,40 @@ impl Loaded {
     /// Attaches the tracepoints that follow processes. Without one of them, recording goes on
     /// with less: [`Self::missing`] says so.
     pub fn attach_process_events(&mut self) {
-        let Some(ebpf) = self.ebpf.as_mut() else {
-            return;
-        };
         for (name, unseen) in PROCESS_HOOKS {
-            match attach_tracepoint(ebpf, name) {
-                Ok(()) => self.hooks.push(name.to_owned()),
+            match self.attach_tracepoint(name) {
+                Ok(()) => note(&mut self.hooks, name),
                 Err(error) => {
                     tracing::warn!("not seen: {unseen}: {error}");
                     self.missing.insert(name.to_owned(), unseen.to_owned());
                 }
             }
         }
+    }
+
+    /// Loaded only now: a verifier that refuses it must not cost the other programs.
+    fn attach_tracepoint(&mut self, name: &'static str) -> Result<(), LoadError> {
+        let ebpf = self.ebpf.as_mut().ok_or(LoadError::Missing("programs"))?;
+        let tracepoint: &mut RawTracePoint = program(ebpf, name)?;
+        tracepoint.load().map_err(refused(name))?;
+        let verified = tracepoint
+            .info()
+            .ok()
+            .and_then(|info| info.verified_instruction_count());
+        tracing::debug!(
+            "{name}: the verifier looked at {} instructions",
+            verified.unwrap_or(0)
+        );
+        let fd = tracepoint.fd().map_err(refused(name))?;
+        self.links
+            .on_tracepoint(name, fd.as_fd())
+            .map_err(failed(name))
+    }
+
+    /// The tracepoints of processes that this kernel refused.
+    #[must_use]
+    pub fn unfollowed(&self) -> &BTreeMap<String, String> {
+        &self.missing
     }
 
     /// What this kernel lacks, by name, each with what is therefore not seen.
@@ -269,28 +426,88 @@ impl Loaded {
         missing
     }
 
+    /// Drops pinned links on other cgroups than these: before anything is attached, since hooks on
+    /// a cgroup and on one above it count twice.
+    ///
+    /// # Errors
+    /// The bpffs refuses.
+    pub fn keep_cgroups(&mut self, ids: &BTreeSet<u64>) -> Result<(), LoadError> {
+        self.links
+            .keep_cgroups(|id| ids.contains(&id))
+            .map_err(failed("detach"))
+    }
+
+    /// Everything that a cgroup gets, attached by now or not.
+    #[must_use]
+    pub fn all_hooks(&self) -> Vec<String> {
+        let mut hooks = self.hooks.clone();
+        ON_CGROUPS
+            .iter()
+            .for_each(|(name, _)| note(&mut hooks, name));
+        hooks
+    }
+
+    /// Whether the maps were adopted and all that is attached was attached all the time.
+    #[must_use]
+    pub fn went_on(&self) -> bool {
+        matches!(self.found, Found::Adopted) && self.links.were_all_there()
+    }
+
+    fn update_links(&mut self) -> Result<(), LoadError> {
+        let ebpf = self.ebpf.as_ref().ok_or(LoadError::Missing("programs"))?;
+        self.links
+            .update(|name| program_fd(ebpf, name))
+            .map_err(failed("a pinned link"))
+    }
+
     /// Detaches every program; the maps stay readable, so that what is in them can be drained.
-    pub fn detach(&mut self) {
+    ///
+    /// # Errors
+    /// The bpffs refuses.
+    pub fn detach(&mut self) -> Result<(), LoadError> {
         self.foreign.detach();
         self.ebpf = None;
         self.hooks.clear();
+        self.links.drop_all().map_err(failed("detach"))
     }
 }
 
-/// Loaded only now: a verifier that refuses it must not cost the other programs.
-fn attach_tracepoint(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
-    let program: &mut RawTracePoint = program(ebpf, name)?;
-    program.load().map_err(refused(name))?;
-    program.attach(name).map_err(refused(name))?;
-    let verified = program
-        .info()
-        .ok()
-        .and_then(|info| info.verified_instruction_count());
-    tracing::debug!(
-        "{name}: the verifier looked at {} instructions",
-        verified.unwrap_or(0)
-    );
-    Ok(())
+fn note(hooks: &mut Vec<String>, name: &str) {
+    if !hooks.iter().any(|known| known == name) {
+        hooks.push(name.to_owned());
+    }
+}
+
+fn program_fd<'a>(ebpf: &'a Ebpf, name: &str) -> Option<BorrowedFd<'a>> {
+    Some(ebpf.program(name)?.fd().ok()?.as_fd())
+}
+
+fn failed(name: &str) -> impl FnOnce(io::Error) -> LoadError {
+    let name = name.to_owned();
+    move |source| LoadError::Attach { name, source }
+}
+
+fn open_cgroup(path: &Path) -> Result<File, LoadError> {
+    File::open(path).map_err(|source| LoadError::Cgroup {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The inode number of its directory.
+fn cgroup_id_of(cgroup: &File) -> Result<u64, LoadError> {
+    let metadata = cgroup.metadata().map_err(failed("cgroup"))?;
+    Ok(metadata.ino())
+}
+
+/// Sizes of maps that are settings. Rings and hashes alike: an adopted map must have the same.
+fn map_sizes(sizes: Sizes) -> [(&'static str, u32); 4] {
+    [
+        ("EVENTS", sizes.ring_bytes),
+        ("PROCESSES", sizes.process_ring_bytes),
+        ("FLOWS_A", sizes.table_entries),
+        ("FLOWS_B", sizes.table_entries),
+    ]
 }
 
 /// What is not seen where address hooks cannot read what programs before them decided.
@@ -340,31 +557,43 @@ fn own_tags(ebpf: &Ebpf) -> BTreeSet<u64> {
         .collect()
 }
 
-fn load_object(
+/// What programs are told before they are loaded.
+struct Settings {
     sizes: Sizes,
-    found: &Found,
+    offsets: offsets::Found,
     verbose: bool,
     reads_verdict: bool,
-) -> Result<Ebpf, LoadError> {
-    let words: [u32; 8] = bytemuck::cast(found.offsets);
-    let process_words: [u32; ProcessOffsets::WORDS] = bytemuck::cast(found.processes);
+}
+
+fn load_object(settings: &Settings, adopted: Option<&Pins>) -> Result<Ebpf, LoadError> {
+    let sizes = settings.sizes;
+    let words: [u32; 8] = bytemuck::cast(settings.offsets.offsets);
+    let process_words: [u32; ProcessOffsets::WORDS] = bytemuck::cast(settings.offsets.processes);
     let wake_bytes = u64::from(sizes.process_ring_bytes / 4);
     let quota = u64::from(sizes.cgroup_quota);
-    let reads_verdict = u64::from(reads_verdict);
-    let level: u8 = if verbose { u8::MAX } else { 0 };
-    let ebpf = EbpfLoader::new()
+    let reads_verdict = u64::from(settings.reads_verdict);
+    let level: u8 = if settings.verbose { u8::MAX } else { 0 };
+    let mut loader = EbpfLoader::new();
+    loader
         .override_global("OFFSETS", words.as_slice(), true)
         .override_global("PROCESS_OFFSETS", process_words.as_slice(), true)
         .override_global("PROCESS_WAKE_BYTES", &wake_bytes, true)
         .override_global("CGROUP_QUOTA", &quota, true)
         .override_global("READ_VERDICT", &reads_verdict, true)
-        .override_global(aya_log::LEVEL, &level, false)
-        .map_max_entries("EVENTS", sizes.ring_bytes)
-        .map_max_entries("PROCESSES", sizes.process_ring_bytes)
-        .map_max_entries("FLOWS_A", sizes.table_entries)
-        .map_max_entries("FLOWS_B", sizes.table_entries)
-        .load(OBJECT)?;
-    Ok(ebpf)
+        .override_global(aya_log::LEVEL, &level, false);
+    for (name, entries) in map_sizes(sizes) {
+        loader.map_max_entries(name, entries);
+    }
+    let pinned = match adopted {
+        Some(pins) => adopt::wanted(OBJECT, &[]).map_err(super::pin::at(&pins.maps()))?,
+        None => Vec::new(),
+    };
+    for (name, _) in &pinned {
+        if let Some(pins) = adopted {
+            loader.map_pin_path(name, pins.maps().join(name));
+        }
+    }
+    Ok(loader.load(OBJECT)?)
 }
 
 fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {

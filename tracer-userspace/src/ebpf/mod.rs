@@ -4,17 +4,26 @@
 //! |---|---|
 //! | [`support`] | what this machine lets us do, asked before anything is loaded |
 //! | [`load`] | programs and maps: loading, attaching, and letting go of them |
+//! | [`pin`] | the directory where maps and links stay when the daemon goes |
+//! | [`adopt`] | whether what is pinned fits, and what it holds if not |
+//! | [`links`] | what is attached where |
 //! | [`offsets`] | where this kernel keeps the fields that have no helper |
 //! | [`ring`] | the ring buffer's news |
 //! | [`sweep`] | the flow table's counts |
 //! | [`capture`] | the task that reads both and passes them on |
 //! | [`foreign`] | going first where other people's programs rewrite |
-//! | [`sys`] | the system calls that aya does not offer |
+//! | [`journal`] | what was taken out of the kernel and may be in no log yet |
+//! | [`sys`], [`objects`] | the system calls that aya does not offer, on contents and on objects |
 
+pub mod adopt;
 pub mod capture;
 pub mod foreign;
+pub mod journal;
+pub mod links;
 pub mod load;
+pub mod objects;
 pub mod offsets;
+pub mod pin;
 pub mod ring;
 pub mod support;
 pub mod sweep;

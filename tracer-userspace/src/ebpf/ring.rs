@@ -44,8 +44,9 @@ impl<E> Ring<E> {
         Ok(())
     }
 
-    /// Takes out what is there, at most a batch.
-    pub fn take(&mut self) -> Vec<E> {
+    /// Takes out what is there, at most a batch. `keep` sees each event and its bytes before it
+    /// leaves the ring: whoever dies meanwhile, the next reader finds it there again.
+    pub fn take(&mut self, mut keep: impl FnMut(&E, &[u8])) -> Vec<E> {
         let mut events = Vec::new();
         let mut bytes = 0;
         let ring = self.fd.get_mut();
@@ -53,7 +54,10 @@ impl<E> Ring<E> {
             let Some(item) = ring.next() else { break };
             bytes += item.len();
             match (self.decode)(&item) {
-                Some(event) => events.push(event),
+                Some(event) => {
+                    keep(&event, &item);
+                    events.push(event);
+                }
                 None => self.undecodable += 1,
             }
         }

@@ -15,7 +15,10 @@ use tracer_common::{
     limits::{CgroupQuota, State},
 };
 
-use super::sys::{self, Batch};
+use super::{
+    objects,
+    sys::{self, Batch},
+};
 
 /// The flow tables of one loaded object.
 #[derive(Debug)]
@@ -24,7 +27,7 @@ pub struct FlowTables {
     state: OwnedFd,
     /// Installed: programs write here.
     live: OwnedFd,
-    /// Empty, waiting for its turn.
+    /// The other one: what was swept last, until it is emptied.
     spare: OwnedFd,
     generation: u64,
 }
@@ -46,26 +49,89 @@ impl FlowTables {
         })
     }
 
-    /// Takes everything that was counted since the last sweep out of the kernel.
+    /// Goes on with tables that programs are writing to.
     ///
     /// # Errors
-    /// A system call fails. What was already read is returned with the next sweep at the latest:
-    /// entries leave the table only together with being handed out.
+    /// A system call fails, or neither of them is installed.
+    pub fn adopt(outer: OwnedFd, state: OwnedFd, tables: [OwnedFd; 2]) -> io::Result<Self> {
+        // The kernel answers with the inner map's id.
+        let installed: Option<u32> = sys::lookup(outer.as_fd(), &0_u32)?;
+        let [a, b] = tables;
+        let ids = [&a, &b].map(|table| objects::map_info(table.as_fd()));
+        let [id_a, id_b] = [ids[0].as_ref(), ids[1].as_ref()].map(|id| id.ok().map(|(id, _)| *id));
+        let (live, spare) = match installed {
+            None => return Err(io::Error::other("no flow table is installed")),
+            Some(_) if installed == id_a => (a, b),
+            Some(_) if installed == id_b => (b, a),
+            Some(_) => return Err(io::Error::other("a foreign flow table is installed")),
+        };
+        let known: Option<State> = sys::lookup(state.as_fd(), &0_u32)?;
+        Ok(Self {
+            outer,
+            state,
+            live,
+            spare,
+            generation: known.unwrap_or_default().generation,
+        })
+    }
+
+    /// Installs the other table, which must be empty, and reads what was counted since the last
+    /// sweep. It stays there until [`Self::empty`].
+    ///
+    /// # Errors
+    /// A system call fails.
     pub fn sweep(&mut self, each: impl FnMut(&FlowKey, &FlowValue)) -> io::Result<()> {
-        self.generation += 1;
         // Before the swap: a key that still goes to the old table then counts towards the new
         // quota, which errs on the strict side by a handful.
+        self.raise_generation()?;
+        sys::install(self.outer.as_fd(), self.spare.as_fd())?;
+        mem::swap(&mut self.live, &mut self.spare);
+        self.read_swept(each)
+    }
+
+    /// Reads what was swept last and is not emptied yet.
+    ///
+    /// # Errors
+    /// A system call fails.
+    pub fn read_swept(&self, each: impl FnMut(&FlowKey, &FlowValue)) -> io::Result<()> {
+        sys::read_all(self.spare.as_fd(), Batch::Look, each)
+    }
+
+    /// Reads what was counted since the last sweep, and leaves it: only right once nothing is
+    /// attached any more.
+    ///
+    /// # Errors
+    /// A system call fails.
+    pub fn read_live(&self, each: impl FnMut(&FlowKey, &FlowValue)) -> io::Result<()> {
+        sys::read_all(self.live.as_fd(), Batch::Look, each)
+    }
+
+    /// Empties what was swept last: it is in safe hands.
+    ///
+    /// # Errors
+    /// A system call fails; what is still there is emptied the next time.
+    pub fn empty(&self) -> io::Result<()> {
+        sys::read_all(
+            self.spare.as_fd(),
+            Batch::Take,
+            |_: &FlowKey, _: &FlowValue| {},
+        )
+    }
+
+    /// Counts a sweep that no journal has: whoever adopts these tables sees that one is missing.
+    ///
+    /// # Errors
+    /// A system call fails.
+    pub fn raise_generation(&mut self) -> io::Result<()> {
+        self.generation += 1;
         let state = State {
             generation: self.generation,
             last_wake_ns: 0,
         };
-        sys::update(self.state.as_fd(), &0_u32, &state)?;
-        sys::install(self.outer.as_fd(), self.spare.as_fd())?;
-        mem::swap(&mut self.live, &mut self.spare);
-        sys::read_all(self.spare.as_fd(), Batch::Take, each)
+        sys::update(self.state.as_fd(), &0_u32, &state)
     }
 
-    /// Which table is installed, counted from 0.
+    /// Number of the last sweep.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation

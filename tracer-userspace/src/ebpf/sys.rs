@@ -52,6 +52,26 @@ pub fn delete<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
     }
 }
 
+/// The value of `key`; `None` if it is not there.
+///
+/// # Errors
+/// What `bpf(BPF_MAP_LOOKUP_ELEM)` says.
+pub fn lookup<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    let mut value = V::zeroed();
+    let mut attr = zeroed_attr();
+    // SAFETY: as for `update`; the kernel writes a value of the map's size, which is V's.
+    unsafe {
+        let element = &mut attr.__bindgen_anon_2;
+        element.map_fd = map.as_raw_fd() as u32;
+        element.key = std::ptr::from_ref(key) as u64;
+        element.__bindgen_anon_1.value = std::ptr::from_mut(&mut value) as u64;
+    }
+    match bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        other => other.map(|_| Some(value)),
+    }
+}
+
 /// How a batch treats what it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Batch {
@@ -196,13 +216,13 @@ pub fn give_memory_back() {
     }
 }
 
-fn zeroed_attr() -> bpf_attr {
+pub(super) fn zeroed_attr() -> bpf_attr {
     // SAFETY: a union of integers and arrays of integers; all zero is what the kernel expects of
     // fields that a command does not use.
     unsafe { mem::zeroed() }
 }
 
-fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
+pub(super) fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
     // SAFETY: `attr` is a whole, initialised bpf_attr.
     let result = unsafe {
         libc::syscall(

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    container::ContainerRef,
+    container::{ContainerRef, Runtime},
     engine::{Answer, info::ContainerInfo},
     known::Naming,
     machine::{Change, Machine, NAME_PATIENCE},
@@ -53,7 +53,12 @@ impl Machine {
         };
         let workload = workload.clone();
         let is_gone = known.is_gone;
+        let has_resolver = known.reference.runtime == Runtime::Docker;
         if selected {
+            if has_resolver && self.selection.is_by_container() && self.selection.cgroups.is_empty()
+            {
+                self.watch_engine();
+            }
             self.begin(workload.clone(), run.clone(), is_gone);
         }
         match before.workload() {

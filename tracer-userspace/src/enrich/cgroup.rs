@@ -123,6 +123,17 @@ impl CgroupIndex {
         self.by_id.get(&cgroup_id)
     }
 
+    #[must_use]
+    pub fn knows(&self, cgroup_id: u64) -> bool {
+        self.by_id.contains_key(&cgroup_id)
+    }
+
+    /// The path of a cgroup that is known.
+    #[must_use]
+    pub fn path(&self, cgroup_id: u64) -> Option<&str> {
+        self.by_id.get(&cgroup_id).map(|found| found.path.as_str())
+    }
+
     /// Every cgroup that is known.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Cgroup)> {
         self.by_id

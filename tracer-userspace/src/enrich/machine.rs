@@ -36,7 +36,8 @@ const REMEMBERED: usize = 1024;
 pub const HOST: &str = "host";
 
 /// The engine that resolves names inside a container's network namespace.
-const DOCKERD: &[u8] = b"dockerd";
+pub(super) const ENGINE: &str = "dockerd";
+const DOCKERD: &[u8] = ENGINE.as_bytes();
 
 /// Whose flow it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,9 +97,9 @@ pub enum Change {
 /// Cgroups, containers and network namespaces of this machine.
 #[derive(Debug)]
 pub struct Machine {
-    proc: PathBuf,
+    pub(super) proc: PathBuf,
     boot_id: String,
-    cgroups: CgroupIndex,
+    pub(super) cgroups: CgroupIndex,
     pub(super) selection: Selection,
     pub(super) workload_by: WorkloadBy,
     pub(super) questions: Questions,
@@ -111,6 +112,8 @@ pub struct Machine {
     /// Containers whose cgroup is gone, oldest first.
     gone: VecDeque<(String, u64)>,
     host_namespace: u64,
+    /// The engine's cgroup, once it has hooks.
+    pub(super) engine: Option<u64>,
     pub(super) changes: Vec<Change>,
     unknown_cgroups: Told,
     pub(super) not_asked: Told,
@@ -142,6 +145,7 @@ impl Machine {
             namespaces: HashMap::new(),
             gone: VecDeque::new(),
             host_namespace,
+            engine: None,
             changes: Vec::new(),
             unknown_cgroups: Told::default(),
             not_asked: Told::default(),
@@ -181,8 +185,12 @@ impl Machine {
         }
     }
 
-    /// A cgroup was removed: if it was a container's own, the run is over.
-    pub fn cgroup_removed(&mut self, cgroup_id: u64) {
+    /// A cgroup was removed: if it was a container's own, the run is over. One that came while
+    /// nobody listened is known by its `path` alone.
+    pub fn cgroup_removed(&mut self, cgroup_id: u64, path: Option<String>, now: Instant) {
+        if path.is_some() && !self.cgroups.knows(cgroup_id) {
+            self.cgroup_created(cgroup_id, path, now);
+        }
         self.cgroups.removed(cgroup_id);
         let mut containers = self.containers.values_mut();
         let Some(known) = containers.find(|known| known.cgroup_id == cgroup_id && !known.is_gone)
@@ -218,6 +226,16 @@ impl Machine {
             Some(known) => known.before = None,
             None => {}
         }
+    }
+
+    pub(super) fn knows_cgroup(&self, cgroup_id: u64) -> bool {
+        self.cgroups.knows(cgroup_id)
+    }
+
+    /// The path of a cgroup, of one that is gone lately too.
+    #[must_use]
+    pub fn cgroup_path(&self, cgroup_id: u64) -> Option<&str> {
+        self.cgroups.path(cgroup_id)
     }
 
     /// What the log must say since the last call.

@@ -160,7 +160,7 @@ async fn a_container_is_watched_until_it_proves_not_to_be_chosen() {
     assert_eq!(fixture.watches(), [(true, second)]);
     fixture.named(INNER, "other");
     assert_eq!(fixture.watches(), [(false, second)]);
-    fixture.machine.cgroup_removed(first);
+    fixture.machine.cgroup_removed(first, None, Instant::now());
     assert_eq!(fixture.watches(), [(false, first)]);
 }
 
@@ -227,7 +227,7 @@ async fn a_name_that_comes_late_is_an_alias_and_one_that_does_not_match_ends_the
 async fn a_container_that_was_over_before_it_had_a_name_has_begun_and_ended() {
     let mut fixture = fixture(Selection::default());
     let id = fixture.make(&docker(OUTER));
-    fixture.machine.cgroup_removed(id);
+    fixture.machine.cgroup_removed(id, None, Instant::now());
     assert_eq!(fixture.changes(), []);
     fixture.named(OUTER, "agent");
     assert_eq!(names(&fixture.changes()), ["began", "ended"]);
@@ -242,7 +242,7 @@ async fn a_container_that_is_started_again_is_another_run_and_may_have_another_n
     // A rename is for the next lifetime.
     fixture.named(OUTER, "new");
     assert_eq!(fixture.workload(first).unwrap(), "old");
-    fixture.machine.cgroup_removed(first);
+    fixture.machine.cgroup_removed(first, None, Instant::now());
     fs::remove_dir(fixture.mount.path().join("docker").join(OUTER)).unwrap();
     fixture.named(OUTER, "new");
     let second = first + (1 << 40);

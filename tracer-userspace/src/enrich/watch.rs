@@ -3,10 +3,29 @@
 use super::{
     cgroup::is_below,
     known::Known,
-    machine::{Change, Machine},
+    machine::{Change, ENGINE, Machine},
+    resolver,
 };
 
 impl Machine {
+    /// The engine's resolver sends for containers, from the engine's cgroup. Where that is the
+    /// root, all others pay for the hooks too: rather that than rules without a name server.
+    pub(super) fn watch_engine(&mut self) {
+        let has_hooks = |cgroup_id| self.knows_cgroup(cgroup_id);
+        if self.engine.is_some_and(has_hooks) {
+            return;
+        }
+        let Some(path) = resolver::cgroup_of_program(&self.proc, ENGINE) else {
+            return;
+        };
+        let mut cgroups = self.cgroups.iter();
+        let found = cgroups.find(|(_, cgroup)| cgroup.path == path);
+        if let Some((cgroup_id, _)) = found {
+            self.engine = Some(cgroup_id);
+            self.changes.push(Change::Watch { cgroup_id, path });
+        }
+    }
+
     /// Decides anew whether a container's own cgroup needs hooks. Those of a chosen cgroup, or of
     /// a container around it, see what happens inside: a second time would count twice.
     pub(super) fn watch(&mut self, id: &str) {

@@ -63,7 +63,9 @@ impl Recording {
             }
             Record::Rotate(_) => self.open.clear(),
             // Says itself what is missing.
-            Record::Gap(entry) if entry.body.what == GapKind::Downtime => {
+            Record::Gap(entry)
+                if matches!(entry.body.what, GapKind::Downtime | GapKind::Replaced) =>
+            {
                 self.untold = 0;
                 self.open.clear();
             }

@@ -84,7 +84,7 @@ pub fn take(request: &Request) -> Inventory {
     inventory.owners_unknown = !complete;
     inventory.sockets = listed
         .iter()
-        .map(|(cookie, socket)| open_socket(*cookie, socket, &owners, clock.monotonic()))
+        .map(|(cookie, socket)| open_socket(*cookie, socket, &owners, clock.monotonic_ns()))
         .collect();
     inventory
 }

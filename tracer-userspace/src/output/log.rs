@@ -6,13 +6,14 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::files::make_directory;
@@ -70,6 +71,26 @@ pub enum Ending {
     Unclosed,
 }
 
+/// How far an open segment goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Of the segment's file.
+    pub inode: u64,
+    /// On disk, whole lines.
+    pub bytes: u64,
+}
+
+/// A log that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    pub log: LogWriter,
+    pub ending: Ending,
+    /// It is the segment of the position that was given, and ends there now.
+    pub resumed: bool,
+    /// When it was written to before; `None` if it is new.
+    pub modified: Option<SystemTime>,
+}
+
 /// The writing end of one workload's log.
 #[derive(Debug)]
 pub struct LogWriter {
@@ -92,21 +113,30 @@ pub struct LogWriter {
     closed: Vec<Source>,
     /// Segments deleted, ever.
     deleted: u64,
+    /// Due for rotation at this size: more than the setting after a rotation failed.
+    full_at: u64,
 }
 
 impl LogWriter {
-    /// Opens the log in `directory` to append to it, and says how it ended.
+    /// Opens the log in `directory` to append to it, and says how it ended. What the segment has
+    /// beyond `keep`, if that is about it, is cut off.
     ///
     /// # Errors
     /// The directory or file cannot be written, or another process holds it.
-    pub fn open(directory: &Path, rotation: Rotation) -> Result<(Self, Ending), LogError> {
+    pub fn open(
+        directory: &Path,
+        rotation: Rotation,
+        keep: Option<Position>,
+    ) -> Result<Opened, LogError> {
         let path = directory.join(OPEN_SEGMENT);
         make_directory(directory).map_err(|error| at(directory, error))?;
         finish_compressing(directory).map_err(|error| at(directory, error))?;
+        let before = fs::metadata(&path).ok();
         let mut file = open_segment(&path)?;
+        let resumed = cut_back(&file, keep).map_err(|error| at(&path, error))?;
         let (digest, ending, written, records) =
             read_segment(&mut file).map_err(|error| at(&path, error))?;
-        let writer = Self {
+        let log = Self {
             directory: directory.to_owned(),
             file,
             rotation,
@@ -120,8 +150,14 @@ impl LogWriter {
             compressing: None,
             closed: Vec::new(),
             deleted: 0,
+            full_at: rotation.bytes,
         };
-        Ok((writer, ending))
+        Ok(Opened {
+            log,
+            ending,
+            resumed,
+            modified: before.and_then(|found| found.modified().ok()),
+        })
     }
 
     /// Adds one record; it is on disk after [`Self::flush`] at the latest.
@@ -171,7 +207,24 @@ impl LogWriter {
     /// Whether the open segment is due for rotation.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        !self.is_refused && self.written + self.pending.len() as u64 >= self.rotation.bytes
+        !self.is_refused && self.written + self.pending.len() as u64 >= self.full_at
+    }
+
+    /// How far the segment goes on disk.
+    ///
+    /// # Errors
+    /// The file cannot be asked.
+    pub fn position(&self) -> io::Result<Position> {
+        Ok(Position {
+            inode: self.file.metadata()?.ino(),
+            bytes: self.written,
+        })
+    }
+
+    /// Records that are not on disk, and perhaps never will be.
+    #[must_use]
+    pub fn unwritten(&self) -> u64 {
+        self.pending_records + self.lost
     }
 
     /// Closes the segment with a `rotate` record like `envelope` and begins the next one.
@@ -180,6 +233,14 @@ impl LogWriter {
     /// # Errors
     /// A file cannot be renamed or made; the old segment is then still open.
     pub fn rotate(&mut self, envelope: &Entry<()>, now: Timestamp) -> io::Result<()> {
+        // Should it fail, it is not tried again with every record.
+        self.full_at = self.written + self.rotation.bytes;
+        self.begin_segment(envelope, now)?;
+        self.full_at = self.rotation.bytes;
+        Ok(())
+    }
+
+    fn begin_segment(&mut self, envelope: &Entry<()>, now: Timestamp) -> io::Result<()> {
         // Whatever can fail comes first: a `rotate` record must be the segment's last.
         self.wait_for_compression()?;
         self.shift()?;
@@ -386,8 +447,18 @@ fn finish_compressing(directory: &Path) -> io::Result<()> {
     fs::remove_file(plain)
 }
 
+/// Cuts off what a segment has beyond a position in it. False if it is another file, or shorter.
+fn cut_back(file: &File, keep: Option<Position>) -> io::Result<bool> {
+    let found = file.metadata()?;
+    let Some(keep) = keep.filter(|keep| keep.inode == found.ino() && keep.bytes <= found.len())
+    else {
+        return Ok(false);
+    };
+    file.set_len(keep.bytes)?;
+    Ok(true)
+}
+
 fn is_same(found: &fs::Metadata, file: &File) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
     file.metadata()
         .is_ok_and(|ours| (ours.dev(), ours.ino()) == (found.dev(), found.ino()))
 }
@@ -430,15 +501,17 @@ mod tests {
         Record::Stop(envelope(body))
     }
 
+    fn open_at(directory: &Path, keep: Option<Position>) -> Opened {
+        let rotation = Rotation {
+            bytes: 500,
+            keep: 2,
+        };
+        LogWriter::open(directory, rotation, keep).unwrap()
+    }
+
     fn open(directory: &Path) -> (LogWriter, Ending) {
-        LogWriter::open(
-            directory,
-            Rotation {
-                bytes: 500,
-                keep: 2,
-            },
-        )
-        .unwrap()
+        let Opened { log, ending, .. } = open_at(directory, None);
+        (log, ending)
     }
 
     fn sha256(bytes: &[u8]) -> String {
@@ -487,10 +560,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_beyond_a_position_is_cut_off_in_that_file_only() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut log, _) = open(root.path());
+        log.append(&stop()).unwrap();
+        log.flush().unwrap();
+        let kept = log.position().unwrap();
+        log.append(&stats()).unwrap();
+        log.close().unwrap();
+        drop(log);
+
+        let other = Position {
+            inode: kept.inode + 1,
+            ..kept
+        };
+        let too_far = Position {
+            bytes: kept.bytes * 100,
+            ..kept
+        };
+        for wrong in [other, too_far] {
+            let opened = open_at(root.path(), Some(wrong));
+            assert!(!opened.resumed);
+            assert_eq!(opened.ending, Ending::Unclosed);
+        }
+        let opened = open_at(root.path(), Some(kept));
+        assert!(opened.resumed && opened.modified.is_some());
+        assert_eq!(opened.ending, Ending::Closed);
+        assert_eq!(opened.log.position().unwrap(), kept);
+    }
+
+    #[test]
     fn one_writer_at_a_time() {
         let root = tempfile::tempdir().unwrap();
         let (_log, _) = open(root.path());
-        let error = LogWriter::open(root.path(), Rotation::default()).unwrap_err();
+        let error = LogWriter::open(root.path(), Rotation::default(), None).unwrap_err();
         assert!(matches!(error, LogError::Held { .. }), "{error}");
     }
 

@@ -337,6 +337,8 @@ fn gap_reason(kind: GapKind, tally: GapTally) -> String {
         GapKind::Names => "container engines were not asked",
         GapKind::Translation => "what left in place of a destination was not noted",
         GapKind::Preexisting => "connections that were open already could not be listed",
+        GapKind::Replaced => "the tracer was replaced by one that could not go on with its tables",
+        GapKind::NotAttached => "hooks could not be attached to a container",
     };
     let GapTally { records, lost } = tally;
     match lost {
