@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, thread};
 
-use lab::{ContainerSpec, Docker, Image, agent_image, run, unique};
+use lab::{
+    Container, ContainerSpec, Docker, Image, agent_image, cgroup2_root, run, unique, wait_until,
+};
 
 use crate::world::{MINUTE, Recording, container, needs_root};
 
@@ -207,6 +209,41 @@ fn labels_choose_and_compose_services_are_one_workload() {
         .collect();
     assert_eq!(names, chosen.iter().map(lab::Container::name).collect());
     assert_eq!(recording.workloads(), [workload]);
+}
+
+/// Programs that are attached to a cgroup itself.
+fn hooks_on(container: &Container) -> usize {
+    let cgroup = container.cgroup().unwrap();
+    let path = cgroup2_root().unwrap().join(cgroup.trim_start_matches('/'));
+    let shown = run("bpftool", &["cgroup", "show", path.to_str().unwrap()]);
+    shown.unwrap().lines().skip(1).count()
+}
+
+#[test]
+fn a_container_that_is_not_chosen_has_no_hooks() {
+    needs_root!();
+    let docker = Docker::start().unwrap();
+    let image = agent_image(&docker).unwrap();
+    let sleep = || {
+        let spec = spec(&image).command(&["sleep", "600000"]);
+        spec.run(&docker).unwrap()
+    };
+    let early = sleep();
+    let mut recording = Recording::start(&["--container", "no-such-*"]);
+    let late = sleep();
+    // It may be the very one until its name is known.
+    for container in [&early, &late] {
+        let let_go = || Ok((hooks_on(container) == 0).then_some(()));
+        wait_until("it is let go", MINUTE, let_go).unwrap();
+        container
+            .exec(&["/sample-agent", "tcp", "127.0.0.1:9"])
+            .unwrap();
+    }
+    recording.stop();
+    for container in [&early, &late] {
+        let directory = recording.path().join(container.name());
+        assert!(!directory.exists(), "{}", directory.display());
+    }
 }
 
 #[test]

@@ -90,8 +90,9 @@ impl PrivateDocker {
 
     fn begin(&self) -> Result<()> {
         let log = File::create(self.path("log"))?;
-        let mut command = Command::new("dockerd");
-        command.arg("--host").arg(self.address());
+        // In a network namespace of its own: without a bridge, it takes away the other's.
+        let mut command = Command::new("unshare");
+        command.args(["--net", "dockerd", "--host", &self.address()]);
         for (option, name) in [
             ("--data-root", "data"),
             ("--exec-root", "exec"),

@@ -296,7 +296,7 @@ fn a_second_daemon_names_the_first_and_detach_waits_for_it() {
     assert_eq!(hooks_on(&pinned.cgroup.path()), 5);
     let ran = pinned.detach();
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.out.starts_with("removed 7 hooks and "), "{ran:?}");
+    assert!(ran.out.starts_with("removed 10 hooks and "), "{ran:?}");
     assert_eq!(hooks_on(&pinned.cgroup.path()), 0);
     assert!(!pinned.pins.path().exists());
     let ran = pinned.detach();
@@ -481,49 +481,36 @@ fn without_a_bpffs_one_is_mounted_or_the_way_out_is_told() {
     assert!(!pins.path().exists(), "the mount was private");
 }
 
-/// With `--container` an unselected container has no hooks, nor has anything above it.
+/// With `--container` a chosen container has hooks of its own, which outlive the daemon.
 #[test]
-fn a_container_that_is_not_selected_has_no_hooks() {
+fn a_chosen_container_keeps_its_hooks() {
     needs_root!();
     let world = World::new();
     let chosen = OwnContainer::new();
     let name = format!("docker-{}", &chosen.id[..12]);
-    for (glob, hooks) in [("no-such-*", 0), (name.as_str(), 5)] {
-        let pins = Pins::new();
-        let output = world.path(&format!("out-{hooks}"));
-        let nobody = world.path("no-engine");
-        let options = ["--container", glob, "--pin", pins.argument()];
-        let engine = ["--docker-socket", nobody.to_str().unwrap()];
-        let daemon = Daemon::start(&output, &[&options[..], &engine].concat()).unwrap();
-        until("it is decided", || chosen.hooks() == hooks);
-        let later = OwnContainer::new();
-        let links = || {
-            let all = pins.all().into_iter();
-            all.filter(|name| name.contains("links/"))
-                .collect::<Vec<_>>()
-        };
-        // Those of the two tracepoints always, none on the root, which has others' hooks too.
-        until("the other is let go", || links().len() == 2 + hooks);
-        assert_eq!(later.hooks(), 0);
-        chosen.act(&world, "flood 203.0.113.1 1 5");
-        later.act(&world, "flood 203.0.113.2 1 5");
-        drop(later);
-        if hooks > 0 {
-            let log = daemon.log_until(&name, |log| total(log) == 5).unwrap();
-            assert_eq!(missing(&log), Vec::<&serde_json::Value>::new());
-            // Another daemon goes on with them.
-            daemon.crash().unwrap();
-            chosen.act(&world, "flood 203.0.113.3 1 5");
-            let daemon = Daemon::start(&output, &[&options[..], &engine].concat()).unwrap();
-            let log = daemon.log_until(&name, |log| total(log) == 10).unwrap();
-            assert_eq!(missing(&log), Vec::<&serde_json::Value>::new());
-            daemon.interrupt().unwrap();
-        } else {
-            daemon.interrupt().unwrap();
-            assert!(!output.join(&name).exists());
-        }
-        assert_eq!(chosen.hooks(), 0);
-    }
+    let pins = Pins::new();
+    let output = world.path("out");
+    let nobody = world.path("no-engine");
+    let arguments = [
+        "--container",
+        &name,
+        "--pin",
+        pins.argument(),
+        "--docker-socket",
+        nobody.to_str().unwrap(),
+    ];
+    let daemon = Daemon::start(&output, &arguments).unwrap();
+    until("it has hooks", || chosen.hooks() == 5);
+    chosen.act(&world, "flood 203.0.113.1 1 5");
+    let log = daemon.log_until(&name, |log| total(log) == 5).unwrap();
+    assert_eq!(missing(&log), Vec::<&serde_json::Value>::new());
+    daemon.crash().unwrap();
+    chosen.act(&world, "flood 203.0.113.3 1 5");
+    let daemon = Daemon::start(&output, &arguments).unwrap();
+    let log = daemon.log_until(&name, |log| total(log) == 10).unwrap();
+    assert_eq!(missing(&log), Vec::<&serde_json::Value>::new());
+    daemon.interrupt().unwrap();
+    assert_eq!(chosen.hooks(), 0);
 }
 
 /// A cgroup such as Docker's cgroupfs driver makes.

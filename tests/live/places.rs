@@ -31,7 +31,9 @@ fn after(script: &str) -> Command {
 /// The binary as nobody, from a place where nobody may read it.
 fn as_nobody(world: &World) -> Command {
     let binary = world.path("egress-tracer");
-    fs::copy(egress_tracer().unwrap(), &binary).unwrap();
+    // By a process of its own: what another test forks meanwhile would hold the copy open for
+    // writing, and nobody could run it.
+    lab::run("cp", &[&egress_tracer().unwrap(), &binary]).unwrap();
     for path in [&binary, binary.parent().unwrap()] {
         fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
     }

@@ -132,7 +132,7 @@ fn what_is_opened_while_the_daemon_starts_is_counted_once() {
     let cgroup = Cgroup::new("busy").unwrap();
     let _server = start(world.agent_in(&cgroup, "hold tcp 0.0.0.0:443 wait"), 1);
     let steps: Vec<String> = (1..=250)
-        .map(|host| format!("tcp-start 198.51.100.{host}:443 sleep 4"))
+        .map(|host| format!("tcp-start 198.51.100.{host}:443 sleep 20"))
         .collect();
     let _client = start(
         world.agent_in(&cgroup, &format!("{} wait", steps.join(" "))),
