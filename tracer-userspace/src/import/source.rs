@@ -177,7 +177,8 @@ impl<'a> Reading<'a> {
                     | Record::Alias(_)
                     | Record::Stats(_)
                     | Record::Start(_)
-                    | Record::Stop(_) => None,
+                    | Record::Stop(_)
+                    | Record::Dns(_) => None,
                 };
             }
             Parsed::Destination(line) => {

@@ -90,7 +90,7 @@ impl Observations {
                 self.observe_start(&entry.body);
             }
             Record::Stop(entry) => self.add_run(&entry.run),
-            Record::Alias(_) | Record::Stats(_) | Record::Rotate(_) => {}
+            Record::Alias(_) | Record::Stats(_) | Record::Rotate(_) | Record::Dns(_) => {}
         }
     }
 
@@ -331,6 +331,7 @@ fn gap_reason(kind: GapKind, tally: GapTally) -> String {
         GapKind::Downtime => "the tracer was not running",
         GapKind::SegmentDeleted => "a log segment was deleted",
         GapKind::LogWrite => "the log could not be written",
+        GapKind::Connections => "more connections at a time than are followed",
     };
     let GapTally { records, lost } = tally;
     match lost {
