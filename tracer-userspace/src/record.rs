@@ -140,7 +140,7 @@ pub struct Container {
 }
 
 /// A name for the destination, and where it comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Name {
     /// In lower case, without a dot at the end; what is not visible ASCII is escaped as in RFC 1035.
     /// From `proxy` it may be an address.
