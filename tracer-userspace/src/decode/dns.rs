@@ -98,7 +98,10 @@ pub enum Data {
     /// CNAME: the name goes on there.
     Alias(String),
     /// SRV.
-    Service { target: String, port: u16 },
+    Service {
+        target: String,
+        port: u16,
+    },
     /// PTR.
     Pointer(String),
     /// HTTPS, SVCB (RFC 9460). A target of `.` is the record's own name.
@@ -394,7 +397,10 @@ pub(super) mod tests {
     #[test]
     fn a_chain_is_read_to_its_addresses() {
         let message = read(&answer()).unwrap();
-        assert_eq!((message.id, message.rcode, message.undecodable), (0x1234, 0, 0));
+        assert_eq!(
+            (message.id, message.rcode, message.undecodable),
+            (0x1234, 0, 0)
+        );
         assert!(message.is_response && !message.is_truncated);
         assert_eq!(message.questions[0].name, "api.example");
         assert_eq!(message.questions[0].kind.to_string(), "A");
@@ -428,7 +434,12 @@ pub(super) mod tests {
         let bytes = [
             header(0x8580, [0, 3, 0, 1]),
             record(b"\x01s\x00", 33, 1, b"\0\0\0\0\x01\xbb\x01t\x00"),
-            record(b"\x01h\x00", 65, 1, b"\0\x01\0\0\x01\0\x03\x02h2\0\x03\0\x02\x20\xfb\0\x04\0\x04\xc0\0\x02\x01"),
+            record(
+                b"\x01h\x00",
+                65,
+                1,
+                b"\0\x01\0\0\x01\0\x03\x02h2\0\x03\0\x02\x20\xfb\0\x04\0\x04\xc0\0\x02\x01",
+            ),
             record(b"\x01p\x00", 12, 1, b"\x01q\x00"),
             // EDNS: the higher bits of BADVERS.
             record(b"\x00", 41, 0x0100_0000, b""),

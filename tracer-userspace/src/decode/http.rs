@@ -75,7 +75,9 @@ fn may_begin(bytes: &[u8]) -> bool {
 fn absolute(target: &str) -> Option<&str> {
     let (_, rest) = target.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
     (!target.starts_with('/')).then_some(host)
 }
 
@@ -93,8 +95,8 @@ fn parse_target(text: &[u8]) -> Option<Target> {
         },
     };
     let port = port.and_then(|port| std::str::from_utf8(port).ok()?.parse().ok());
-    let host = name::from_text(host);
-    (!host.is_empty()).then_some(Target { host, port })
+    let host = name::from_text(host)?;
+    Some(Target { host, port })
 }
 
 #[cfg(test)]
@@ -115,7 +117,8 @@ mod tests {
 
     #[test]
     fn hosts_and_targets() {
-        let plain = request("GET /?u=http://x/ HTTP/1.1\r\nA: b\r\nhOST: Example.com:8080 \r\n\r\n");
+        let plain =
+            request("GET /?u=http://x/ HTTP/1.1\r\nA: b\r\nhOST: Example.com:8080 \r\n\r\n");
         assert_eq!(plain.host, target("example.com", Some(8080)));
         assert_eq!((plain.proxy, plain.is_tunnel), (None, false));
         let absolute = request("GET http://me:pw@[2001:DB8::1]:81/x HTTP/1.0\r\n\r\nbody");

@@ -1,6 +1,9 @@
 //! Names as they are on the wire, made fit to be compared and kept: lower case, no bytes but
 //! visible ASCII.
 
+/// Nothing longer is a host name (RFC 1035 section 2.3.4).
+pub const MAX_HOST: usize = 255;
+
 /// A DNS name from its labels, without the root's dot; the root itself is `.`.
 ///
 /// Escaped as in RFC 1035 section 5.1: `\.` and `\\` inside a label, `\DDD` for any byte that is not
@@ -26,9 +29,13 @@ pub fn from_labels<'a>(labels: impl Iterator<Item = &'a [u8]>) -> String {
 }
 
 /// A host name that a protocol carries as text, such as an SNI. A dot at the end means nothing.
+/// `None` if it is empty or too long to be one.
 #[must_use]
-pub fn from_text(text: &[u8]) -> String {
+pub fn from_text(text: &[u8]) -> Option<String> {
     let text = text.strip_suffix(b".").unwrap_or(text);
+    if text.is_empty() || text.len() > MAX_HOST {
+        return None;
+    }
     let mut name = String::with_capacity(text.len());
     for &byte in text {
         if byte == b'\\' {
@@ -36,7 +43,7 @@ pub fn from_text(text: &[u8]) -> String {
         }
         push(byte, &mut name);
     }
-    name
+    Some(name)
 }
 
 fn push(byte: u8, name: &mut String) {
@@ -59,7 +66,9 @@ mod tests {
             "ex\\.a\\\\mple.\\027[31m\\255.com"
         );
         assert_eq!(from_labels([].into_iter()), ".");
-        assert_eq!(from_text(b"Example.COM."), "example.com");
-        assert_eq!(from_text(b"a b\n"), "a\\032b\\010");
+        assert_eq!(from_text(b"Example.COM.").as_deref(), Some("example.com"));
+        assert_eq!(from_text(b"a b\n").as_deref(), Some("a\\032b\\010"));
+        assert_eq!(from_text(b"."), None);
+        assert_eq!(from_text(&[b'a'; 256]), None);
     }
 }

@@ -264,7 +264,9 @@ impl<'b> Reader<'b> {
     fn varint(&mut self) -> Option<u64> {
         let first = *self.0.first()?;
         let bytes = self.take(1 << (first >> 6))?;
-        let number = bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let number = bytes
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         let bits = 8 * bytes.len() - 2;
         Some(number & ((1 << bits) - 1))
     }
@@ -359,7 +361,13 @@ pub(super) mod tests {
         let (start, end) = message.split_at(40);
         for version in [1, 0x6b33_43cf] {
             let second = initial(version, b"id", b"id", 1, &crypto(40, end));
-            let first = initial(version, b"id", b"id", 0, &[&[1, 2, 0, 0, 0, 0][..], &crypto(0, start)].concat());
+            let first = initial(
+                version,
+                b"id",
+                b"id",
+                0,
+                &[&[1, 2, 0, 0, 0, 0][..], &crypto(0, start)].concat(),
+            );
             let mut initials = Initials::begin(&second).unwrap();
             assert_eq!(initials.push(&second), Progress::More);
             assert_eq!(sni(initials.push(&first)).as_deref(), Some("quic.example"));

@@ -92,12 +92,12 @@ impl<'a> Reader<'a> {
         self.expect(|reserved| reserved == 0)?;
         let host = match self.byte()? {
             1 => self.ip4()?,
-            3 => name::from_text(self.counted()?),
+            3 => self.name(Self::counted)?,
             4 => self.ip6()?,
             _ => return Err(Stop::No),
         };
-        let port = self.port()?;
-        target(host, port)
+        let port = Some(self.port()?);
+        Ok(Target { host, port })
     }
 
     fn version4(&mut self) -> Result<Target, Stop> {
@@ -108,11 +108,16 @@ impl<'a> Reader<'a> {
         let _user = self.until_zero()?;
         // 0.0.0.x with x not 0: a name follows.
         let host = match address {
-            &[0, 0, 0, last] if last != 0 => name::from_text(self.until_zero()?),
+            &[0, 0, 0, last] if last != 0 => self.name(Self::until_zero)?,
             &[a, b, c, d] => Ipv4Addr::new(a, b, c, d).to_string(),
             _ => return Err(Stop::No),
         };
-        target(host, port)
+        let port = Some(port);
+        Ok(Target { host, port })
+    }
+
+    fn name(&mut self, read: fn(&mut Self) -> Result<&'a [u8], Stop>) -> Result<String, Stop> {
+        name::from_text(read(self)?).ok_or(Stop::No)
     }
 
     fn ip4(&mut self) -> Result<String, Stop> {
@@ -124,14 +129,6 @@ impl<'a> Reader<'a> {
         let bytes: [u8; 16] = self.take(16)?.try_into().map_err(|_| Stop::No)?;
         Ok(Ipv6Addr::from(bytes).to_canonical().to_string())
     }
-}
-
-fn target(host: String, port: u16) -> Result<Target, Stop> {
-    if host.is_empty() {
-        return Err(Stop::No);
-    }
-    let port = Some(port);
-    Ok(Target { host, port })
 }
 
 #[cfg(test)]
@@ -152,12 +149,28 @@ mod tests {
 
     #[test]
     fn every_version_names_its_target() {
-        check(b"\x05\x01\x00\x05\x01\x00\x03\x05a.B.c\x01\xbb", "a.b.c", 443);
-        check(b"\x05\x02\x00\x02\x01\x02me\x02pw\x05\x01\x00\x01\xc6\x33\x64\x07\x00\x50", "198.51.100.7", 80);
+        check(
+            b"\x05\x01\x00\x05\x01\x00\x03\x05a.B.c\x01\xbb",
+            "a.b.c",
+            443,
+        );
+        check(
+            b"\x05\x02\x00\x02\x01\x02me\x02pw\x05\x01\x00\x01\xc6\x33\x64\x07\x00\x50",
+            "198.51.100.7",
+            80,
+        );
         let v6 = b"\x05\x01\x00\x05\x01\x00\x04\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x00\x50";
         check(v6, "2001:db8::1", 80);
-        check(b"\x04\x01\x00\x50\xc6\x33\x64\x07me\x00", "198.51.100.7", 80);
-        check(b"\x04\x01\x01\xbb\x00\x00\x00\x01\x00host.example\x00", "host.example", 443);
+        check(
+            b"\x04\x01\x00\x50\xc6\x33\x64\x07me\x00",
+            "198.51.100.7",
+            80,
+        );
+        check(
+            b"\x04\x01\x01\xbb\x00\x00\x00\x01\x00host.example\x00",
+            "host.example",
+            443,
+        );
     }
 
     #[test]
@@ -165,6 +178,9 @@ mod tests {
         for bytes in [&b"\x05\x00"[..], b"\x05\x01\x00\x07", b"\x04\x09", b"\x06"] {
             assert_eq!(read(bytes), Progress::No);
         }
-        assert_eq!(read(&[&b"\x04\x01\0\x50\x01\x02\x03\x04"[..], &[b'u'; 300]].concat()), Progress::No);
+        assert_eq!(
+            read(&[&b"\x04\x01\0\x50\x01\x02\x03\x04"[..], &[b'u'; 300]].concat()),
+            Progress::No
+        );
     }
 }

@@ -126,8 +126,7 @@ impl ClientHello {
         if let Ok((_, TlsExtension::SNI(names))) = &parsed {
             // RFC 6066 section 3: one name of each type, and host_name is the only type.
             let host = names.iter().find(|(kind, _)| kind.0 == 0);
-            let host = host.map(|(_, host)| name::from_text(host));
-            self.sni = host.filter(|host| !host.is_empty());
+            self.sni = host.and_then(|(_, host)| name::from_text(host));
         }
         if let Ok((_, TlsExtension::ALPN(protocols))) = &parsed {
             let protocols = protocols.iter().take(MAX_ALPN);

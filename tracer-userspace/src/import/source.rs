@@ -9,8 +9,8 @@ use std::{
 use crate::{
     import::{
         ImportError, Input, Problem, Problems, Settings,
-        completeness::{self, Recordings},
         capture::{self, Told},
+        completeness::{self, Recordings},
         content::{self, Content},
         destination_line::DestinationLine,
         line::{self, Parsed},
@@ -170,11 +170,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Records of a capture are observed like ours; they come without `start` and `stop`.
-    fn capture(
-        &mut self,
-        reader: impl Read,
-        contents: &mut Contents,
-    ) -> Result<(), ImportError> {
+    fn capture(&mut self, reader: impl Read, contents: &mut Contents) -> Result<(), ImportError> {
         let options = capture::Options {
             workload: self.workload.clone(),
             run: self.run.clone(),
@@ -193,7 +189,10 @@ impl<'a> Reading<'a> {
         });
         result?;
         if summary.packets > 0 {
-            contents.workloads.workload(&options.workload).add_run(&options.run);
+            contents
+                .workloads
+                .workload(&options.workload)
+                .add_run(&options.run);
         }
         contents.sha256 = summary.sha256;
         contents.records += summary.records;
@@ -241,6 +240,7 @@ impl<'a> Reading<'a> {
             first_seen: line.time,
             last_seen: line.time,
             process: None,
+            names: &[],
             via_engine: false,
             channel: Channel::Import,
         };

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use crate::{
     harmless,
     policy::{model::Service, observe},
-    record::{Channel, GapKind, Outcome, Severity, nanoseconds},
+    record::{Channel, GapKind, Name, Outcome, Severity, nanoseconds},
 };
 
 /// The value of the file's `schema` key.
@@ -92,6 +92,12 @@ pub struct Destination {
     pub first_seen: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none", with = "time")]
     pub last_seen: Option<Timestamp>,
+    /// Names under which it was reached, as in the log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<Name>,
+    /// There were more names than are listed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more_names: bool,
     pub processes: Vec<String>,
     /// There were more processes than are listed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -30,7 +30,11 @@ pub(super) struct Key {
 
 impl Key {
     /// The key, and whether `source` is its low end.
-    pub(super) fn of(protocol: Protocol, source: SocketAddr, destination: SocketAddr) -> (Self, bool) {
+    pub(super) fn of(
+        protocol: Protocol,
+        source: SocketAddr,
+        destination: SocketAddr,
+    ) -> (Self, bool) {
         let source_is_low = source <= destination;
         let (low, high) = if source_is_low {
             (source, destination)
@@ -135,7 +139,9 @@ impl Conversation {
         let Listening::First(stream) = &mut self.listening else {
             return 0;
         };
-        let first = self.first_sequence.map_or(sequence, |syn| syn.wrapping_add(1));
+        let first = self
+            .first_sequence
+            .map_or(sequence, |syn| syn.wrapping_add(1));
         // Nearly always everything is in one segment, and nothing need be kept.
         if stream.is_none() && sequence == first {
             let told = first_bytes::read(bytes);
@@ -160,13 +166,19 @@ impl Conversation {
     }
 
     /// The messages that are whole in a TCP stream of DNS.
-    pub(super) fn dns_bytes(&mut self, from_client: bool, sequence: u32, bytes: &[u8]) -> Vec<Vec<u8>> {
+    pub(super) fn dns_bytes(
+        &mut self,
+        from_client: bool,
+        sequence: u32,
+        bytes: &[u8],
+    ) -> Vec<Vec<u8>> {
         let Listening::Dns(streams) = &mut self.listening else {
             return Vec::new();
         };
         let known = self.first_sequence.filter(|_| from_client);
         let first = known.map_or(sequence, |syn| syn.wrapping_add(1));
-        let stream = streams[usize::from(!from_client)].get_or_insert_with(|| Stream::new(first, MAX_DNS));
+        let stream =
+            streams[usize::from(!from_client)].get_or_insert_with(|| Stream::new(first, MAX_DNS));
         stream.push(sequence, bytes);
         let mut messages = Vec::new();
         while let Some((message, length)) = crate::decode::dns::first_in_stream(stream.ready()) {
@@ -251,9 +263,8 @@ impl Conversation {
         });
         let mut names: Vec<Name> = own.collect();
         for resolved in &self.resolved {
-            let agrees = |own: &Name| {
-                own.confidence == Some(Confidence::Proven) && *own.name == **resolved
-            };
+            let agrees =
+                |own: &Name| own.confidence == Some(Confidence::Proven) && *own.name == **resolved;
             let confidence = if names.iter().any(agrees) {
                 Confidence::Proven
             } else if self.resolved.len() > 1 {

@@ -78,7 +78,12 @@ mod tests {
         };
         let opened = |flags, source, destination, local: &[IpNet]| {
             let bytes = segment(flags);
-            opened(&Segment::read(&bytes).unwrap(), end(source), end(destination), local)
+            opened(
+                &Segment::read(&bytes).unwrap(),
+                end(source),
+                end(destination),
+                local,
+            )
         };
         let (client, server) = ("10.0.0.1:50000", "10.0.0.2:443");
         assert!(opened(0x02, server, client, &[]));

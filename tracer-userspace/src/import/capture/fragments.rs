@@ -124,7 +124,13 @@ mod tests {
 
     use super::*;
 
-    fn add(fragments: &mut Fragments, id: u32, units: u16, more: bool, payload: &[u8]) -> Vec<Whole> {
+    fn add(
+        fragments: &mut Fragments,
+        id: u32,
+        units: u16,
+        more: bool,
+        payload: &[u8],
+    ) -> Vec<Whole> {
         let packet = Packet {
             source: "192.0.2.1".parse().unwrap(),
             destination: "192.0.2.2".parse().unwrap(),
@@ -159,7 +165,7 @@ mod tests {
         let mut starts = 0;
         for id in 0..3000 {
             starts += add(&mut fragments, id, 0, true, &[0; 8]).len();
-            add(&mut fragments, id + 100_000, 8000, false, &[0; 8]);
+            starts += add(&mut fragments, id + 100_000, 8000, false, &[0; 8]).len();
         }
         assert!(fragments.pending.len() <= MAX_PENDING && fragments.bytes <= MAX_BYTES);
         assert_eq!(fragments.pending.len(), fragments.by_age.len());

@@ -274,7 +274,9 @@ impl<F: FnMut(Frame<'_>) -> ControlFlow<()>> Frames<F> {
     }
 
     fn interface_of(&self, id: u32) -> Result<Interface, String> {
-        let interface = usize::try_from(id).ok().and_then(|id| self.interfaces.get(id));
+        let interface = usize::try_from(id)
+            .ok()
+            .and_then(|id| self.interfaces.get(id));
         let unknown = || format!("interface {id} is not described");
         interface.copied().ok_or_else(unknown)
     }

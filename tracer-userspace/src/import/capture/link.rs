@@ -3,7 +3,7 @@
 use pcap_parser::Linktype;
 
 /// Tags and labels passed over before a frame is given up.
-const MAX_TAGS: usize = 8;
+const MAX_TAGS: usize = 64;
 
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,10 @@ const ETHER_IP: [u16; 2] = [0x0800, 0x86dd];
 const ETHER_TAGS: [u16; 4] = [0x8100, 0x88a8, 0x9100, 0x9200];
 const ETHER_MPLS: [u16; 2] = [0x8847, 0x8848];
 const ETHER_PPPOE: u16 = 0x8864;
+/// 802.1BR's forerunner: a tag of six bytes with the next type.
+const ETHER_VN_TAG: u16 = 0x8926;
+/// 802.1ah: a service number, then a whole frame.
+const ETHER_BACKBONE: u16 = 0x88e7;
 /// Below it the field is a length, and LLC follows.
 const ETHER_FIRST: u16 = 0x0600;
 const PPP_IP: [u16; 2] = [0x0021, 0x0057];
@@ -34,6 +38,10 @@ pub(super) fn content(link: Linktype, frame: &[u8]) -> Content<'_> {
         0 | 108 => null(frame),
         1 => ethernet(frame),
         9 | 50 => ppp_framed(frame),
+        // FDDI: LLC after one byte and two addresses.
+        10 => frame
+            .get(13..)
+            .map_or(Content::Cut, |llc| ether_type(0, llc)),
         12 | 14 | 101 | 228 | 229 => ip(frame),
         113 => typed(frame, 14, 16),
         239 => nflog(frame),
@@ -64,6 +72,11 @@ fn ether_type(mut kind: u16, mut rest: &[u8]) -> Content<'_> {
         }
         let header = if ETHER_TAGS.contains(&kind) {
             (2, 4)
+        } else if kind == ETHER_VN_TAG {
+            (4, 6)
+        } else if kind == ETHER_BACKBONE {
+            // Past the number, both addresses of the frame inside.
+            (16, 18)
         } else if kind == ETHER_PPPOE {
             return rest.get(6..).map_or(Content::Cut, ppp);
         } else if kind < ETHER_FIRST && rest.starts_with(&[0xaa, 0xaa, 3, 0, 0, 0]) {
@@ -108,7 +121,9 @@ fn ppp_framed(frame: &[u8]) -> Content<'_> {
     let unframed = frame.strip_prefix(&[0xff, 0x03]);
     // Cisco HDLC, which shares the link type 50.
     match frame {
-        [0x0f | 0x8f, 0, high, low, rest @ ..] => ether_type(u16::from_be_bytes([*high, *low]), rest),
+        [0x0f | 0x8f, 0, high, low, rest @ ..] => {
+            ether_type(u16::from_be_bytes([*high, *low]), rest)
+        }
         _ => ppp(unframed.unwrap_or(frame)),
     }
 }
@@ -186,7 +201,11 @@ mod tests {
 
     fn check(link: i32, head: &[u8]) {
         let frame = [head, IP].concat();
-        assert_eq!(content(Linktype(link), &frame), Content::Ip(IP), "{head:x?}");
+        assert_eq!(
+            content(Linktype(link), &frame),
+            Content::Ip(IP),
+            "{head:x?}"
+        );
     }
 
     #[test]
@@ -197,16 +216,26 @@ mod tests {
         check(1, &ethernet(b"\x81\x00\x00\x01\x08\x00"));
         check(1, &ethernet(b"\x88\xa8\x00\x01\x81\x00\x00\x02\x08\x00"));
         check(1, &ethernet(b"\x88\x47\x00\x01\x00\xff\x00\x01\x01\xff"));
+        check(1, &ethernet(b"\x89\x26\x00\x00\x00\x00\x08\x00"));
+        let backbone = [&b"\x88\xe7\x00\x00\x00\x01"[..], addresses, b"\x08\x00"].concat();
+        check(1, &ethernet(&backbone));
         check(1, &ethernet(b"\x88\x64\x11\x00\x00\x01\x00\x05\x00\x21"));
         check(1, &ethernet(b"\x00\x20\xaa\xaa\x03\x00\x00\x00\x08\x00"));
         check(0, &2u32.to_le_bytes());
         check(0, &30u32.to_be_bytes());
         check(9, b"\xff\x03\x00\x21");
         check(9, b"\x21");
+        check(
+            10,
+            &[&[0; 13][..], b"\xaa\xaa\x03\x00\x00\x00\x08\x00"].concat(),
+        );
         check(101, b"");
         check(113, &[&[0; 14][..], b"\x08\x00"].concat());
         check(276, &[b"\x08\x00", &[0; 18][..]].concat());
-        check(239, b"\x02\x00\x00\x00\x06\x00\x0a\x00ab\x00\x00\x07\x00\x09\x00");
+        check(
+            239,
+            b"\x02\x00\x00\x00\x06\x00\x0a\x00ab\x00\x00\x07\x00\x09\x00",
+        );
     }
 
     #[test]
@@ -215,7 +244,7 @@ mod tests {
         assert_eq!(content(Linktype(1), &arp), Content::Other);
         assert_eq!(content(Linktype(1), &[0; 13]), Content::Cut);
         assert_eq!(content(Linktype(105), IP), Content::Unknown);
-        let tags = [&[0; 12][..], &b"\x81\x00\x00\x01".repeat(20)].concat();
+        let tags = [&[0; 12][..], &b"\x81\x00\x00\x01".repeat(100)].concat();
         assert_eq!(content(Linktype(1), &tags), Content::Other);
     }
 }

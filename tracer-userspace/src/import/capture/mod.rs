@@ -15,6 +15,9 @@ mod names;
 mod packet;
 mod table;
 mod tally;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod tests;
 
 use std::{collections::BTreeSet, io::Read, ops::ControlFlow};
 
@@ -115,7 +118,9 @@ impl Reading<'_> {
                     return ControlFlow::Continue(());
                 }
                 let link = frame.link.0;
-                Err(format!("link type {link} is not read; its packets are left out"))
+                Err(format!(
+                    "link type {link} is not read; its packets are left out"
+                ))
             }
         };
         if let Err(reason) = result {
@@ -200,11 +205,19 @@ impl Reading<'_> {
                 self.table.foreign,
                 "connection(s) begun by others than --local left out",
             ),
-            (names.unasked, "DNS answer(s) that nobody asked for not believed"),
-            (names.undecodable, "DNS message(s) or record(s) could not be read"),
+            (
+                names.unasked,
+                "DNS answer(s) that nobody asked for not believed",
+            ),
+            (
+                names.undecodable,
+                "DNS message(s) or record(s) could not be read",
+            ),
         ];
         let counted = counted.into_iter().filter(|(count, _)| *count > 0);
-        counted.map(|(count, what)| format!("{count} {what}")).collect()
+        counted
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect()
     }
 
     fn entry<T>(&self, body: T) -> Entry<T> {

@@ -107,7 +107,9 @@ impl Names {
         let Some(facts) = self.facts.get_mut(&(client, address)) else {
             return Vec::new();
         };
-        let valid = facts.iter().filter(|fact| fact.from <= time && time <= fact.until);
+        let valid = facts
+            .iter()
+            .filter(|fact| fact.from <= time && time <= fact.until);
         let mut names: Vec<Arc<str>> = valid.map(|fact| Arc::clone(&fact.name)).collect();
         names.sort_unstable();
         names
@@ -147,10 +149,12 @@ impl Names {
 
     fn answer(&mut self, exchange: Exchange, time: Timestamp, message: &Message) -> Vec<Dns> {
         let key = (exchange, message.id);
-        let is_asked = self
-            .pending
-            .get_mut(&key)
-            .is_some_and(|pending| message.questions.iter().all(|one| pending.questions.contains(one)));
+        let is_asked = self.pending.get_mut(&key).is_some_and(|pending| {
+            message
+                .questions
+                .iter()
+                .all(|one| pending.questions.contains(one))
+        });
         let pending = is_asked.then(|| self.pending.remove(&key)).flatten();
         let Some(pending) = pending else {
             self.unasked += 1;
@@ -247,7 +251,10 @@ fn addresses(question: &str, answers: &[Answer]) -> Vec<(IpAddr, u32)> {
 /// The host of a service binding's name, `_8443._https.host` (RFC 9460 section 2.3).
 fn host(name: &str) -> &str {
     let mut rest = name;
-    while let Some((_, after)) = rest.split_once('.').filter(|(label, _)| label.starts_with('_')) {
+    while let Some((_, after)) = rest
+        .split_once('.')
+        .filter(|(label, _)| label.starts_with('_'))
+    {
         rest = after;
     }
     rest

@@ -77,7 +77,8 @@ impl Tally {
     /// Everything, in order.
     pub(super) fn take(&mut self) -> Vec<Flow> {
         let sums = std::mem::take(&mut self.sums).into_iter();
-        sums.map(|(destination, sum)| flow(destination, sum)).collect()
+        sums.map(|(destination, sum)| flow(destination, sum))
+            .collect()
     }
 }
 
