@@ -93,7 +93,6 @@ pub(crate) fn read(path: &Path) -> BTreeSet<String> {
             "-E",
             "aggregator=\u{1f}",
         ])
-        // Two capture files of one conversation with holes: do not wait for what never comes.
         .args(["-o", "tcp.reassemble_out_of_order:TRUE"])
         .args(fields)
         .arg("-r")

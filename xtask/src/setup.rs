@@ -14,7 +14,7 @@ use crate::{
 const DENY_VERSION: &str = "0.20.2";
 
 /// What the tests call, and the Debian package that brings it.
-const TEST_TOOLS: [(&str, &str, &str); 7] = [
+const TEST_TOOLS: [(&str, &str, &str); 8] = [
     ("dockerd", "docker.io", "containers to trace"),
     ("nft", "nftables", "loads the nftables rules that are made"),
     (
@@ -29,6 +29,11 @@ const TEST_TOOLS: [(&str, &str, &str); 7] = [
         "reads the dnsmasq configuration that is made",
     ),
     ("ip", "iproute2", "makes network namespaces"),
+    (
+        "tshark",
+        "tshark",
+        "reads the captures that our reader is compared over",
+    ),
     ("busybox", "busybox-static", "a shell in the containers"),
 ];
 
