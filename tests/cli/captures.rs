@@ -101,10 +101,12 @@ fn a_cut_capture_is_used_up_to_there_unless_that_is_not_wanted() {
         .exits(2)
         .says(told);
     assert_eq!(strict.out, "");
-    world.write("cut.pcap.gz", &gzip(&whole)[..60]);
-    world
-        .generate(&["cut.pcap.gz"])
-        .says("unreadable from here on");
+    let long = [&whole[..], &whole[24..].repeat(3000)].concat();
+    let packed = gzip(&long);
+    world.write("cut.pcap.gz", &packed[..packed.len() - 20]);
+    let used = world.generate(&["cut.pcap.gz"]).exits(0);
+    assert!(used.out.contains("198.51.100.7"));
+    used.says("unreadable from here on");
 }
 
 #[test]

@@ -74,10 +74,11 @@ pub struct Kind(pub u16);
 impl std::fmt::Display for Kind {
     /// `AAAA`, or `TYPE65280` (RFC 3597) where there is no name.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match RecordType::from(self.0) {
-            RecordType::Unknown(number) => write!(f, "TYPE{number}"),
-            known => write!(f, "{known}"),
+        let kind = RecordType::from(self.0);
+        if let RecordType::Unknown(number) = kind {
+            return write!(f, "TYPE{number}");
         }
+        write!(f, "{kind}")
     }
 }
 

@@ -107,9 +107,9 @@ impl<'a> Reader<'a> {
         let address = self.take(4)?;
         let _user = self.until_zero()?;
         // 0.0.0.x with x not 0: a name follows.
-        let host = match address {
-            &[0, 0, 0, last] if last != 0 => self.name(Self::until_zero)?,
-            &[a, b, c, d] => Ipv4Addr::new(a, b, c, d).to_string(),
+        let host = match *address {
+            [0, 0, 0, last] if last != 0 => self.name(Self::until_zero)?,
+            [a, b, c, d] => Ipv4Addr::new(a, b, c, d).to_string(),
             _ => return Err(Stop::No),
         };
         let port = Some(port);

@@ -199,10 +199,10 @@ impl<'e> Comments<'e> {
         let names = seen.iter().flat_map(|destination| &destination.names);
         let names = names.filter(|name| is_answered(name));
         let more = seen.iter().any(|destination| destination.more_names);
-        let mut parts = first_few(names.map(|name| name.name.as_str()).collect(), more);
+        let mut parts = first_few(&names.map(|name| name.name.as_str()).collect(), more);
         let processes = seen.iter().flat_map(|destination| &destination.processes);
         let more = seen.iter().any(|destination| destination.more_processes);
-        parts.extend(first_few(processes.map(String::as_str).collect(), more));
+        parts.extend(first_few(&processes.map(String::as_str).collect(), more));
         if seen.iter().any(|destination| destination.via_engine) {
             parts.push("via engine".to_owned());
         }
@@ -219,7 +219,7 @@ fn is_answered(name: &Name) -> bool {
 }
 
 /// The first few, and how many more there are.
-fn first_few(texts: BTreeSet<&str>, more: bool) -> Vec<String> {
+fn first_few(texts: &BTreeSet<&str>, more: bool) -> Vec<String> {
     let shown = texts.iter().take(SPELLED_OUT);
     let mut parts: Vec<String> = shown.map(|text| (*text).to_owned()).collect();
     match texts.len().saturating_sub(SPELLED_OUT) {

@@ -161,6 +161,9 @@ impl Table {
                 server,
                 transport: Transport::Tcp,
             };
+            if !self.is_ours(client) {
+                return;
+            }
             for message in messages {
                 let news = self.names.message(exchange, from_client, time, &message);
                 self.tell_dns(news);
@@ -195,8 +198,10 @@ impl Table {
                 server,
                 transport: Transport::Udp,
             };
-            let news = self.names.message(exchange, from_client, time, data);
-            self.tell_dns(news);
+            if self.is_ours(client) {
+                let news = self.names.message(exchange, from_client, time, data);
+                self.tell_dns(news);
+            }
         } else if from_client {
             conversation.client_datagram(data);
         }
@@ -295,7 +300,7 @@ impl Table {
     fn over(&mut self, key: &Key, mut conversation: Conversation) {
         conversation.hear_out();
         let (client, server) = conversation.ends(key);
-        if !self.local.is_empty() && !direction::is_in(&self.local, client.ip()) {
+        if !self.is_ours(client) {
             self.foreign += conversation.count;
             return;
         }
@@ -305,12 +310,16 @@ impl Table {
         }
     }
 
+    /// Whether what a client does is the workload's doing.
+    fn is_ours(&self, client: SocketAddr) -> bool {
+        self.local.is_empty() || direction::is_in(&self.local, client.ip())
+    }
+
     fn tell(&mut self, flows: Vec<Flow>) {
         let flows = flows.into_iter().map(Box::new);
         self.news.extend(flows.map(News::Flow));
     }
 
-    /// Questions of clients that are not local are not the workload's.
     fn tell_dns(&mut self, exchanges: Vec<Dns>) {
         let exchanges = exchanges.into_iter().map(Box::new);
         self.news.extend(exchanges.map(News::Dns));

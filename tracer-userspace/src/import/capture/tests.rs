@@ -123,7 +123,11 @@ fn read_all(bytes: &[u8], options: &Options) -> Outcomes {
                 Record::Flow(entry) => outcomes.flows.push(*entry.body),
                 Record::Dns(entry) => outcomes.exchanges.push(*entry.body),
                 Record::Gap(entry) => outcomes.gaps.push(entry.body),
-                other => panic!("{other:?}"),
+                Record::Alias(_)
+                | Record::Stats(_)
+                | Record::Rotate(_)
+                | Record::Start(_)
+                | Record::Stop(_) => panic!("not a record of a capture"),
             },
         }
         ControlFlow::Continue(())
