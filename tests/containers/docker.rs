@@ -207,7 +207,7 @@ fn labels_choose_and_compose_services_are_one_workload() {
         .flows()
         .map(|flow| container(flow)["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, chosen.iter().map(lab::Container::name).collect());
+    assert_eq!(names, chosen.iter().map(Container::name).collect());
     assert_eq!(recording.workloads(), [workload]);
 }
 
