@@ -63,7 +63,7 @@ fn nothing_usable_is_an_error() {
     world
         .generate(&[capture.to_str().unwrap()])
         .exits(2)
-        .says("packet capture");
+        .says("ends inside");
 }
 
 #[test]

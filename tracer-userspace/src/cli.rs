@@ -120,21 +120,24 @@ Examples:
   # goes into DIR itself.
   egress-tracer generate '/var/log/egress-tracer/**/*.jsonl*' -o candidates/
 
+  # A capture of a host on which the workload has the address 172.18.0.5
+  egress-tracer generate trace.pcapng --local 172.18.0.5 --workload shop_agent
+
   # From another machine
   ssh vm cat flows.jsonl | egress-tracer generate - --workload shop_agent
 
 Exit codes: 0 done; 2 bad usage or input; 3 the evidence is incomplete and nothing was written.";
 
-/// Logs in, candidate policy or candidate rules out.
+/// Logs or captures in, candidate policy or candidate rules out.
 ///
-/// Reads egress-tracer's own log segments and JSON Lines with `dest_ip` and `dest_port`, plain,
-/// gzip or zstd. Runs and files merge in any order. Nothing that comes out is reviewed: rules only
+/// Reads egress-tracer's own log segments, JSON Lines with `dest_ip` and `dest_port`, and packet
+/// captures (pcap, pcapng), plain, gzip or zstd. Runs and files merge in any order. Nothing that comes out is reviewed: rules only
 /// count and log unless another --verdict is asked for.
 #[derive(Debug, Args)]
 #[command(after_long_help = GENERATE_EXAMPLES, after_help = "--help shows examples.")]
 pub struct Generate {
-    /// Files, directories (searched for *.jsonl, *.jsonl.gz, *.jsonl.zst), patterns in quotes, or
-    /// - for standard input
+    /// Files, directories (searched for *.jsonl, *.pcap and *.pcapng, also with .gz or .zst),
+    /// patterns in quotes, or - for standard input
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 
@@ -160,11 +163,16 @@ pub struct Generate {
     #[arg(long)]
     pub merge_workloads: bool,
 
+    /// Where the workload of a capture is: only what these addresses began is egress. May be
+    /// repeated [default: whoever begins a connection is the workload]
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    pub local: Vec<IpNet>,
+
     /// Write although destinations may be missing, and mark the output
     #[arg(long)]
     pub allow_incomplete: bool,
 
-    /// Stop at the first line that cannot be used
+    /// Stop at the first line or packet that cannot be used
     #[arg(long)]
     pub strict: bool,
 

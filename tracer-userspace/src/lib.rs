@@ -19,7 +19,6 @@
 pub mod aggregate;
 pub mod cli;
 pub mod commands;
-#[cfg(feature = "capture")]
 pub mod decode;
 #[cfg(feature = "capture")]
 pub mod ebpf;

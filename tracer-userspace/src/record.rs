@@ -35,6 +35,8 @@ pub enum Record {
     Start(Entry<Start>),
     /// Recording ended in good order.
     Stop(Entry<Stop>),
+    /// A name was asked for.
+    Dns(Entry<Box<Dns>>),
 }
 
 /// What every record carries, around what is its own.
@@ -204,10 +206,35 @@ pub struct PodOwner {
 }
 
 /// A name for the destination, and where it comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Name {
+    /// In lower case, without a dot at the end; what is not visible ASCII is escaped as in RFC 1035.
+    /// From `proxy` it may be an address.
     pub name: String,
     pub source: NameSource,
+    /// Absent in logs of versions that recorded no names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<Confidence>,
+    /// The port that a proxy was asked to go to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The hello had an encrypted one inside: this name is the outer one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ech: bool,
+}
+
+/// How far a name is to be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    /// An answer that was asked for and the connection's own name agree.
+    Proven,
+    /// An answer that was asked for, and the only name that it gave this address.
+    Resolved,
+    /// The connection alone says so, and a workload writes what it likes there.
+    Claimed,
+    /// The address answers to several names here.
+    Shared,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -335,6 +362,8 @@ pub enum GapKind {
     Replaced,
     /// The hooks could not be attached to a container's cgroup.
     NotAttached,
+    /// More connections at a time than are followed: counts and names of some are uncertain.
+    Connections,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -391,6 +420,56 @@ pub struct Stop {
     /// The command's exit code, for `run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+}
+
+/// One question and what was answered; without an answer if none was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dns {
+    pub question: DnsQuestion,
+    pub answers: Vec<DnsAnswer>,
+    /// `NOERROR`, `NXDOMAIN`, …; absent if no answer was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rcode: Option<String>,
+    /// The answer did not fit: the client asks again over TCP.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+    /// Who was asked.
+    #[serde(serialize_with = "canonical", deserialize_with = "de_canonical")]
+    pub server: IpAddr,
+    pub server_port: u16,
+    pub transport: DnsTransport,
+    #[serde(with = "nanoseconds")]
+    pub asked: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsQuestion {
+    pub name: String,
+    /// `A`, `AAAA`, `HTTPS`, …
+    pub kind: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsAnswer {
+    pub name: String,
+    pub kind: String,
+    /// Seconds.
+    pub ttl: u32,
+    /// Addresses of A and AAAA, and the hints of HTTPS and SVCB.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+    /// Of CNAME, PTR, SRV, HTTPS and SVCB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DnsTransport {
+    Udp,
+    Tcp,
+    Mdns,
+    Llmnr,
 }
 
 /// An IP protocol number, written by name where it has a common one and as `ip-N` otherwise.

@@ -14,7 +14,7 @@ use crate::{
 const DENY_VERSION: &str = "0.20.2";
 
 /// What the tests call, and the Debian package that brings it.
-const TEST_TOOLS: [(&str, &str, &str); 12] = [
+const TEST_TOOLS: [(&str, &str, &str); 13] = [
     ("bpftool", "bpftool", "tells what is attached to a cgroup"),
     ("zstd", "zstd", "unpacks log segments"),
     ("dockerd", "docker.io", "containers to trace"),
@@ -46,6 +46,11 @@ const TEST_TOOLS: [(&str, &str, &str); 12] = [
         "reads the dnsmasq configuration that is made",
     ),
     ("ip", "iproute2", "makes network namespaces"),
+    (
+        "tshark",
+        "tshark",
+        "reads the captures that our reader is compared over",
+    ),
     ("busybox", "busybox-static", "a shell in the containers"),
 ];
 

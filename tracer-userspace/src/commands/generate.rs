@@ -1,4 +1,4 @@
-//! `generate`: logs in, candidate policy or candidate rules out.
+//! `generate`: logs or captures in, candidate policy or candidate rules out.
 
 use std::{
     collections::BTreeMap,
@@ -79,6 +79,7 @@ fn read(arguments: &Generate) -> anyhow::Result<Imported> {
         workload: arguments.workload.clone(),
         strict: arguments.strict,
         max_destinations: arguments.max_destinations,
+        local: arguments.local.clone(),
     };
     let inputs = import::find(&arguments.inputs)?;
     let imported = import::import(&inputs, &settings)?;
@@ -87,7 +88,7 @@ fn read(arguments: &Generate) -> anyhow::Result<Imported> {
     }
     let hidden = imported.problems.count() - imported.problems.shown().len() as u64;
     if hidden > 0 {
-        terminal::tell(&format!("skipped {hidden} more line(s)"));
+        terminal::tell(&format!("skipped {hidden} more line(s) or packet(s)"));
     }
     tell_list("note: ", &imported.notes);
     Ok(imported)

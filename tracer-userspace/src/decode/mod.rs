@@ -1,4 +1,30 @@
-//! Bytes into types. Pure: no I/O, no clock, no panic on any input.
+//! Bytes into types. Pure: no I/O, no clock, no panic on any input, bounded memory.
+//!
+//! What a peer says about itself on the wire (`dns`, `tls`, `quic`, `http`, `socks`, and
+//! `first_bytes`, which tells them apart) serves the live half and imported captures alike;
+//! `event` is the kernel half's own language.
 
+pub mod dns;
+#[cfg(feature = "capture")]
 pub mod event;
+pub mod first_bytes;
+pub mod http;
+pub mod name;
+#[cfg(feature = "capture")]
 pub mod process;
+#[cfg(test)]
+mod properties;
+pub mod quic;
+pub mod socks;
+pub mod stream;
+pub mod tls;
+
+/// What a decoder makes of the bytes so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress<T> {
+    Done(T),
+    /// It may be what it looks like: more bytes will tell.
+    More,
+    /// It is something else, or broken beyond use.
+    No,
+}

@@ -69,7 +69,7 @@ impl Recording {
                 self.untold = 0;
                 self.open.clear();
             }
-            Record::Gap(_) | Record::Alias(_) | Record::Stats(_) => {}
+            Record::Gap(_) | Record::Alias(_) | Record::Stats(_) | Record::Dns(_) => {}
         }
     }
 }

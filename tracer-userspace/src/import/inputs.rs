@@ -83,7 +83,7 @@ fn add(path: &Path, found: &mut BTreeSet<Input>) -> Result<(), ImportError> {
     Err(ImportError::EmptyDirectory(path.display().to_string()))
 }
 
-/// Every log below `directory`. Links to directories are not followed: they can form circles.
+/// Every log and capture below `directory`. Links to directories are not followed: they can form circles.
 fn walk(
     directory: &Path,
     each: &mut impl FnMut(&Path) -> Result<(), ImportError>,
@@ -105,13 +105,15 @@ fn walk(
 }
 
 fn is_log(path: &Path) -> bool {
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
-    let ends = |suffix: &str| name.as_ref().is_some_and(|name| name.ends_with(suffix));
-    [".jsonl", ".jsonl.gz", ".jsonl.zst"]
+    let name = path.file_name().map(|name| name.to_string_lossy());
+    let name = name.unwrap_or_default();
+    let unpacked = [".gz", ".zst"]
         .iter()
-        .any(|suffix| ends(suffix))
+        .find_map(|suffix| name.strip_suffix(suffix));
+    let unpacked = unpacked.unwrap_or(&name);
+    [".jsonl", ".pcap", ".pcapng"]
+        .iter()
+        .any(|suffix| unpacked.ends_with(suffix))
 }
 
 /// What a pattern in quotes, which the shell did not expand, stands for.
@@ -151,6 +153,7 @@ mod tests {
         assert_eq!(workload("/logs/shop.jsonl"), "shop");
         assert_eq!(workload("shop.v2.jsonl.gz"), "shop.v2");
         assert_eq!(workload("conn.log.zst"), "conn");
+        assert_eq!(workload("shop.pcapng.gz"), "shop");
         assert_eq!(workload(".jsonl"), ".jsonl");
         assert_eq!(workload("shop"), "shop");
         assert_eq!(Input::Stdin.workload(), "stdin");

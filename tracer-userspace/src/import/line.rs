@@ -8,7 +8,9 @@ use crate::{
 };
 
 /// The types of records that this version knows.
-const TYPES: [&str; 7] = ["flow", "gap", "alias", "stats", "rotate", "start", "stop"];
+const TYPES: [&str; 8] = [
+    "flow", "gap", "alias", "stats", "rotate", "start", "stop", "dns",
+];
 
 /// One line, understood.
 #[derive(Debug)]
@@ -83,5 +85,6 @@ fn schema_of(record: &Record) -> &str {
         Record::Rotate(entry) => &entry.schema,
         Record::Start(entry) => &entry.schema,
         Record::Stop(entry) => &entry.schema,
+        Record::Dns(entry) => &entry.schema,
     }
 }

@@ -1,8 +1,10 @@
-//! Logs in, observations out: our own segments and what other tools wrote, as files or streams.
+//! Logs and captures in, observations out: our own segments and what other tools wrote, as files or
+//! streams.
 //!
 //! Order and names of the inputs never show in the result. What cannot be read is counted and
 //! shown, never fatal unless asked for.
 
+pub mod capture;
 mod completeness;
 mod content;
 mod destination_line;
@@ -17,6 +19,8 @@ use std::{
     io,
     path::PathBuf,
 };
+
+use ipnet::IpNet;
 
 pub use inputs::{Input, find};
 pub use problems::{Problem, Problems};
@@ -33,6 +37,8 @@ pub struct Settings {
     pub strict: bool,
     /// Destinations kept per workload.
     pub max_destinations: usize,
+    /// Where the workload of a capture is; empty: whoever begins a connection is the workload.
+    pub local: Vec<IpNet>,
 }
 
 impl Default for Settings {
@@ -41,6 +47,7 @@ impl Default for Settings {
             workload: None,
             strict: false,
             max_destinations: observe::DEFAULT_MAX_DESTINATIONS,
+            local: Vec::new(),
         }
     }
 }
@@ -63,7 +70,7 @@ pub enum ImportError {
     NoMatch(String),
     #[error("{0} is not a pattern: {1}")]
     Pattern(String, String),
-    #[error("{0} holds no log (looked for *.jsonl, *.jsonl.gz and *.jsonl.zst)")]
+    #[error("{0} holds no log (looked for *.jsonl, *.pcap and *.pcapng, also with .gz or .zst)")]
     EmptyDirectory(String),
     #[error("cannot read {path}: {error}")]
     Unreadable { path: String, error: io::Error },
@@ -94,6 +101,8 @@ pub fn import(inputs: &[Input], settings: &Settings) -> Result<Imported, ImportE
         let contents = Reading::new(input, settings, &mut imported.problems).read()?;
         segments.note(input, &contents);
         unknown_types += contents.unknown_types;
+        let about = |note: &String| format!("{}: {note}", input.name());
+        imported.notes.extend(contents.notes.iter().map(about));
         // Two identical segments of ours are one and its copy: records carry time and run.
         if contents.is_ours && !known_segments.insert(contents.sha256.clone()) {
             let note = format!("{}: a copy of another input, counted once", input.name());

@@ -3,13 +3,15 @@
 use std::{
     fs::File,
     io::{self, Read},
+    ops::ControlFlow,
 };
 
 use crate::{
     import::{
         ImportError, Input, Problem, Problems, Settings,
+        capture::{self, Told},
         completeness::{self, Recordings},
-        content,
+        content::{self, Content},
         destination_line::DestinationLine,
         line::{self, Parsed},
         lines::{Line, Lines, MAX_LINE},
@@ -33,6 +35,8 @@ pub(super) struct Contents {
     pub(super) next_segment: Option<String>,
     /// Records of ours that only a later version knows.
     pub(super) unknown_types: u64,
+    /// Worth knowing, and no reason to stop.
+    pub(super) notes: Vec<String>,
     records: u64,
     workloads: Workloads,
     recordings: Recordings,
@@ -46,6 +50,7 @@ impl Contents {
             is_ours: false,
             next_segment: None,
             unknown_types: 0,
+            notes: Vec::new(),
             records: 0,
             workloads: Workloads::new(max_destinations),
             recordings: Recordings::default(),
@@ -108,8 +113,9 @@ impl<'a> Reading<'a> {
     pub(super) fn read(mut self) -> Result<Contents, ImportError> {
         let (reader, is_held) = self.open()?;
         let mut contents = Contents::new(self.settings.max_destinations, is_held);
-        match content::unpacked(reader) {
-            Ok(reader) => self.lines(Lines::new(reader), &mut contents)?,
+        match content::recognise(reader) {
+            Ok(Content::Lines(reader)) => self.lines(Lines::new(reader), &mut contents)?,
+            Ok(Content::Capture(reader)) => self.capture(reader, &mut contents)?,
             Err(error) => self.problem(1, error.to_string())?,
         }
         Ok(contents)
@@ -164,6 +170,37 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
+    /// Records of a capture are observed like ours; they come without `start` and `stop`.
+    fn capture(&mut self, reader: impl Read, contents: &mut Contents) -> Result<(), ImportError> {
+        let options = capture::Options {
+            workload: self.workload.clone(),
+            run: self.run.clone(),
+            local: self.settings.local.clone(),
+        };
+        let mut result = Ok(());
+        let summary = capture::read(reader, &options, &mut |told| {
+            match told {
+                Told::Record(record) => contents.workloads.observe(&record),
+                Told::Problem { packet, reason } => result = self.problem(packet, reason),
+            }
+            match result {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        });
+        result?;
+        if summary.packets > 0 {
+            contents
+                .workloads
+                .workload(&options.workload)
+                .add_run(&options.run);
+        }
+        contents.sha256 = summary.sha256;
+        contents.records += summary.records;
+        contents.notes = summary.notes;
+        Ok(())
+    }
+
     fn take(&self, parsed: Parsed, contents: &mut Contents) {
         match parsed {
             Parsed::Record(record) => {
@@ -178,7 +215,8 @@ impl<'a> Reading<'a> {
                     | Record::Alias(_)
                     | Record::Stats(_)
                     | Record::Start(_)
-                    | Record::Stop(_) => None,
+                    | Record::Stop(_)
+                    | Record::Dns(_) => None,
                 };
             }
             Parsed::Destination(line) => {
@@ -203,6 +241,7 @@ impl<'a> Reading<'a> {
             first_seen: line.time,
             last_seen: line.time,
             process: None,
+            names: &[],
             via_engine: false,
             channel: Channel::Import,
             left: Some(Left::AsAsked),

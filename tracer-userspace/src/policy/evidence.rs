@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use crate::{
     harmless,
     policy::{model::Service, observe},
-    record::{Channel, GapKind, Outcome, Severity, optional_nanoseconds},
+    record::{Channel, GapKind, Name, Outcome, Severity, optional_nanoseconds},
 };
 
 /// The value of the file's `schema` key.
@@ -100,6 +100,12 @@ pub struct Destination {
         with = "optional_nanoseconds"
     )]
     pub last_seen: Option<Timestamp>,
+    /// Names under which it was reached, as in the log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<Name>,
+    /// There were more names than are listed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more_names: bool,
     pub processes: Vec<String>,
     /// There were more processes than are listed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -103,6 +103,8 @@ fn figures(destination: &Destination, seen: &Seen) -> evidence::Destination {
         bytes_received: seen.bytes_received,
         first_seen: seen.first_seen,
         last_seen: seen.last_seen,
+        names: seen.names.iter().cloned().collect(),
+        more_names: seen.names.more(),
         processes: seen.processes.iter().map(str::to_owned).collect(),
         more_processes: seen.processes.more(),
         via_engine: seen.via_engine,

@@ -90,7 +90,7 @@ impl Observations {
                 self.observe_start(&entry.body);
             }
             Record::Stop(entry) => self.add_run(&entry.run),
-            Record::Alias(_) | Record::Stats(_) | Record::Rotate(_) => {}
+            Record::Alias(_) | Record::Stats(_) | Record::Rotate(_) | Record::Dns(_) => {}
         }
     }
 
@@ -339,6 +339,7 @@ fn gap_reason(kind: GapKind, tally: GapTally) -> String {
         GapKind::Preexisting => "connections that were open already could not be listed",
         GapKind::Replaced => "the tracer was replaced by one that could not go on with its tables",
         GapKind::NotAttached => "hooks could not be attached to a container",
+        GapKind::Connections => "more connections at a time than are followed",
     };
     let GapTally { records, lost } = tally;
     match lost {

@@ -63,6 +63,7 @@ fn observe(sightings: &[Sighting], max: usize) -> Observations {
             first_seen: Some(time),
             last_seen: Some(time),
             process: Some(["curl", "python", "node"][usize::from(sighting.process) % 3]),
+            names: &[],
             via_engine: sighting.host == 0,
             channel: Channel::Connect,
             left: Some(match sighting.left {

@@ -15,11 +15,13 @@ use crate::{
         observe::stays_inside,
         translation::Translation,
     },
+    record::{Confidence, Name},
     render::{Origin, Rule, RuleSet, Scope},
 };
 
-/// How many process names a rule's comment spells out, and how many destinations it stands for.
-const NAMED_PROCESSES: usize = 3;
+/// How many names, and how many processes, a rule's comment spells out, and how many destinations it
+/// stands for.
+const SPELLED_OUT: usize = 3;
 const NAMED_DESTINATIONS: usize = 3;
 
 /// Where rules are enforced: what left a network namespace is seen by its own output hook and
@@ -305,8 +307,9 @@ impl<'e> Comments<'e> {
         Self { by_address }
     }
 
-    /// The processes seen there, and whether the engine's resolver asked for them. No figures:
-    /// the comment stays the same as long as the destinations do.
+    /// The names that an answer to a question of the workload gave it, the processes seen there, and
+    /// whether the engine's resolver asked for them. No figures: the comment stays the same as long
+    /// as the destinations do.
     fn of(&self, network: &IpNet, service: &Service) -> String {
         let seen: Vec<&Destination> = self
             .by_address
@@ -315,27 +318,38 @@ impl<'e> Comments<'e> {
             .filter(|destination| service.covers(&destination.service))
             .copied()
             .collect();
-        let names: BTreeSet<&str> = seen
-            .iter()
-            .flat_map(|destination| &destination.processes)
-            .map(String::as_str)
-            .collect();
+        let names = seen.iter().flat_map(|destination| &destination.names);
+        let names = names.filter(|name| is_answered(name));
+        let more = seen.iter().any(|destination| destination.more_names);
+        let mut parts = first_few(&names.map(|name| name.name.as_str()).collect(), more);
+        let processes = seen.iter().flat_map(|destination| &destination.processes);
         let more = seen.iter().any(|destination| destination.more_processes);
-        let mut parts: Vec<String> = names
-            .iter()
-            .take(NAMED_PROCESSES)
-            .map(|name| (*name).to_owned())
-            .collect();
-        match names.len().saturating_sub(NAMED_PROCESSES) {
-            0 => {}
-            rest if more => parts.push(format!("+{rest} or more")),
-            rest => parts.push(format!("+{rest}")),
-        }
+        parts.extend(first_few(&processes.map(String::as_str).collect(), more));
         if seen.iter().any(|destination| destination.via_engine) {
             parts.push("via engine".to_owned());
         }
         parts.join(", ")
     }
+}
+
+/// Whether more than the connection's own word stands for a name.
+fn is_answered(name: &Name) -> bool {
+    match name.confidence {
+        Some(Confidence::Proven | Confidence::Resolved | Confidence::Shared) => true,
+        Some(Confidence::Claimed) | None => false,
+    }
+}
+
+/// The first few, and how many more there are.
+fn first_few(texts: &BTreeSet<&str>, more: bool) -> Vec<String> {
+    let shown = texts.iter().take(SPELLED_OUT);
+    let mut parts: Vec<String> = shown.map(|text| (*text).to_owned()).collect();
+    match texts.len().saturating_sub(SPELLED_OUT) {
+        0 => {}
+        rest if more => parts.push(format!("+{rest} or more")),
+        rest => parts.push(format!("+{rest}")),
+    }
+    parts
 }
 
 #[cfg(test)]

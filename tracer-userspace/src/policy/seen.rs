@@ -9,11 +9,13 @@ use jiff::Timestamp;
 
 use crate::{
     policy::translation::Left,
-    record::{Channel, Flow, Outcome, Process, Translated, Via},
+    record::{Channel, Flow, Name, Outcome, Process, Translated, Via},
 };
 
 /// How many process names are kept per destination.
 const MAX_PROCESSES: usize = 32;
+/// How many names are kept per destination.
+const MAX_NAMES: usize = 64;
 /// How many bytes of a process name are kept.
 const MAX_PROCESS_NAME: usize = 64;
 /// How many places are kept to which one destination was rewritten.
@@ -35,6 +37,7 @@ pub struct Seen {
     pub first_seen: Option<Timestamp>,
     pub last_seen: Option<Timestamp>,
     pub processes: ProcessNames,
+    pub names: Names,
     /// The container engine's resolver asked on the workload's behalf.
     pub via_engine: bool,
     pub channels: BTreeSet<Channel>,
@@ -51,6 +54,7 @@ pub struct Figures<'a> {
     pub first_seen: Option<Timestamp>,
     pub last_seen: Option<Timestamp>,
     pub process: Option<&'a str>,
+    pub names: &'a [Name],
     pub via_engine: bool,
     pub channel: Channel,
     /// Where packets went; `None`: the record does not say.
@@ -67,6 +71,7 @@ impl<'a> From<&'a Flow> for Figures<'a> {
             first_seen: Some(flow.first_seen),
             last_seen: Some(flow.last_seen),
             process: process_name(&flow.process),
+            names: &flow.names,
             via_engine: flow.via == Some(Via::Engine),
             channel: flow.channel,
             left: match flow.translated {
@@ -97,6 +102,7 @@ impl Seen {
         if let Some(name) = figures.process {
             self.processes.add(name);
         }
+        figures.names.iter().for_each(|name| self.names.add(name));
         self.via_engine |= figures.via_engine;
         self.channels.insert(figures.channel);
         self.left.places.extend(figures.left);
@@ -114,6 +120,7 @@ impl Seen {
         self.first_seen = earlier(self.first_seen, other.first_seen);
         self.last_seen = self.last_seen.max(other.last_seen);
         self.processes.merge(&other.processes);
+        self.names.merge(&other.names);
         self.via_engine |= other.via_engine;
         self.channels.extend(&other.channels);
         self.left.places.extend(&other.left.places);
@@ -219,6 +226,46 @@ impl LeftPlaces {
     fn cut(&mut self) {
         while self.places.len() > MAX_LEFT {
             self.places.pop_last();
+            self.more = true;
+        }
+    }
+}
+
+/// The names of a destination, bounded likewise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    names: BTreeSet<Name>,
+    more: bool,
+}
+
+impl Names {
+    /// The names kept, sorted.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Name> {
+        self.names.iter()
+    }
+
+    /// Whether there were more names than are kept.
+    #[must_use]
+    pub fn more(&self) -> bool {
+        self.more
+    }
+
+    fn add(&mut self, name: &Name) {
+        if !self.names.contains(name) {
+            self.names.insert(name.clone());
+            self.cut();
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.more |= other.more;
+        self.names.extend(other.names.iter().cloned());
+        self.cut();
+    }
+
+    fn cut(&mut self) {
+        while self.names.len() > MAX_NAMES {
+            self.names.pop_last();
             self.more = true;
         }
     }

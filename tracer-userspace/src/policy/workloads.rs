@@ -120,6 +120,7 @@ pub fn workload_of(record: &Record) -> &str {
         Record::Rotate(entry) => &entry.workload,
         Record::Start(entry) => &entry.workload,
         Record::Stop(entry) => &entry.workload,
+        Record::Dns(entry) => &entry.workload,
     }
 }
 

@@ -34,8 +34,10 @@ enum Forbidden {
 
 const PURE: &[&str] = &["decode", "policy", "render", "analysis"];
 const RIGHT: &[&str] = &["policy", "render", "import", "analysis", "record.rs"];
+/// Where bytes are read that no other program has read before.
+const CAPTURES: &[&str] = &["import/capture"];
 
-const RULES: [Rule; 4] = [
+const RULES: [Rule; 5] = [
     Rule {
         inside: &[""],
         except: &["ebpf/", "ebpf.rs"],
@@ -77,9 +79,15 @@ const RULES: [Rule; 4] = [
     },
     Rule {
         inside: RIGHT,
-        except: &[],
+        except: CAPTURES,
         forbidden: Forbidden::Rooms(&["ebpf", "decode", "enrich", "aggregate"]),
         why: "nothing right of record imports anything left of it",
+    },
+    Rule {
+        inside: CAPTURES,
+        except: &[],
+        forbidden: Forbidden::Rooms(&["ebpf", "enrich", "aggregate"]),
+        why: "captures share the decoders with the live half, and nothing else",
     },
 ];
 

@@ -1,0 +1,78 @@
+//! `Generations`: a map of bounded size that forgets what was not used for longest.
+
+use std::{
+    collections::{HashMap, hash_map},
+    hash::Hash,
+};
+
+/// Two maps: when the young one is full, the old one is given away and the young one becomes old.
+/// What is used moves to the young one. So between one and two times `limit` entries are kept, and
+/// whatever is given away was not used while `limit` others were.
+#[derive(Debug)]
+pub(super) struct Generations<K, V> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+    limit: usize,
+}
+
+impl<K: Eq + Hash + Copy, V> Generations<K, V> {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            young: HashMap::new(),
+            old: HashMap::new(),
+            limit,
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        match self.young.entry(*key) {
+            hash_map::Entry::Occupied(entry) => Some(entry.into_mut()),
+            hash_map::Entry::Vacant(entry) => {
+                let value = self.old.remove(key)?;
+                Some(entry.insert(value))
+            }
+        }
+    }
+
+    /// Keeps a value; what was forgotten for it comes back.
+    pub(super) fn insert(&mut self, key: K, value: V) -> HashMap<K, V> {
+        let mut forgotten = HashMap::new();
+        if self.young.len() >= self.limit {
+            let young = std::mem::take(&mut self.young);
+            forgotten = std::mem::replace(&mut self.old, young);
+        }
+        self.old.remove(&key);
+        self.young.insert(key, value);
+        forgotten
+    }
+
+    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
+        self.young.remove(key).or_else(|| self.old.remove(key))
+    }
+
+    /// Everything, in no order.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (K, V)> {
+        let young = std::mem::take(&mut self.young);
+        std::mem::take(&mut self.old).into_iter().chain(young)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_stays() {
+        let mut map = Generations::new(2);
+        for key in 0..4 {
+            assert!(map.insert(key, key).is_empty());
+        }
+        assert_eq!(map.get_mut(&0), Some(&mut 0));
+        let forgotten = map.insert(4, 4);
+        assert_eq!(forgotten.keys().collect::<Vec<_>>(), [&1]);
+        assert_eq!(map.get_mut(&1), None);
+        let mut left: Vec<i32> = map.drain().map(|(key, _)| key).collect();
+        left.sort_unstable();
+        assert_eq!(left, [0, 2, 3, 4]);
+    }
+}
