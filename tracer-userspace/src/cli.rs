@@ -2,14 +2,14 @@
 
 use std::{env, net::IpAddr, path::PathBuf};
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 use ipnet::IpNet;
 
 #[cfg(feature = "capture")]
 use crate::commands;
 use crate::{
     policy::observe::DEFAULT_MAX_DESTINATIONS,
-    render::{self, Options, Scope, Verdict},
+    render::{self, Options, Pods, Scope, Verdict},
     settings::{self, SettingsError},
 };
 
@@ -108,10 +108,17 @@ Examples:
   # goes into DIR itself.
   egress-tracer generate '/var/log/egress-tracer/**/*.jsonl*' -o candidates/
 
+  # What each format can say
+  egress-tracer generate --format list
+
+  # For Kubernetes, which can only enforce
+  egress-tracer generate logs/ --format networkpolicy --verdict drop --pod-label app=shop
+
   # From another machine
   ssh vm cat flows.jsonl | egress-tracer generate - --workload shop_agent
 
-Exit codes: 0 done; 2 bad usage or input; 3 the evidence is incomplete and nothing was written.";
+Exit codes: 0 done; 1 the format cannot say everything (with --exact); 2 bad usage or input; 3 the
+evidence is incomplete. Only with 0 something was written.";
 
 /// Logs in, candidate policy or candidate rules out.
 ///
@@ -123,10 +130,11 @@ Exit codes: 0 done; 2 bad usage or input; 3 the evidence is incomplete and nothi
 pub struct Generate {
     /// Files, directories (searched for *.jsonl, *.jsonl.gz, *.jsonl.zst), patterns in quotes, or
     /// - for standard input
-    #[arg(required = true, value_name = "INPUT")]
+    #[arg(value_name = "INPUT", required_unless_present = "format")]
     pub inputs: Vec<PathBuf>,
 
-    /// What to write; a directory gets everything
+    /// What to write; a directory gets policy and packet filter rules. `list` shows what each can
+    /// say
     #[arg(long, value_enum)]
     pub format: Option<Format>,
 
@@ -165,16 +173,13 @@ pub struct Generate {
 }
 
 /// What `generate` can write to a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// Not a format: the table of all of them
+    List,
     /// policy.toml, for review
     Policy,
-    /// One nftables table for IPv4 and IPv6
-    Nftables,
-    /// Input of iptables-restore: the IPv4 rules
-    Iptables,
-    /// Input of ip6tables-restore: the IPv6 rules
-    Ip6tables,
+    Rules(render::Format),
 }
 
 impl Format {
@@ -182,10 +187,32 @@ impl Format {
     #[must_use]
     pub fn rules(self) -> Option<render::Format> {
         match self {
-            Self::Policy => None,
-            Self::Nftables => Some(render::Format::Nftables),
-            Self::Iptables => Some(render::Format::Iptables),
-            Self::Ip6tables => Some(render::Format::Ip6tables),
+            Self::List | Self::Policy => None,
+            Self::Rules(format) => Some(format),
+        }
+    }
+}
+
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Format; render::Format::ALL.len() + 2] = {
+            let mut all = [Format::List; render::Format::ALL.len() + 2];
+            all[1] = Format::Policy;
+            let mut at = 0;
+            while at < render::Format::ALL.len() {
+                all[at + 2] = Format::Rules(render::Format::ALL[at]);
+                at += 1;
+            }
+            all
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::List => Some(PossibleValue::new("list").help("Show what each format can say")),
+            Self::Policy => Some(PossibleValue::new("policy").help("policy.toml, for review")),
+            Self::Rules(format) => format.to_possible_value(),
         }
     }
 }
@@ -223,6 +250,22 @@ pub struct RuleFlags {
     /// What happens to traffic that no rule allows
     #[arg(long, value_enum, default_value_t = Verdict::Log)]
     pub verdict: Verdict,
+
+    /// Write nothing and exit 1 if the format cannot say everything, or only something wider
+    #[arg(long)]
+    pub exact: bool,
+
+    /// A label of the pods that a Kubernetes policy is about; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub pod_label: Vec<(String, String)>,
+
+    /// The namespace of a Kubernetes policy
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
+
+    /// Declare nftables sets of names, for `--format dnsmasq` to fill
+    #[arg(long)]
+    pub name_sets: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -253,6 +296,11 @@ impl RuleFlags {
         if let Some(chain) = &self.chain {
             options.chain.clone_from(chain);
         }
+        options.pods = Pods {
+            namespace: self.namespace.clone(),
+            labels: self.pod_label.iter().cloned().collect(),
+        };
+        options.name_sets = self.name_sets;
         options.check()?;
         Ok(options)
     }
@@ -271,6 +319,14 @@ impl RuleFlags {
             }),
         }
     }
+}
+
+/// A Kubernetes label.
+fn label(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    parts
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .ok_or_else(|| "expected KEY=VALUE".to_owned())
 }
 
 /// A network, or an address as the network of itself.

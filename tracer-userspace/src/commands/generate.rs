@@ -26,14 +26,21 @@ const MERGED: &str = "merged";
 
 /// Reads every input before anything is written, so that a failure leaves all as it was.
 pub(super) fn generate(arguments: &Generate) -> Result<(), Failure> {
+    if arguments.format == Some(Format::List) {
+        terminal::data(&render::list()).context("cannot write to standard output")?;
+        return Ok(());
+    }
+    if arguments.inputs.is_empty() {
+        return Err(anyhow!("no INPUT: name the logs to read, or - for standard input").into());
+    }
     let options = arguments.rules.options().map_err(anyhow::Error::from)?;
     let output = Output::of(arguments)?;
+    output.check(&options)?;
     let imported = read(arguments)?;
     let chosen = choose(&imported, arguments, &output)?;
     chosen.iter().for_each(tell_notes);
     refuse_incomplete(&chosen, arguments.allow_incomplete)?;
-    write(&chosen, &output, &options)?;
-    Ok(())
+    write(&chosen, &output, &options, arguments.rules.exact)
 }
 
 /// Where the candidates go.
@@ -63,6 +70,16 @@ impl Output {
             Some(format) => Self::Rules(format, path),
             None => Self::Policy(path),
         })
+    }
+}
+
+impl Output {
+    /// Whether the chosen rule language can do what the options ask for.
+    fn check(&self, options: &Options) -> anyhow::Result<()> {
+        match self {
+            Self::Rules(format, _) => Ok(format.backend().check(options)?),
+            Self::Policy(_) | Self::Directory(_) => Ok(()),
+        }
     }
 }
 
@@ -182,22 +199,41 @@ fn refuse_incomplete(chosen: &[Observations], is_allowed: bool) -> Result<(), Fa
     )))
 }
 
-fn write(chosen: &[Observations], output: &Output, options: &Options) -> anyhow::Result<()> {
+fn write(
+    chosen: &[Observations],
+    output: &Output,
+    options: &Options,
+    exact: bool,
+) -> Result<(), Failure> {
     match (output, chosen) {
-        (Output::Policy(path), [one]) => write_policy(one, path.as_deref(), options),
+        (Output::Policy(path), [one]) => write_policy(one, path.as_deref(), options)?,
         (Output::Rules(format, path), [one]) => {
-            let rendered = candidates::candidate_rules(one, *format, options)?;
-            tell_list("not in the rules: ", &rendered.omissions);
-            write_text(path.as_deref(), &rendered.text)
+            let rendered =
+                candidates::candidate_rules(one, *format, options).map_err(anyhow::Error::from)?;
+            tell_omissions(&rendered.omissions, exact)?;
+            write_text(path.as_deref(), &rendered.text)?;
         }
-        (Output::Directory(directory), [one]) => {
-            let made = make(one, &directory.join("policy.toml"), options)?;
-            write_folder(directory, &made)
+        (Output::Directory(directory), many) => {
+            write_folders(directory, many, options, exact)?;
         }
-        (Output::Directory(directory), many) => write_folders(directory, many, options),
         // choose() leaves one workload for what is no directory.
-        (Output::Policy(_) | Output::Rules(..), _) => bail!("the output is for one workload"),
+        (Output::Policy(_) | Output::Rules(..), _) => {
+            return Err(anyhow!("the output is for one workload").into());
+        }
     }
+    Ok(())
+}
+
+/// What the rules do not say, or say wider. With `exact` there must be nothing.
+fn tell_omissions(omissions: &[String], exact: bool) -> Result<(), Failure> {
+    tell_list("not in the rules: ", omissions);
+    if exact && !omissions.is_empty() {
+        return Err(Failure::Negative(format!(
+            "{} thing(s) cannot be said exactly, and --exact was asked for: nothing was written",
+            omissions.len()
+        )));
+    }
+    Ok(())
 }
 
 fn write_policy(
@@ -225,27 +261,32 @@ fn write_policy(
     Ok(())
 }
 
-/// A folder for each workload; all of them are made before any is written.
+/// One workload into the directory itself, several into a folder each; all of them are made before
+/// any is written.
 fn write_folders(
     directory: &Path,
     workloads: &[Observations],
     options: &Options,
-) -> anyhow::Result<()> {
+    exact: bool,
+) -> Result<(), Failure> {
+    let folder = |observations: &Observations| match workloads {
+        [_] => directory.to_owned(),
+        _ => directory.join(workload_name::encode(observations.workload())),
+    };
     let made = workloads
         .iter()
         .map(|observations| {
-            let folder = directory.join(workload_name::encode(observations.workload()));
+            let folder = folder(observations);
             let made = make(observations, &folder.join("policy.toml"), options)?;
             Ok((folder, made))
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
-    made.iter()
-        .try_for_each(|(folder, made)| write_folder(folder, made))
-}
-
-fn write_folder(folder: &Path, made: &CandidateFiles) -> anyhow::Result<()> {
-    tell_list("not in the rules: ", &made.omitted);
-    files::write_all(folder, &made.named())?;
+    for (_, files) in &made {
+        tell_omissions(&files.omitted, exact)?;
+    }
+    for (folder, files) in &made {
+        files::write_all(folder, &files.named()).map_err(anyhow::Error::from)?;
+    }
     Ok(())
 }
 

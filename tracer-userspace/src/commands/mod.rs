@@ -56,6 +56,9 @@ enum Failure {
     /// Bad usage or input.
     #[error("{0:#}")]
     Input(#[from] anyhow::Error),
+    /// The answer is "no".
+    #[error("{0}")]
+    Negative(String),
     /// A destination may be missing.
     #[error("{0}")]
     Incomplete(String),
@@ -64,6 +67,7 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
+            Self::Negative(_) => ExitCode::from(1),
             Self::Input(_) => ExitCode::from(2),
             Self::Incomplete(_) => ExitCode::from(3),
         }

@@ -82,7 +82,7 @@ pub fn candidates_with(
     let evidence = infer::evidence(observations);
     let policy = policy_text(observations, existing)?;
     let rules = rules::unreviewed(&document::parse(&policy)?, &evidence);
-    let mut omitted = rules.omitted.clone();
+    let mut omitted = Vec::new();
     let mut text = |format| {
         let rendered = render(&rules, format, options);
         let new = |omission: &String| !omitted.contains(omission);
