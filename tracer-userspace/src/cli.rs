@@ -8,7 +8,7 @@ use ipnet::IpNet;
 #[cfg(feature = "capture")]
 use crate::commands;
 use crate::{
-    policy::observe::DEFAULT_MAX_DESTINATIONS,
+    policy::{aggregate::Aggregate, observe::DEFAULT_MAX_DESTINATIONS},
     render::{self, Options, Pods, Scope, Verdict},
     settings::{self, SettingsError},
 };
@@ -254,6 +254,11 @@ pub struct RuleFlags {
     /// Write nothing and exit 1 if the format cannot say everything, or only something wider
     #[arg(long)]
     pub exact: bool,
+
+    /// Merge rules: `exact` into the fewest networks with the same addresses; /24:8 into a /24
+    /// where 8 addresses of it were seen with a service (above 32 bits: IPv6); may be repeated
+    #[arg(long, value_name = "exact|/BITS:HOSTS")]
+    pub aggregate: Vec<Aggregate>,
 
     /// A label of the pods that a Kubernetes policy is about; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]

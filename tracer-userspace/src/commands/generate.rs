@@ -13,7 +13,11 @@ use crate::{
     commands::Failure,
     import::{self, Imported},
     output::{files, terminal},
-    policy::{CandidateFiles, Observations, candidates},
+    policy::{
+        CandidateFiles, Observations,
+        aggregate::Breadth,
+        candidates::{self, Making},
+    },
     record::Severity,
     render::{self, Options},
     workload_name,
@@ -36,11 +40,15 @@ pub(super) fn generate(arguments: &Generate) -> Result<(), Failure> {
     let options = arguments.rules.options().map_err(anyhow::Error::from)?;
     let output = Output::of(arguments)?;
     output.check(&options)?;
+    let making = Making {
+        options,
+        aggregate: arguments.rules.aggregate.clone(),
+    };
     let imported = read(arguments)?;
     let chosen = choose(&imported, arguments, &output)?;
     chosen.iter().for_each(tell_notes);
     refuse_incomplete(&chosen, arguments.allow_incomplete)?;
-    write(&chosen, &output, &options, arguments.rules.exact)
+    write(&chosen, &output, &making, arguments.rules.exact)
 }
 
 /// Where the candidates go.
@@ -202,19 +210,20 @@ fn refuse_incomplete(chosen: &[Observations], is_allowed: bool) -> Result<(), Fa
 fn write(
     chosen: &[Observations],
     output: &Output,
-    options: &Options,
+    making: &Making,
     exact: bool,
 ) -> Result<(), Failure> {
     match (output, chosen) {
-        (Output::Policy(path), [one]) => write_policy(one, path.as_deref(), options)?,
+        (Output::Policy(path), [one]) => write_policy(one, path.as_deref(), making)?,
         (Output::Rules(format, path), [one]) => {
-            let rendered =
-                candidates::candidate_rules(one, *format, options).map_err(anyhow::Error::from)?;
+            let (rendered, breadth) =
+                candidates::candidate_rules(one, *format, making).map_err(anyhow::Error::from)?;
+            tell_breadth(one, &breadth);
             tell_omissions(&rendered.omissions, exact)?;
             write_text(path.as_deref(), &rendered.text)?;
         }
         (Output::Directory(directory), many) => {
-            write_folders(directory, many, options, exact)?;
+            write_folders(directory, many, making, exact)?;
         }
         // choose() leaves one workload for what is no directory.
         (Output::Policy(_) | Output::Rules(..), _) => {
@@ -222,6 +231,13 @@ fn write(
         }
     }
     Ok(())
+}
+
+/// Nothing is opened in silence.
+fn tell_breadth(observations: &Observations, breadth: &Breadth) {
+    if breadth.wide > 0 {
+        terminal::tell(&format!("{}: {breadth}", observations.workload()));
+    }
 }
 
 /// What the rules do not say, or say wider. With `exact` there must be nothing.
@@ -239,17 +255,17 @@ fn tell_omissions(omissions: &[String], exact: bool) -> Result<(), Failure> {
 fn write_policy(
     observations: &Observations,
     path: Option<&Path>,
-    options: &Options,
+    making: &Making,
 ) -> anyhow::Result<()> {
     let Some(path) = path.filter(|path| !files::is_special(path)) else {
-        let made = candidates::candidates_with(observations, None, options)?;
+        let made = candidates::candidates_with(observations, None, making)?;
         return write_text(path, &made.policy);
     };
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.with_context(|| format!("{} names no file", path.display()))?;
     let evidence = Path::new(name).with_extension("evidence.json");
     let evidence = evidence.to_string_lossy();
-    let made = make(observations, path, options)?;
+    let made = make(observations, path, making)?;
     let directory = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
@@ -266,7 +282,7 @@ fn write_policy(
 fn write_folders(
     directory: &Path,
     workloads: &[Observations],
-    options: &Options,
+    making: &Making,
     exact: bool,
 ) -> Result<(), Failure> {
     let folder = |observations: &Observations| match workloads {
@@ -277,11 +293,12 @@ fn write_folders(
         .iter()
         .map(|observations| {
             let folder = folder(observations);
-            let made = make(observations, &folder.join("policy.toml"), options)?;
+            let made = make(observations, &folder.join("policy.toml"), making)?;
             Ok((folder, made))
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
-    for (_, files) in &made {
+    for (observations, (_, files)) in workloads.iter().zip(&made) {
+        tell_breadth(observations, &files.breadth);
         tell_omissions(&files.omitted, exact)?;
     }
     for (folder, files) in &made {
@@ -294,14 +311,14 @@ fn write_folders(
 fn make(
     observations: &Observations,
     path: &Path,
-    options: &Options,
+    making: &Making,
 ) -> anyhow::Result<CandidateFiles> {
     let existing = match fs::read_to_string(path) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error).context(format!("cannot read {}", path.display())),
     };
-    candidates::candidates_with(observations, existing.as_deref(), options)
+    candidates::candidates_with(observations, existing.as_deref(), making)
         .with_context(|| path.display().to_string())
 }
 
