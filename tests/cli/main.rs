@@ -2,7 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod completeness;
+mod coverage;
 mod hostile;
+mod merging;
 mod outputs;
+mod replay;
+mod rules;
 mod workloads;
 mod world;

@@ -7,6 +7,7 @@
 )]
 
 mod cgroup;
+mod differential;
 mod hostile;
 mod kubernetes;
 mod load;

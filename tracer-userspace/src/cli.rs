@@ -4,6 +4,7 @@ use std::{env, net::IpAddr, path::PathBuf};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 use ipnet::IpNet;
+use jiff::civil::Date;
 
 #[cfg(feature = "capture")]
 use crate::commands;
@@ -54,6 +55,8 @@ pub enum Verb {
     #[command(after_long_help = DAEMON_EXAMPLES)]
     Daemon(commands::DaemonArgs),
     Generate(Generate),
+    Coverage(Coverage),
+    Replay(Replay),
     #[cfg(feature = "capture")]
     #[command(after_long_help = DOCTOR_EXAMPLES)]
     Doctor(commands::DoctorArgs),
@@ -128,10 +131,8 @@ evidence is incomplete. Only with 0 something was written.";
 #[derive(Debug, Args)]
 #[command(after_long_help = GENERATE_EXAMPLES, after_help = "--help shows examples.")]
 pub struct Generate {
-    /// Files, directories (searched for *.jsonl, *.jsonl.gz, *.jsonl.zst), patterns in quotes, or
-    /// - for standard input
-    #[arg(value_name = "INPUT", required_unless_present = "format")]
-    pub inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub input: InputFlags,
 
     /// What to write; a directory gets policy and packet filter rules. `list` shows what each can
     /// say
@@ -147,6 +148,18 @@ pub struct Generate {
     /// workloads, a folder for each.
     #[arg(short, long, value_name = "FILE|DIR/")]
     pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub rules: RuleFlags,
+}
+
+/// What is read, and how.
+#[derive(Debug, Args)]
+pub struct InputFlags {
+    /// Files, directories (searched for *.jsonl, *.jsonl.gz, *.jsonl.zst), patterns in quotes, or
+    /// - for standard input
+    #[arg(value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
 
     /// The workload to choose; also the name for lines that carry none
     #[arg(long, value_name = "NAME")]
@@ -167,9 +180,90 @@ pub struct Generate {
     /// Destinations kept per workload; beyond it the evidence is incomplete
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_DESTINATIONS)]
     pub max_destinations: usize,
+}
+
+const COVERAGE_EXAMPLES: &str = "\
+Examples:
+  # What have twenty runs not shown?
+  egress-tracer coverage logs/
+
+  # For a script: how many further runs until 99 % of the destinations have been seen
+  egress-tracer coverage logs/ --target 99% --json | jq '.workloads[].further_runs'
+
+Exit codes: 0 done; 2 bad usage or input; 3 the evidence is incomplete.";
+
+/// What the runs have not shown yet.
+///
+/// Estimates, from how many runs each destination was seen in, how much of the workload's
+/// behaviour is still unseen. It cannot know of paths that only a change of the agent, its
+/// prompts or its surroundings would open: docs/coverage.md says what is assumed.
+#[derive(Debug, Args)]
+#[command(after_long_help = COVERAGE_EXAMPLES, after_help = "--help shows examples.")]
+pub struct Coverage {
+    #[command(flatten)]
+    pub input: InputFlags,
+
+    /// The share of destinations to reach
+    #[arg(long, value_name = "SHARE", default_value = "95%", value_parser = share)]
+    pub target: f64,
+
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  # Would the approved policy have denied anything that was seen?
+  egress-tracer replay policy.toml logs/
+
+  # The same before anybody has reviewed it
+  egress-tracer replay policy.toml logs/ --include-unreviewed
+
+Exit codes: 0 nothing would be denied; 1 something would; 2 bad usage or input; 3 the evidence is
+incomplete.";
+
+/// Which observed flows the policy would deny, and what else it opens.
+///
+/// Evaluates the rules that packet filters would be given, without a kernel: approved, unexpired
+/// entries, by address.
+#[derive(Debug, Args)]
+#[command(after_long_help = REPLAY_EXAMPLES, after_help = "--help shows examples.")]
+pub struct Replay {
+    /// The policy
+    #[arg(value_name = "POLICY")]
+    pub policy: PathBuf,
 
     #[command(flatten)]
-    pub rules: RuleFlags,
+    pub input: InputFlags,
+
+    /// Candidates and expired approvals count as allowed
+    #[arg(long)]
+    pub include_unreviewed: bool,
+
+    /// The day on which entries must not have expired [default: today, UTC]
+    #[arg(long, value_name = "DATE")]
+    pub now: Option<Date>,
+
+    /// Merge rules first, as with generate
+    #[arg(long, value_name = "exact|/BITS:HOSTS")]
+    pub aggregate: Vec<Aggregate>,
+
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A share such as 95% or 0.95.
+fn share(text: &str) -> Result<f64, String> {
+    let share = match text.strip_suffix('%') {
+        Some(percent) => percent.parse::<f64>().map(|percent| percent / 100.0),
+        None => text.parse::<f64>(),
+    };
+    share
+        .ok()
+        .filter(|share| *share > 0.0 && *share < 1.0)
+        .ok_or_else(|| "expected a share between 0 and 1, such as 95% or 0.95".to_owned())
 }
 
 /// What `generate` can write to a file.

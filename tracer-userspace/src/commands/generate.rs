@@ -1,7 +1,6 @@
 //! `generate`: logs in, candidate policy or candidate rules out.
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -10,32 +9,25 @@ use anyhow::{Context as _, anyhow, bail};
 
 use crate::{
     cli::{Format, Generate},
-    commands::Failure,
-    import::{self, Imported},
+    commands::{
+        Failure,
+        evidence::{self, tell_list},
+    },
     output::{files, terminal},
     policy::{
         CandidateFiles, Observations,
         aggregate::Breadth,
         candidates::{self, Making},
     },
-    record::Severity,
     render::{self, Options},
     workload_name,
 };
-
-/// How many of a kind are spelled out.
-const SHOWN: usize = 20;
-/// What merged workloads are called where nobody says.
-const MERGED: &str = "merged";
 
 /// Reads every input before anything is written, so that a failure leaves all as it was.
 pub(super) fn generate(arguments: &Generate) -> Result<(), Failure> {
     if arguments.format == Some(Format::List) {
         terminal::data(&render::list()).context("cannot write to standard output")?;
         return Ok(());
-    }
-    if arguments.inputs.is_empty() {
-        return Err(anyhow!("no INPUT: name the logs to read, or - for standard input").into());
     }
     let options = arguments.rules.options().map_err(anyhow::Error::from)?;
     let output = Output::of(arguments)?;
@@ -44,10 +36,8 @@ pub(super) fn generate(arguments: &Generate) -> Result<(), Failure> {
         options,
         aggregate: arguments.rules.aggregate.clone(),
     };
-    let imported = read(arguments)?;
-    let chosen = choose(&imported, arguments, &output)?;
-    chosen.iter().for_each(tell_notes);
-    refuse_incomplete(&chosen, arguments.allow_incomplete)?;
+    let several = matches!(output, Output::Directory(_));
+    let chosen = evidence::chosen(&arguments.input, several)?;
     write(&chosen, &output, &making, arguments.rules.exact)
 }
 
@@ -97,114 +87,6 @@ fn names_directory(path: &Path) -> bool {
         || text
             .last()
             .is_some_and(|last| std::path::is_separator(char::from(*last)))
-}
-
-fn read(arguments: &Generate) -> anyhow::Result<Imported> {
-    let settings = import::Settings {
-        workload: arguments.workload.clone(),
-        strict: arguments.strict,
-        max_destinations: arguments.max_destinations,
-    };
-    let inputs = import::find(&arguments.inputs)?;
-    let imported = import::import(&inputs, &settings)?;
-    for problem in imported.problems.shown() {
-        terminal::tell(&format!("skipped {problem}"));
-    }
-    let hidden = imported.problems.count() - imported.problems.shown().len() as u64;
-    if hidden > 0 {
-        terminal::tell(&format!("skipped {hidden} more line(s)"));
-    }
-    tell_list("note: ", &imported.notes);
-    Ok(imported)
-}
-
-/// The workloads that the output is for.
-fn choose(
-    imported: &Imported,
-    arguments: &Generate,
-    output: &Output,
-) -> anyhow::Result<Vec<Observations>> {
-    let mut found = imported.workloads.resolve();
-    if arguments.merge_workloads {
-        let name = arguments.workload.as_deref().unwrap_or(MERGED);
-        let mut merged = Observations::new(name, arguments.max_destinations);
-        found.values().for_each(|workload| merged.merge(workload));
-        return Ok(vec![merged]);
-    }
-    match &arguments.workload {
-        Some(name) => match found.remove(imported.workloads.final_name(name)) {
-            Some(workload) => Ok(vec![workload]),
-            None => Err(anyhow!(
-                "no record of workload {name}; the input has {}",
-                listed(&found)
-            )),
-        },
-        None if found.len() > 1 && !matches!(output, Output::Directory(_)) => Err(anyhow!(
-            "the input has {} workloads; choose one with --workload NAME, join them with \
-             --merge-workloads, or write a folder each with -o DIR/: {}",
-            found.len(),
-            listed(&found)
-        )),
-        None => Ok(found.into_values().collect()),
-    }
-}
-
-fn listed(workloads: &BTreeMap<String, Observations>) -> String {
-    let names: Vec<&str> = workloads.keys().take(SHOWN).map(String::as_str).collect();
-    let rest = match workloads.len().saturating_sub(SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{}{rest}", names.join(", "))
-}
-
-/// What is worth knowing about the evidence and no reason to stop.
-fn tell_notes(observations: &Observations) {
-    let workload = observations.workload();
-    for (hook, unseen) in observations.missing_hooks() {
-        terminal::tell(&format!(
-            "note: {workload}: the kernel lacked {hook}: {unseen}"
-        ));
-    }
-    let details: u64 = observations
-        .gaps()
-        .filter(|(severity, ..)| *severity == Severity::Detail)
-        .map(|(_, _, tally)| tally.records)
-        .sum();
-    if details > 0 {
-        let what = "names, processes or counts are uncertain";
-        terminal::tell(&format!(
-            "note: {workload}: {details} gap record(s) say that {what}"
-        ));
-    }
-    if observations.destinations().len() == 0 {
-        terminal::tell(&format!("note: {workload}: no candidate destination"));
-    }
-}
-
-fn refuse_incomplete(chosen: &[Observations], is_allowed: bool) -> Result<(), Failure> {
-    let reasons: Vec<String> = chosen
-        .iter()
-        .filter(|observations| !observations.incomplete().is_empty())
-        .map(|observations| {
-            let reasons = observations.incomplete().join("; ");
-            format!(
-                "the evidence of {} is incomplete: {reasons}",
-                observations.workload()
-            )
-        })
-        .collect();
-    if reasons.is_empty() {
-        return Ok(());
-    }
-    if is_allowed {
-        tell_list("warning: ", &reasons);
-        return Ok(());
-    }
-    Err(Failure::Incomplete(format!(
-        "{}. Nothing was written; --allow-incomplete writes it all the same, and marks it",
-        reasons.join(". ")
-    )))
 }
 
 fn write(
@@ -328,14 +210,4 @@ fn write_text(path: Option<&Path>, text: &str) -> anyhow::Result<()> {
         None => terminal::data(text).context("cannot write to standard output")?,
     }
     Ok(())
-}
-
-/// The first few of a list, a line each.
-fn tell_list(prefix: &str, items: &[String]) {
-    for item in items.iter().take(SHOWN) {
-        terminal::tell(&format!("{prefix}{item}"));
-    }
-    if let Some(more) = items.len().checked_sub(SHOWN + 1) {
-        terminal::tell(&format!("{prefix}and {} more", more + 1));
-    }
 }

@@ -1,14 +1,17 @@
 //! One thin function a verb, and how each of them ends.
 
+mod coverage;
 #[cfg(feature = "capture")]
 mod daemon;
 #[cfg(feature = "capture")]
 mod doctor;
+mod evidence;
 mod generate;
 #[cfg(feature = "capture")]
 mod launch;
 #[cfg(feature = "capture")]
 mod live;
+mod replay;
 #[cfg(feature = "capture")]
 mod run;
 #[cfg(feature = "capture")]
@@ -31,6 +34,8 @@ use crate::{
 pub fn dispatch(cli: Cli) -> ExitCode {
     let result = match cli.verb {
         Verb::Generate(arguments) => generate::generate(&arguments),
+        Verb::Coverage(arguments) => coverage::coverage(&arguments),
+        Verb::Replay(arguments) => replay::replay(&arguments),
         #[cfg(feature = "capture")]
         Verb::Daemon(arguments) => daemon::daemon(&arguments).map_err(Failure::Input),
         // These speak with exit codes of their own.
