@@ -14,7 +14,7 @@ use crate::{
 const DENY_VERSION: &str = "0.20.2";
 
 /// What the tests call, and the Debian package that brings it.
-const TEST_TOOLS: [(&str, &str, &str); 7] = [
+const TEST_TOOLS: [(&str, &str, &str); 8] = [
     ("dockerd", "docker.io", "containers to trace"),
     ("nft", "nftables", "loads the nftables rules that are made"),
     (
@@ -27,6 +27,11 @@ const TEST_TOOLS: [(&str, &str, &str); 7] = [
         "dnsmasq",
         "dnsmasq-base",
         "reads the dnsmasq configuration that is made",
+    ),
+    (
+        "squid",
+        "squid",
+        "reads the proxy's access lists that are made",
     ),
     ("ip", "iproute2", "makes network namespaces"),
     ("busybox", "busybox-static", "a shell in the containers"),

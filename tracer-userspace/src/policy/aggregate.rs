@@ -75,7 +75,7 @@ pub fn aggregate(rules: RuleSet, ways: &[Aggregate]) -> RuleSet {
             .flat_map(|(service, group)| match *way {
                 Aggregate::Exact => exact(&service, &group),
                 Aggregate::Prefix { bits, hosts } => {
-                    prefixes(&service, group, &rules.denied, bits, hosts)
+                    prefixes(&service, &group, &rules.denied, bits, hosts)
                 }
             })
             .collect();
@@ -100,7 +100,7 @@ fn exact(service: &Service, group: &[Rule]) -> Vec<Rule> {
 /// out, whatever lies around it.
 fn prefixes(
     service: &Service,
-    group: Vec<Rule>,
+    group: &[Rule],
     denied: &[Denied],
     bits: u8,
     hosts: usize,
@@ -134,7 +134,7 @@ fn prefixes(
                     parts.into_iter().flat_map(cut).collect()
                 })
         })
-        .map(|part| joined(part, service, &group))
+        .map(|part| joined(part, service, group))
         .collect();
     let is_covered = |rule: &Rule| merged.iter().any(|each| each.to.contains(&rule.to));
     let rest: Vec<Rule> = group

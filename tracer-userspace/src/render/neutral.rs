@@ -50,17 +50,17 @@ impl Backend for Neutral {
 }
 
 fn address(rule: &Rule) -> Value {
-    let mut value = with_service(rule.to.to_string(), &rule.service, &rule.comment);
+    let mut value = with_service(&rule.to.to_string(), &rule.service, &rule.comment);
     value["observed"] = json!(rule.observed);
     value
 }
 
 fn name(rule: &NamedRule) -> Value {
-    with_service(rule.name.clone(), &rule.service, &rule.comment)
+    with_service(&rule.name, &rule.service, &rule.comment)
 }
 
 /// `to`, `protocol`, and `port` or `type` where the service has one.
-fn with_service(to: String, service: &Service, comment: &str) -> Value {
+fn with_service(to: &str, service: &Service, comment: &str) -> Value {
     let mut value = json!({ "to": to, "comment": comment });
     match service {
         Service::Port { protocol, port } => {
