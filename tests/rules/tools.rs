@@ -231,13 +231,11 @@ fn squid_reads_every_shape() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let made = render(
-        Format::Squid,
-        &with_names(),
-        Verdict::Drop,
-        Scope::Namespace,
-    );
-    assert_eq!(squid(folder.path(), &made.text), (true, String::new()));
+    let everything = rules(&[("0.0.0.0/0", "443/tcp"), ("::/0", "443/tcp")]);
+    for rules in [with_names(), everything] {
+        let made = render(Format::Squid, &rules, Verdict::Drop, Scope::Namespace);
+        assert_eq!(squid(folder.path(), &made.text), (true, String::new()));
+    }
 }
 
 #[test]

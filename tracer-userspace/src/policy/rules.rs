@@ -179,7 +179,7 @@ impl<'p> Denials<'p> {
 }
 
 /// `network` without `hole`, as the largest prefixes that remain.
-pub(super) fn without(network: IpNet, hole: IpNet) -> Vec<IpNet> {
+pub(crate) fn without(network: IpNet, hole: IpNet) -> Vec<IpNet> {
     if hole.contains(&network) {
         return Vec::new();
     }

@@ -148,6 +148,15 @@ pub(crate) fn is_host(net: &IpNet) -> bool {
     net.prefix_len() == net.max_prefix_len()
 }
 
+/// All addresses as two halves, for tools that take them for more than one address family or for
+/// nothing; any other network as it is.
+pub(crate) fn below_all(network: IpNet) -> Vec<IpNet> {
+    match network.prefix_len() {
+        0 => network.subnets(1).map_or(vec![network], Iterator::collect),
+        1.. => vec![network],
+    }
+}
+
 /// Without host bits, and IPv4-mapped IPv6 as the IPv4 that is on the wire.
 pub(crate) fn canonical(net: IpNet) -> IpNet {
     const MAPPED_BITS: u8 = 96;

@@ -1,12 +1,9 @@
 //! Input for `ipset restore`: what `iptables-ipset` and `ip6tables-ipset` look up.
 
-use ipnet::IpNet;
-
 use super::{
     Backend, Options, Rendered, RuleSet,
-    elements::{Element, Elements, Family, Packets},
-    header::{self},
-    text,
+    elements::{self, Element, Elements, Family, Packets},
+    header, text,
 };
 use crate::record::Protocol;
 
@@ -101,17 +98,10 @@ fn set(chain: &str, family: Family, elements: &Elements) -> String {
             "" => comment,
             text => format!(" comment \"{text}\""),
         };
-        for part in parts(element.to) {
+        // A set cannot hold all addresses as one network.
+        for part in elements::below_all(element.to) {
             out += &format!("add {fresh} {part},{protocol}:{port}{comment}\n");
         }
     }
     out + &format!("swap {fresh} {name}\ndestroy {fresh}\n")
-}
-
-/// A set cannot hold all addresses as one network: as two halves it can.
-fn parts(network: IpNet) -> Vec<IpNet> {
-    match network.prefix_len() {
-        0 => network.subnets(1).map_or(vec![network], Iterator::collect),
-        1.. => vec![network],
-    }
 }

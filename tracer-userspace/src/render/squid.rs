@@ -1,17 +1,20 @@
 //! Access lists for the Squid proxy.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::{
     Backend, BadOption, Options, Rendered, RuleSet,
-    elements::{Elements, Packets},
+    elements::{self, Elements, Packets},
     header,
     names::{self, Name},
     text,
 };
-use crate::{policy::model::Service, record::Protocol};
+use crate::{
+    policy::{model::Service, rules::without},
+    record::Protocol,
+};
 
 const TOOL: &str = "Squid";
 
@@ -117,7 +120,8 @@ fn lists(ports: &BTreeMap<u16, Port>) -> String {
         }
         if !networks.is_empty() {
             // The same addresses without overlaps, about which Squid would warn.
-            for network in IpNet::aggregate(networks) {
+            let networks = IpNet::aggregate(networks);
+            for network in networks.into_iter().flat_map(one_family) {
                 out += &format!("acl egress_{port}_addresses dst -n {network}\n");
             }
             out += &format!("http_access allow egress_{port} egress_{port}_addresses\n");
@@ -125,6 +129,16 @@ fn lists(ports: &BTreeMap<u16, Port>) -> String {
         out += "\n";
     }
     out
+}
+
+/// To Squid an IPv4 address lies in `::ffff:0:0/96`, so that `::/0` would open all of IPv4; and all
+/// of IPv4 can only be said by a word that is all of IPv6 as well.
+fn one_family(network: IpNet) -> Vec<IpNet> {
+    const MAPPED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
+    match network {
+        IpNet::V4(_) => elements::below_all(network),
+        IpNet::V6(_) => without(network, IpNet::V6(MAPPED)),
+    }
 }
 
 /// Squid refuses a name beside one that already covers it.
