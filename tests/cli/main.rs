@@ -3,7 +3,11 @@
 
 mod captures;
 mod completeness;
+mod coverage;
 mod hostile;
+mod merging;
 mod outputs;
+mod replay;
+mod rules;
 mod workloads;
 mod world;

@@ -50,6 +50,16 @@ impl World {
         self.generate_from(arguments, b"")
     }
 
+    /// Runs any verb here.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
+        Ran::from(
+            command(self.directory.path())
+                .args(arguments)
+                .output()
+                .unwrap(),
+        )
+    }
+
     pub(crate) fn generate_from(&self, arguments: &[&str], stdin: &[u8]) -> Ran {
         let mut child = command(self.directory.path())
             .arg("generate")

@@ -7,7 +7,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use tracer_userspace::{
     policy::model::Service,
     record::Protocol,
-    render::{Format, Origin, Rule, RuleSet, Scope, Verdict},
+    render::{Format, NamedRule, Origin, Rule, RuleSet, Scope, Verdict},
 };
 
 use crate::{
@@ -57,23 +57,41 @@ fn hostile_text() -> impl Strategy<Value = String> {
     ]
 }
 
-fn rule_set() -> impl Strategy<Value = RuleSet> {
-    let rule = (network(), service(), hostile_text()).prop_map(|(to, service, comment)| Rule {
-        to,
+pub(crate) fn rule_set() -> impl Strategy<Value = RuleSet> {
+    let rule = (network(), service(), hostile_text())
+        .prop_map(|(to, service, comment)| Rule::new(to, service, comment));
+    let name = prop_oneof![
+        "([*][.])?([a-z0-9_-]{1,9}[.]){0,3}example",
+        "([*][.])?([ab][.]){0,3}example",
+        hostile_text(),
+    ];
+    let named = (name, service(), hostile_text()).prop_map(|(name, service, comment)| NamedRule {
+        name,
         service,
         comment,
     });
-    (vec(rule, 0..12), hostile_text(), vec(hostile_text(), 0..3)).prop_map(
-        |(mut rules, workload, warnings)| {
+    let texts = (hostile_text(), vec(hostile_text(), 0..3));
+    (vec(rule, 0..12), vec(named, 0..8), texts).prop_map(
+        |(mut rules, mut names, (workload, warnings))| {
             rules.sort();
+            names.sort();
             RuleSet {
-                workload,
-                origin: Origin::Candidate,
-                rules,
+                names,
+                left_out: warnings.clone(),
                 warnings,
+                ..RuleSet::new(workload, Origin::Candidate, rules)
             }
         },
     )
+}
+
+/// Few enough cases to start a tool for each.
+pub(crate) fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: CASES,
+        failure_persistence: None,
+        ..Default::default()
+    }
 }
 
 /// Loads every format of every case, and looks for what the text tried to do.
@@ -84,12 +102,7 @@ fn always_loads(name: &str, formats: &[(Format, &str)]) {
     let netns = Netns::new();
     let untouched = "table inet untouched {\n}\n";
     netns.must("nft add table inet untouched");
-    let config = ProptestConfig {
-        cases: CASES,
-        failure_persistence: None,
-        ..Default::default()
-    };
-    proptest!(config, |(rules in rule_set())| {
+    proptest!(config(), |(rules in rule_set())| {
         for (format, load) in formats {
             let made = render(*format, &rules, Verdict::Reject, Scope::Namespace);
             let said = netns.shell_with(load, &made.text);

@@ -12,7 +12,7 @@ use crate::{
 const VERDICTS: [Verdict; 3] = [Verdict::Log, Verdict::Drop, Verdict::Reject];
 
 /// Every shape of element, both families, overlaps included.
-fn every_shape() -> RuleSet {
+pub(crate) fn every_shape() -> RuleSet {
     rules(&[
         ("0.0.0.0/0", "123/udp"),
         ("198.51.100.0/24", "443/tcp"),
@@ -155,7 +155,7 @@ fn names_and_sources_at_their_limits_load() {
                 .to_vec(),
             interface: Some("a_b.c-d@e123456".to_owned()),
         },
-        verdict: Verdict::Drop,
+        ..Options::new(Verdict::Drop)
     };
     options.check().unwrap();
     for (format, load) in [

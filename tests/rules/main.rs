@@ -7,9 +7,12 @@
 )]
 
 mod cgroup;
+mod differential;
 mod hostile;
+mod kubernetes;
 mod load;
 mod netns;
+mod tools;
 mod traffic;
 
 use tracer_userspace::render::{Format, Options, Origin, Rendered, Rule, RuleSet, Scope, Verdict};
@@ -18,19 +21,13 @@ use tracer_userspace::render::{Format, Options, Origin, Rendered, Rule, RuleSet,
 pub(crate) fn rules(pairs: &[(&str, &str)]) -> RuleSet {
     let mut rules: Vec<Rule> = pairs
         .iter()
-        .map(|(to, service)| Rule {
-            to: to.parse().unwrap(),
-            service: service.parse().unwrap(),
-            comment: format!("{service} for a test"),
+        .map(|(to, service)| {
+            let comment = format!("{service} for a test");
+            Rule::new(to.parse().unwrap(), service.parse().unwrap(), comment)
         })
         .collect();
     rules.sort();
-    RuleSet {
-        workload: "shop_agent".to_owned(),
-        origin: Origin::Candidate,
-        rules,
-        warnings: Vec::new(),
-    }
+    RuleSet::new("shop_agent", Origin::Candidate, rules)
 }
 
 pub(crate) fn render(format: Format, rules: &RuleSet, verdict: Verdict, scope: Scope) -> Rendered {

@@ -2,14 +2,15 @@
 
 use std::{env, net::IpAddr, path::PathBuf};
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 use ipnet::IpNet;
+use jiff::civil::Date;
 
 #[cfg(feature = "capture")]
 use crate::commands;
 use crate::{
-    policy::observe::DEFAULT_MAX_DESTINATIONS,
-    render::{self, Options, Scope, Verdict},
+    policy::{aggregate::Aggregate, observe::DEFAULT_MAX_DESTINATIONS},
+    render::{self, Options, Pods, Scope, Verdict},
     settings::{self, SettingsError},
 };
 
@@ -54,6 +55,8 @@ pub enum Verb {
     #[command(after_long_help = DAEMON_EXAMPLES)]
     Daemon(commands::DaemonArgs),
     Generate(Generate),
+    Coverage(Coverage),
+    Replay(Replay),
     #[cfg(feature = "capture")]
     #[command(after_long_help = DETACH_EXAMPLES)]
     Detach(commands::DetachArgs),
@@ -122,26 +125,31 @@ Examples:
 
   # A capture of a host on which the workload has the address 172.18.0.5
   egress-tracer generate trace.pcapng --local 172.18.0.5 --workload shop_agent
+  # What each format can say
+  egress-tracer generate --format list
+
+  # For Kubernetes, which can only enforce
+  egress-tracer generate logs/ --format networkpolicy --verdict drop --pod-label app=shop
 
   # From another machine
   ssh vm cat flows.jsonl | egress-tracer generate - --workload shop_agent
 
-Exit codes: 0 done; 2 bad usage or input; 3 the evidence is incomplete and nothing was written.";
+Exit codes: 0 done; 1 the format cannot say everything (with --exact); 2 bad usage or input; 3 the
+evidence is incomplete. Only with 0 something was written.";
 
 /// Logs or captures in, candidate policy or candidate rules out.
 ///
 /// Reads egress-tracer's own log segments, JSON Lines with `dest_ip` and `dest_port`, and packet
-/// captures (pcap, pcapng), plain, gzip or zstd. Runs and files merge in any order. Nothing that comes out is reviewed: rules only
-/// count and log unless another --verdict is asked for.
+/// captures (pcap, pcapng), plain, gzip or zstd. Runs and files merge in any order. Nothing that
+/// comes out is reviewed: rules only count and log unless another --verdict is asked for.
 #[derive(Debug, Args)]
 #[command(after_long_help = GENERATE_EXAMPLES, after_help = "--help shows examples.")]
 pub struct Generate {
-    /// Files, directories (searched for *.jsonl, *.pcap and *.pcapng, also with .gz or .zst),
-    /// patterns in quotes, or - for standard input
-    #[arg(required = true, value_name = "INPUT")]
-    pub inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub input: InputFlags,
 
-    /// What to write; a directory gets everything
+    /// What to write; a directory gets policy and packet filter rules. `list` shows what each can
+    /// say
     #[arg(long, value_enum)]
     pub format: Option<Format>,
 
@@ -154,6 +162,18 @@ pub struct Generate {
     /// workloads, a folder for each.
     #[arg(short, long, value_name = "FILE|DIR/")]
     pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub rules: RuleFlags,
+}
+
+/// What is read, and how.
+#[derive(Debug, Args)]
+pub struct InputFlags {
+    /// Files, directories (searched for *.jsonl, *.pcap and *.pcapng, also with .gz or .zst),
+    /// patterns in quotes, or - for standard input
+    #[arg(value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
 
     /// The workload to choose; also the name for lines that carry none
     #[arg(long, value_name = "NAME")]
@@ -179,22 +199,100 @@ pub struct Generate {
     /// Destinations kept per workload; beyond it the evidence is incomplete
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_DESTINATIONS)]
     pub max_destinations: usize,
+}
+
+const COVERAGE_EXAMPLES: &str = "\
+Examples:
+  # What have twenty runs not shown?
+  egress-tracer coverage logs/
+
+  # For a script: how many further runs until 99 % of the destinations have been seen
+  egress-tracer coverage logs/ --target 99% --json | jq '.workloads[].further_runs'
+
+Exit codes: 0 done; 2 bad usage or input; 3 the evidence is incomplete.";
+
+/// What the runs have not shown yet.
+///
+/// Estimates, from how many runs each destination was seen in, how much of the workload's
+/// behaviour is still unseen. It cannot know of paths that only a change of the agent, its
+/// prompts or its surroundings would open: docs/coverage.md says what is assumed.
+#[derive(Debug, Args)]
+#[command(after_long_help = COVERAGE_EXAMPLES, after_help = "--help shows examples.")]
+pub struct Coverage {
+    #[command(flatten)]
+    pub input: InputFlags,
+
+    /// The share of destinations to reach
+    #[arg(long, value_name = "SHARE", default_value = "95%", value_parser = share)]
+    pub target: f64,
+
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  # Would the approved policy have denied anything that was seen?
+  egress-tracer replay policy.toml logs/
+
+  # The same before anybody has reviewed it
+  egress-tracer replay policy.toml logs/ --include-unreviewed
+
+Exit codes: 0 nothing would be denied; 1 something would; 2 bad usage or input; 3 the evidence is
+incomplete.";
+
+/// Which observed flows the policy would deny, and what else it opens.
+///
+/// Evaluates the rules that packet filters would be given, without a kernel: approved, unexpired
+/// entries, by address.
+#[derive(Debug, Args)]
+#[command(after_long_help = REPLAY_EXAMPLES, after_help = "--help shows examples.")]
+pub struct Replay {
+    /// The policy
+    #[arg(value_name = "POLICY")]
+    pub policy: PathBuf,
 
     #[command(flatten)]
-    pub rules: RuleFlags,
+    pub input: InputFlags,
+
+    /// Candidates and expired approvals count as allowed
+    #[arg(long)]
+    pub include_unreviewed: bool,
+
+    /// The day on which entries must not have expired [default: today, UTC]
+    #[arg(long, value_name = "DATE")]
+    pub now: Option<Date>,
+
+    /// Merge rules first, as with generate
+    #[arg(long, value_name = "exact|/BITS:HOSTS")]
+    pub aggregate: Vec<Aggregate>,
+
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A share such as 95% or 0.95.
+fn share(text: &str) -> Result<f64, String> {
+    let share = match text.strip_suffix('%') {
+        Some(percent) => percent.parse::<f64>().map(|percent| percent / 100.0),
+        None => text.parse::<f64>(),
+    };
+    share
+        .ok()
+        .filter(|share| *share > 0.0 && *share < 1.0)
+        .ok_or_else(|| "expected a share between 0 and 1, such as 95% or 0.95".to_owned())
 }
 
 /// What `generate` can write to a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// Not a format: the table of all of them
+    List,
     /// policy.toml, for review
     Policy,
-    /// One nftables table for IPv4 and IPv6
-    Nftables,
-    /// Input of iptables-restore: the IPv4 rules
-    Iptables,
-    /// Input of ip6tables-restore: the IPv6 rules
-    Ip6tables,
+    Rules(render::Format),
 }
 
 impl Format {
@@ -202,10 +300,32 @@ impl Format {
     #[must_use]
     pub fn rules(self) -> Option<render::Format> {
         match self {
-            Self::Policy => None,
-            Self::Nftables => Some(render::Format::Nftables),
-            Self::Iptables => Some(render::Format::Iptables),
-            Self::Ip6tables => Some(render::Format::Ip6tables),
+            Self::List | Self::Policy => None,
+            Self::Rules(format) => Some(format),
+        }
+    }
+}
+
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Format; render::Format::ALL.len() + 2] = {
+            let mut all = [Format::List; render::Format::ALL.len() + 2];
+            all[1] = Format::Policy;
+            let mut at = 0;
+            while at < render::Format::ALL.len() {
+                all[at + 2] = Format::Rules(render::Format::ALL[at]);
+                at += 1;
+            }
+            all
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::List => Some(PossibleValue::new("list").help("Show what each format can say")),
+            Self::Policy => Some(PossibleValue::new("policy").help("policy.toml, for review")),
+            Self::Rules(format) => format.to_possible_value(),
         }
     }
 }
@@ -243,6 +363,27 @@ pub struct RuleFlags {
     /// What happens to traffic that no rule allows
     #[arg(long, value_enum, default_value_t = Verdict::Log)]
     pub verdict: Verdict,
+
+    /// Write nothing and exit 1 if the format cannot say everything, or only something wider
+    #[arg(long)]
+    pub exact: bool,
+
+    /// Merge rules: `exact` into the fewest networks with the same addresses; /24:8 into a /24
+    /// where 8 addresses of it were seen with a service (above 32 bits: IPv6); may be repeated
+    #[arg(long, value_name = "exact|/BITS:HOSTS")]
+    pub aggregate: Vec<Aggregate>,
+
+    /// A label of the pods that a Kubernetes policy is about; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub pod_label: Vec<(String, String)>,
+
+    /// The namespace of a Kubernetes policy
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
+
+    /// Declare nftables sets of names, for `--format dnsmasq` to fill
+    #[arg(long)]
+    pub name_sets: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -273,6 +414,11 @@ impl RuleFlags {
         if let Some(chain) = &self.chain {
             options.chain.clone_from(chain);
         }
+        options.pods = Pods {
+            namespace: self.namespace.clone(),
+            labels: self.pod_label.iter().cloned().collect(),
+        };
+        options.name_sets = self.name_sets;
         options.check()?;
         Ok(options)
     }
@@ -291,6 +437,14 @@ impl RuleFlags {
             }),
         }
     }
+}
+
+/// A Kubernetes label.
+fn label(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    parts
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .ok_or_else(|| "expected KEY=VALUE".to_owned())
 }
 
 /// A network, or an address as the network of itself.

@@ -17,6 +17,7 @@
 
 #[cfg(feature = "capture")]
 pub mod aggregate;
+pub mod analysis;
 pub mod cli;
 pub mod commands;
 pub mod decode;

@@ -1,7 +1,6 @@
 //! `generate`: logs or captures in, candidate policy or candidate rules out.
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -10,30 +9,36 @@ use anyhow::{Context as _, anyhow, bail};
 
 use crate::{
     cli::{Format, Generate},
-    commands::Failure,
-    import::{self, Imported},
+    commands::{
+        Failure,
+        evidence::{self, tell_list},
+    },
     output::{files, terminal},
-    policy::{CandidateFiles, Observations, candidates},
-    record::Severity,
+    policy::{
+        CandidateFiles, Observations,
+        aggregate::Breadth,
+        candidates::{self, Making},
+    },
     render::{self, Options},
     workload_name,
 };
 
-/// How many of a kind are spelled out.
-const SHOWN: usize = 20;
-/// What merged workloads are called where nobody says.
-const MERGED: &str = "merged";
-
 /// Reads every input before anything is written, so that a failure leaves all as it was.
 pub(super) fn generate(arguments: &Generate) -> Result<(), Failure> {
+    if arguments.format == Some(Format::List) {
+        terminal::data(&render::list()).context("cannot write to standard output")?;
+        return Ok(());
+    }
     let options = arguments.rules.options().map_err(anyhow::Error::from)?;
     let output = Output::of(arguments)?;
-    let imported = read(arguments)?;
-    let chosen = choose(&imported, arguments, &output)?;
-    chosen.iter().for_each(tell_notes);
-    refuse_incomplete(&chosen, arguments.allow_incomplete)?;
-    write(&chosen, &output, &options)?;
-    Ok(())
+    output.check(&options)?;
+    let making = Making {
+        options,
+        aggregate: arguments.rules.aggregate.clone(),
+    };
+    let several = matches!(output, Output::Directory(_));
+    let chosen = evidence::chosen(&arguments.input, several)?;
+    write(&chosen, &output, &making, arguments.rules.exact)
 }
 
 /// Where the candidates go.
@@ -66,6 +71,16 @@ impl Output {
     }
 }
 
+impl Output {
+    /// Whether the chosen rule language can do what the options ask for.
+    fn check(&self, options: &Options) -> anyhow::Result<()> {
+        match self {
+            Self::Rules(format, _) => Ok(format.backend().check(options)?),
+            Self::Policy(_) | Self::Directory(_) => Ok(()),
+        }
+    }
+}
+
 fn names_directory(path: &Path) -> bool {
     let text = path.as_os_str().as_encoded_bytes();
     path.is_dir()
@@ -74,147 +89,65 @@ fn names_directory(path: &Path) -> bool {
             .is_some_and(|last| std::path::is_separator(char::from(*last)))
 }
 
-fn read(arguments: &Generate) -> anyhow::Result<Imported> {
-    let settings = import::Settings {
-        workload: arguments.workload.clone(),
-        strict: arguments.strict,
-        max_destinations: arguments.max_destinations,
-        local: arguments.local.clone(),
-    };
-    let inputs = import::find(&arguments.inputs)?;
-    let imported = import::import(&inputs, &settings)?;
-    for problem in imported.problems.shown() {
-        terminal::tell(&format!("skipped {problem}"));
-    }
-    let hidden = imported.problems.count() - imported.problems.shown().len() as u64;
-    if hidden > 0 {
-        terminal::tell(&format!("skipped {hidden} more line(s) or packet(s)"));
-    }
-    tell_list("note: ", &imported.notes);
-    Ok(imported)
-}
-
-/// The workloads that the output is for.
-fn choose(
-    imported: &Imported,
-    arguments: &Generate,
+fn write(
+    chosen: &[Observations],
     output: &Output,
-) -> anyhow::Result<Vec<Observations>> {
-    let mut found = imported.workloads.resolve();
-    if arguments.merge_workloads {
-        let name = arguments.workload.as_deref().unwrap_or(MERGED);
-        let mut merged = Observations::new(name, arguments.max_destinations);
-        found.values().for_each(|workload| merged.merge(workload));
-        return Ok(vec![merged]);
-    }
-    match &arguments.workload {
-        Some(name) => match found.remove(imported.workloads.final_name(name)) {
-            Some(workload) => Ok(vec![workload]),
-            None => Err(anyhow!(
-                "no record of workload {name}; the input has {}",
-                listed(&found)
-            )),
-        },
-        None if found.len() > 1 && !matches!(output, Output::Directory(_)) => Err(anyhow!(
-            "the input has {} workloads; choose one with --workload NAME, join them with \
-             --merge-workloads, or write a folder each with -o DIR/: {}",
-            found.len(),
-            listed(&found)
-        )),
-        None => Ok(found.into_values().collect()),
-    }
-}
-
-fn listed(workloads: &BTreeMap<String, Observations>) -> String {
-    let names: Vec<&str> = workloads.keys().take(SHOWN).map(String::as_str).collect();
-    let rest = match workloads.len().saturating_sub(SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{}{rest}", names.join(", "))
-}
-
-/// What is worth knowing about the evidence and no reason to stop.
-fn tell_notes(observations: &Observations) {
-    let workload = observations.workload();
-    for (hook, unseen) in observations.missing_hooks() {
-        terminal::tell(&format!(
-            "note: {workload}: the kernel lacked {hook}: {unseen}"
-        ));
-    }
-    let details: u64 = observations
-        .gaps()
-        .filter(|(severity, ..)| *severity == Severity::Detail)
-        .map(|(_, _, tally)| tally.records)
-        .sum();
-    if details > 0 {
-        let what = "names, processes or counts are uncertain";
-        terminal::tell(&format!(
-            "note: {workload}: {details} gap record(s) say that {what}"
-        ));
-    }
-    if observations.destinations().len() == 0 {
-        terminal::tell(&format!("note: {workload}: no candidate destination"));
-    }
-}
-
-fn refuse_incomplete(chosen: &[Observations], is_allowed: bool) -> Result<(), Failure> {
-    let reasons: Vec<String> = chosen
-        .iter()
-        .filter(|observations| !observations.incomplete().is_empty())
-        .map(|observations| {
-            let reasons = observations.incomplete().join("; ");
-            format!(
-                "the evidence of {} is incomplete: {reasons}",
-                observations.workload()
-            )
-        })
-        .collect();
-    if reasons.is_empty() {
-        return Ok(());
-    }
-    if is_allowed {
-        tell_list("warning: ", &reasons);
-        return Ok(());
-    }
-    Err(Failure::Incomplete(format!(
-        "{}. Nothing was written; --allow-incomplete writes it all the same, and marks it",
-        reasons.join(". ")
-    )))
-}
-
-fn write(chosen: &[Observations], output: &Output, options: &Options) -> anyhow::Result<()> {
+    making: &Making,
+    exact: bool,
+) -> Result<(), Failure> {
     match (output, chosen) {
-        (Output::Policy(path), [one]) => write_policy(one, path.as_deref(), options),
+        (Output::Policy(path), [one]) => write_policy(one, path.as_deref(), making)?,
         (Output::Rules(format, path), [one]) => {
-            let rendered = candidates::candidate_rules(one, *format, options)?;
-            tell_list("not in the rules: ", &rendered.omissions);
-            write_text(path.as_deref(), &rendered.text)
+            let (rendered, breadth) =
+                candidates::candidate_rules(one, *format, making).map_err(anyhow::Error::from)?;
+            tell_breadth(one, &breadth);
+            tell_omissions(&rendered.omissions, exact)?;
+            write_text(path.as_deref(), &rendered.text)?;
         }
-        (Output::Directory(directory), [one]) => {
-            let made = make(one, &directory.join("policy.toml"), options)?;
-            write_folder(directory, &made)
+        (Output::Directory(directory), many) => {
+            write_folders(directory, many, making, exact)?;
         }
-        (Output::Directory(directory), many) => write_folders(directory, many, options),
         // choose() leaves one workload for what is no directory.
-        (Output::Policy(_) | Output::Rules(..), _) => bail!("the output is for one workload"),
+        (Output::Policy(_) | Output::Rules(..), _) => {
+            return Err(anyhow!("the output is for one workload").into());
+        }
     }
+    Ok(())
+}
+
+/// Nothing is opened in silence.
+fn tell_breadth(observations: &Observations, breadth: &Breadth) {
+    if breadth.wide > 0 {
+        terminal::tell(&format!("{}: {breadth}", observations.workload()));
+    }
+}
+
+/// What the rules do not say, or say wider. With `exact` there must be nothing.
+fn tell_omissions(omissions: &[String], exact: bool) -> Result<(), Failure> {
+    tell_list("not in the rules: ", omissions);
+    if exact && !omissions.is_empty() {
+        return Err(Failure::Negative(format!(
+            "{} thing(s) cannot be said exactly, and --exact was asked for: nothing was written",
+            omissions.len()
+        )));
+    }
+    Ok(())
 }
 
 fn write_policy(
     observations: &Observations,
     path: Option<&Path>,
-    options: &Options,
+    making: &Making,
 ) -> anyhow::Result<()> {
     let Some(path) = path.filter(|path| !files::is_special(path)) else {
-        let made = candidates::candidates_with(observations, None, options)?;
+        let made = candidates::candidates_with(observations, None, making)?;
         return write_text(path, &made.policy);
     };
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.with_context(|| format!("{} names no file", path.display()))?;
     let evidence = Path::new(name).with_extension("evidence.json");
     let evidence = evidence.to_string_lossy();
-    let made = make(observations, path, options)?;
+    let made = make(observations, path, making)?;
     let directory = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
@@ -226,27 +159,33 @@ fn write_policy(
     Ok(())
 }
 
-/// A folder for each workload; all of them are made before any is written.
+/// One workload into the directory itself, several into a folder each; all of them are made before
+/// any is written.
 fn write_folders(
     directory: &Path,
     workloads: &[Observations],
-    options: &Options,
-) -> anyhow::Result<()> {
+    making: &Making,
+    exact: bool,
+) -> Result<(), Failure> {
+    let folder = |observations: &Observations| match workloads {
+        [_] => directory.to_owned(),
+        _ => directory.join(workload_name::encode(observations.workload())),
+    };
     let made = workloads
         .iter()
         .map(|observations| {
-            let folder = directory.join(workload_name::encode(observations.workload()));
-            let made = make(observations, &folder.join("policy.toml"), options)?;
+            let folder = folder(observations);
+            let made = make(observations, &folder.join("policy.toml"), making)?;
             Ok((folder, made))
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
-    made.iter()
-        .try_for_each(|(folder, made)| write_folder(folder, made))
-}
-
-fn write_folder(folder: &Path, made: &CandidateFiles) -> anyhow::Result<()> {
-    tell_list("not in the rules: ", &made.omitted);
-    files::write_all(folder, &made.named())?;
+    for (observations, (_, files)) in workloads.iter().zip(&made) {
+        tell_breadth(observations, &files.breadth);
+        tell_omissions(&files.omitted, exact)?;
+    }
+    for (folder, files) in &made {
+        files::write_all(folder, &files.named()).map_err(anyhow::Error::from)?;
+    }
     Ok(())
 }
 
@@ -254,14 +193,14 @@ fn write_folder(folder: &Path, made: &CandidateFiles) -> anyhow::Result<()> {
 fn make(
     observations: &Observations,
     path: &Path,
-    options: &Options,
+    making: &Making,
 ) -> anyhow::Result<CandidateFiles> {
     let existing = match fs::read_to_string(path) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error).context(format!("cannot read {}", path.display())),
     };
-    candidates::candidates_with(observations, existing.as_deref(), options)
+    candidates::candidates_with(observations, existing.as_deref(), making)
         .with_context(|| path.display().to_string())
 }
 
@@ -271,14 +210,4 @@ fn write_text(path: Option<&Path>, text: &str) -> anyhow::Result<()> {
         None => terminal::data(text).context("cannot write to standard output")?,
     }
     Ok(())
-}
-
-/// The first few of a list, a line each.
-fn tell_list(prefix: &str, items: &[String]) {
-    for item in items.iter().take(SHOWN) {
-        terminal::tell(&format!("{prefix}{item}"));
-    }
-    if let Some(more) = items.len().checked_sub(SHOWN + 1) {
-        terminal::tell(&format!("{prefix}and {} more", more + 1));
-    }
 }

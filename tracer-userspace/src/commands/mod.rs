@@ -1,5 +1,6 @@
 //! One thin function a verb, and how each of them ends.
 
+mod coverage;
 #[cfg(feature = "capture")]
 mod daemon;
 #[cfg(feature = "capture")]
@@ -8,11 +9,13 @@ mod detach;
 mod doctor;
 #[cfg(feature = "capture")]
 mod engines;
+mod evidence;
 mod generate;
 #[cfg(feature = "capture")]
 mod launch;
 #[cfg(feature = "capture")]
 mod live;
+mod replay;
 #[cfg(feature = "capture")]
 mod run;
 #[cfg(feature = "capture")]
@@ -39,6 +42,8 @@ use crate::{
 pub fn dispatch(cli: Cli) -> ExitCode {
     let result = match cli.verb {
         Verb::Generate(arguments) => generate::generate(&arguments),
+        Verb::Coverage(arguments) => coverage::coverage(&arguments),
+        Verb::Replay(arguments) => replay::replay(&arguments),
         #[cfg(feature = "capture")]
         Verb::Daemon(arguments) => daemon::daemon(&arguments).map_err(Failure::Input),
         #[cfg(feature = "capture")]
@@ -66,6 +71,9 @@ enum Failure {
     /// Bad usage or input.
     #[error("{0:#}")]
     Input(#[from] anyhow::Error),
+    /// The answer is "no".
+    #[error("{0}")]
+    Negative(String),
     /// A destination may be missing.
     #[error("{0}")]
     Incomplete(String),
@@ -74,6 +82,7 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
+            Self::Negative(_) => ExitCode::from(1),
             Self::Input(_) => ExitCode::from(2),
             Self::Incomplete(_) => ExitCode::from(3),
         }

@@ -3,17 +3,18 @@
 
 use crate::{
     policy::{
+        aggregate::{self, Aggregate, Breadth},
         document::{self, DocumentError},
         evidence::EvidenceError,
         infer,
         observe::Observations,
         rules::{self, Rules, SeenAt},
     },
-    render::{Format, Options, Rendered, Verdict},
+    render::{Format, Options, Rendered, RuleSet, Verdict},
 };
 
 /// The texts of the candidate files.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CandidateFiles {
     /// `policy.toml`
     pub policy: String,
@@ -27,6 +28,16 @@ pub struct CandidateFiles {
     pub ip6tables: String,
     /// What the rules leave out. Texts come from the workload: escape them before printing.
     pub omitted: Vec<String>,
+    /// How wide the rules are.
+    pub breadth: Breadth,
+}
+
+/// How candidate rules are made.
+#[derive(Clone, Debug)]
+pub struct Making {
+    pub options: Options,
+    /// In the order in which they are done.
+    pub aggregate: Vec<Aggregate>,
 }
 
 impl CandidateFiles {
@@ -70,25 +81,27 @@ pub fn candidates(
     observations: &Observations,
     existing: Option<&str>,
 ) -> Result<CandidateFiles, CandidateError> {
-    candidates_with(observations, existing, &Options::new(Verdict::Log))
+    let making = Making {
+        options: Options::new(Verdict::Log),
+        aggregate: Vec::new(),
+    };
+    candidates_with(observations, existing, &making)
 }
 
-/// The candidate files, with rules rendered as `options` say.
+/// The candidate files, with rules made as asked for.
 pub fn candidates_with(
     observations: &Observations,
     existing: Option<&str>,
-    options: &Options,
+    making: &Making,
 ) -> Result<CandidateFiles, CandidateError> {
     let evidence = infer::evidence(observations);
     let policy = policy_text(observations, existing)?;
-    let rules = rules::unreviewed(
-        &document::parse(&policy)?,
-        &evidence,
-        SeenAt::from(&options.scope),
-    );
-    let mut omitted = rules.omitted.clone();
-    let mut text = |format| {
-        let rendered = render(&rules, format, options);
+    let seen_at = SeenAt::from(&making.options.scope);
+    let rules = rules::unreviewed(&document::parse(&policy)?, &evidence, seen_at);
+    let (rules, breadth) = made(rules, making);
+    let mut omitted = Vec::new();
+    let mut text = |format: Format| {
+        let rendered = format.backend().render(&rules, &making.options);
         let new = |omission: &String| !omitted.contains(omission);
         let omissions: Vec<String> = rendered.omissions.into_iter().filter(new).collect();
         omitted.extend(omissions);
@@ -101,6 +114,7 @@ pub fn candidates_with(
         ip6tables: text(Format::Ip6tables),
         policy,
         omitted,
+        breadth,
     })
 }
 
@@ -108,15 +122,13 @@ pub fn candidates_with(
 pub fn candidate_rules(
     observations: &Observations,
     format: Format,
-    options: &Options,
-) -> Result<Rendered, CandidateError> {
+    making: &Making,
+) -> Result<(Rendered, Breadth), CandidateError> {
     let policy = document::parse(&policy_text(observations, None)?)?;
-    let rules = rules::unreviewed(
-        &policy,
-        &infer::evidence(observations),
-        SeenAt::from(&options.scope),
-    );
-    Ok(render(&rules, format, options))
+    let seen_at = SeenAt::from(&making.options.scope);
+    let rules = rules::unreviewed(&policy, &infer::evidence(observations), seen_at);
+    let (rules, breadth) = made(rules, making);
+    Ok((format.backend().render(&rules, &making.options), breadth))
 }
 
 /// The policy: a fresh one, or the existing one with what is new.
@@ -145,6 +157,9 @@ fn policy_text(
     ))
 }
 
-fn render(rules: &Rules, format: Format, options: &Options) -> Rendered {
-    format.backend().render(&rules.set, options)
+/// Merged as asked for, with the breadth of each rule in its comment.
+fn made(rules: Rules, making: &Making) -> (RuleSet, Breadth) {
+    let mut set = aggregate::aggregate(rules.set, &making.aggregate);
+    let breadth = aggregate::tell_breadth(&mut set);
+    (set, breadth)
 }

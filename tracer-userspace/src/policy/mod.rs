@@ -8,6 +8,7 @@
 //!
 //! [`candidates`] walks the whole way; the daemon and `generate` both call it.
 
+pub mod aggregate;
 pub mod candidates;
 pub mod document;
 pub mod evidence;

@@ -16,7 +16,7 @@ use crate::{
         translation::Translation,
     },
     record::{Confidence, Name},
-    render::{Origin, Rule, RuleSet, Scope},
+    render::{Denied, NamedRule, Origin, Rule, RuleSet, Scope},
 };
 
 /// How many names, and how many processes, a rule's comment spells out, and how many destinations it
@@ -77,11 +77,13 @@ fn build(
         comments: Comments::new(evidence),
         seen_at,
         rules: BTreeMap::new(),
+        names: BTreeSet::new(),
         omitted: BTreeSet::new(),
     };
     for entry in policy.entries.iter().filter(allowed) {
         match place(entry) {
-            Ok(network) => building.allow(entry, network),
+            Ok(Some(network)) => building.allow(entry, network),
+            Ok(None) => building.names.extend(by_name(entry, &policy.entries)),
             Err(why) => {
                 building.omitted.insert(why);
             }
@@ -91,21 +93,21 @@ fn build(
     let rules = building.rules.into_iter();
     let rules = rules
         .map(|((to, service), purpose)| Rule {
+            observed: purpose.observed(building.comments.observed(&to, &service)),
             to,
             service,
             comment: purpose.comment(),
         })
         .collect();
+    let omitted: Vec<String> = building.omitted.into_iter().collect();
     let set = RuleSet {
-        workload: policy.workload.clone(),
-        origin,
-        rules,
+        names: building.names.into_iter().collect(),
+        denied: building.denials.listed(),
+        left_out: omitted.clone(),
         warnings: evidence.incomplete.clone(),
+        ..RuleSet::new(&policy.workload, origin, rules)
     };
-    Rules {
-        set,
-        omitted: building.omitted.into_iter().collect(),
-    }
+    Rules { set, omitted }
 }
 
 /// Rules on the way.
@@ -114,6 +116,7 @@ struct Building<'p> {
     comments: Comments<'p>,
     seen_at: SeenAt,
     rules: BTreeMap<(IpNet, Service), Purpose>,
+    names: BTreeSet<NamedRule>,
     omitted: BTreeSet<String>,
 }
 
@@ -195,6 +198,12 @@ impl Building<'_> {
 }
 
 impl Purpose {
+    /// How many addresses were seen, of which so many were asked for: one to which packets were
+    /// rewritten was seen as well.
+    fn observed(&self, asked: u64) -> u64 {
+        asked.max(u64::from(!self.stands_for.is_empty()))
+    }
+
     fn comment(self) -> String {
         let named: Vec<&str> = self
             .stands_for
@@ -215,18 +224,35 @@ impl Purpose {
     }
 }
 
-/// The addresses of an entry, or why it cannot be rendered by address.
-fn place(entry: &Entry) -> Result<IpNet, String> {
+/// The services of an entry by name, without those that are denied for that name.
+fn by_name(entry: &Entry, all: &[Entry]) -> Vec<NamedRule> {
+    let is_denied = |service: &Service| {
+        all.iter().any(|other| {
+            other.status == Status::Denied
+                && other.tools.is_none()
+                && other.to.covers(&entry.to)
+                && other.ports.iter().any(|port| port.covers(service))
+        })
+    };
+    let allowed = entry.ports.iter().filter(|service| !is_denied(service));
+    allowed
+        .map(|service| NamedRule {
+            name: entry.to.to_string(),
+            service: service.clone(),
+            comment: entry.reason.clone().unwrap_or_default(),
+        })
+        .collect()
+}
+
+/// The addresses of an entry, none for a name, or why no rule can express it.
+fn place(entry: &Entry) -> Result<Option<IpNet>, String> {
     if entry.tools.is_some() {
         return Err(format!(
             "{}: rules by address cannot tell one tool from another",
             entry.to
         ));
     }
-    entry
-        .to
-        .network()
-        .ok_or_else(|| format!("{}: rules by address cannot follow a name", entry.to))
+    Ok(entry.to.network())
 }
 
 /// What is denied by address, for any tool.
@@ -244,6 +270,14 @@ impl<'p> Denials<'p> {
             .filter_map(|entry| Some((entry.to.network()?, entry.ports.as_slice())))
             .collect();
         Self { entries }
+    }
+
+    fn listed(&self) -> Vec<Denied> {
+        let denied = |(to, services): &(IpNet, &[Service])| Denied {
+            to: *to,
+            services: services.to_vec(),
+        };
+        self.entries.iter().map(denied).collect()
     }
 
     /// `network` without the addresses for which `service` is denied: a denial wins.
@@ -276,7 +310,7 @@ impl<'p> Denials<'p> {
 }
 
 /// `network` without `hole`, as the largest prefixes that remain.
-fn without(network: IpNet, hole: IpNet) -> Vec<IpNet> {
+pub(crate) fn without(network: IpNet, hole: IpNet) -> Vec<IpNet> {
     if hole.contains(&network) {
         return Vec::new();
     }
@@ -307,17 +341,25 @@ impl<'e> Comments<'e> {
         Self { by_address }
     }
 
-    /// The names that an answer to a question of the workload gave it, the processes seen there, and
-    /// whether the engine's resolver asked for them. No figures: the comment stays the same as long
-    /// as the destinations do.
-    fn of(&self, network: &IpNet, service: &Service) -> String {
-        let seen: Vec<&Destination> = self
-            .by_address
+    fn seen(&self, network: &IpNet, service: &Service) -> impl Iterator<Item = &'e Destination> {
+        self.by_address
             .range(network.network()..=network.broadcast())
             .flat_map(|(_, destinations)| destinations)
             .filter(|destination| service.covers(&destination.service))
             .copied()
-            .collect();
+    }
+
+    /// How many addresses were seen there.
+    fn observed(&self, network: &IpNet, service: &Service) -> u64 {
+        let addresses: BTreeSet<IpAddr> = self.seen(network, service).map(|seen| seen.to).collect();
+        addresses.len() as u64
+    }
+
+    /// The names that an answer to a question of the workload gave it, the processes seen there, and
+    /// whether the engine's resolver asked for them. No figures: the comment stays the same as long
+    /// as the destinations do.
+    fn of(&self, network: &IpNet, service: &Service) -> String {
+        let seen: Vec<&Destination> = self.seen(network, service).collect();
         let names = seen.iter().flat_map(|destination| &destination.names);
         let names = names.filter(|name| is_answered(name));
         let more = seen.iter().any(|destination| destination.more_names);
@@ -439,13 +481,26 @@ mod tests {
     }
 
     #[test]
-    fn names_and_tools_are_reported_not_rendered() {
+    fn tools_are_reported_and_names_are_no_addresses() {
         let text = "[[allow]]\nto = \"example.com\"\nports = [\"1/tcp\"]\nstatus = \"candidate\"\n\
                     [[allow]]\nto = \"10.0.0.1\"\ntools = [\"x\"]\nports = [\"1/tcp\"]\n\
                     status = \"candidate\"\n";
         let (rules, omitted) = rules(text, None);
         assert!(rules.is_empty());
-        assert_eq!(omitted.len(), 2);
+        assert_eq!(omitted.len(), 1);
+    }
+
+    #[test]
+    fn a_denied_name_is_not_allowed() {
+        let entry = |ports: &str, status: &str| {
+            format!("[[allow]]\nto = \"a.example\"\nports = [{ports}]\nstatus = \"{status}\"\n")
+        };
+        let text = entry("\"1/tcp\", \"2/tcp\"", "candidate") + &entry("\"1/tcp\"", "denied");
+        let policy = document::parse(&format!("{HEAD}{text}")).unwrap();
+        let evidence = infer::evidence(&Observations::new("w", 1));
+        let names = unreviewed(&policy, &evidence, SeenAt::Output).set.names;
+        let services: Vec<String> = names.iter().map(|rule| rule.service.to_string()).collect();
+        assert_eq!(services, ["2/tcp"]);
     }
 
     #[test]

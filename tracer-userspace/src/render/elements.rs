@@ -8,22 +8,22 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{Rule, text};
+use super::{NamedRule, RuleSet, text};
 use crate::{policy::model::Service, record::Protocol};
 
 /// One thing to let pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Element {
+pub(crate) struct Element {
     /// Without host bits; never an IPv4-mapped network.
-    pub(super) to: IpNet,
-    pub(super) packets: Packets,
+    pub(crate) to: IpNet,
+    pub(crate) packets: Packets,
     /// As given: still to be escaped.
-    pub(super) comment: String,
+    pub(crate) comment: String,
 }
 
 /// Which packets to that destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Packets {
+pub(crate) enum Packets {
     Port {
         protocol: Protocol,
         port: u16,
@@ -36,36 +36,36 @@ pub(super) enum Packets {
 
 /// An ICMP or ICMPv6 type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct IcmpType {
-    pub(super) number: u8,
+pub(crate) struct IcmpType {
+    pub(crate) number: u8,
     /// As nftables spells it.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
 }
 
 /// The elements, sorted by destination and packets, without duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Elements {
-    pub(super) list: Vec<Element>,
+pub(crate) struct Elements {
+    pub(crate) list: Vec<Element>,
     /// What could not be expressed.
-    pub(super) omissions: Vec<String>,
+    pub(crate) omissions: Vec<String>,
 }
 
 /// The address families, which every packet filter keeps apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Family {
     V4,
     V6,
 }
 
 impl Family {
-    pub(super) fn of(net: &IpNet) -> Self {
+    pub(crate) fn of(net: &IpNet) -> Self {
         match net {
             IpNet::V4(_) => Self::V4,
             IpNet::V6(_) => Self::V6,
         }
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::V4 => "IPv4",
             Self::V6 => "IPv6",
@@ -74,10 +74,12 @@ impl Family {
 }
 
 impl Elements {
-    pub(super) fn of(rules: &[Rule]) -> Self {
+    /// What no backend can express is among the omissions; names are not looked at.
+    pub(crate) fn of(rules: &RuleSet) -> Self {
         let mut comments: BTreeMap<(IpNet, Packets), BTreeSet<&str>> = BTreeMap::new();
-        let mut omissions = Vec::new();
-        for rule in rules {
+        let mut omissions: Vec<String> =
+            rules.left_out.iter().map(|each| text::line(each)).collect();
+        for rule in &rules.rules {
             let to = canonical(rule.to);
             match packets(&rule.service, Family::of(&to)) {
                 Ok(packets) => {
@@ -97,7 +99,29 @@ impl Elements {
         }
     }
 
-    pub(super) fn count(&self, family: Family) -> usize {
+    /// The same, for a backend that takes addresses only: names are omissions.
+    pub(crate) fn without_names(rules: &RuleSet) -> Self {
+        let mut elements = Self::of(rules);
+        elements.omissions.extend(rules.names.iter().map(|rule| {
+            let NamedRule { name, service, .. } = rule;
+            text::line(&format!(
+                "{name} {service}: rules by address cannot follow a name"
+            ))
+        }));
+        elements
+    }
+
+    /// The destinations of each kind of packets.
+    pub(crate) fn by_packets(&self) -> BTreeMap<(Family, Packets), Vec<&Element>> {
+        let mut grouped: BTreeMap<(Family, Packets), Vec<&Element>> = BTreeMap::new();
+        for element in &self.list {
+            let key = (Family::of(&element.to), element.packets);
+            grouped.entry(key).or_default().push(element);
+        }
+        grouped
+    }
+
+    pub(crate) fn count(&self, family: Family) -> usize {
         self.list
             .iter()
             .filter(|each| Family::of(&each.to) == family)
@@ -120,12 +144,21 @@ impl From<((IpNet, Packets), BTreeSet<&str>)> for Element {
 }
 
 /// Whether `net` is one address.
-pub(super) fn is_host(net: &IpNet) -> bool {
+pub(crate) fn is_host(net: &IpNet) -> bool {
     net.prefix_len() == net.max_prefix_len()
 }
 
+/// All addresses as two halves, for tools that take them for more than one address family or for
+/// nothing; any other network as it is.
+pub(crate) fn below_all(network: IpNet) -> Vec<IpNet> {
+    match network.prefix_len() {
+        0 => network.subnets(1).map_or(vec![network], Iterator::collect),
+        1.. => vec![network],
+    }
+}
+
 /// Without host bits, and IPv4-mapped IPv6 as the IPv4 that is on the wire.
-fn canonical(net: IpNet) -> IpNet {
+pub(crate) fn canonical(net: IpNet) -> IpNet {
     const MAPPED_BITS: u8 = 96;
     let net = net.trunc();
     let mapped = match net.addr() {
@@ -230,13 +263,14 @@ const ICMPV6_TYPES: [(u8, &str); 18] = [
 )]
 mod tests {
     use super::*;
+    use crate::render::{Origin, Rule};
 
     fn rule(to: &str, service: &str, comment: &str) -> Rule {
-        Rule {
-            to: to.parse().unwrap(),
-            service: service.parse().unwrap(),
-            comment: comment.to_owned(),
-        }
+        Rule::new(to.parse().unwrap(), service.parse().unwrap(), comment)
+    }
+
+    fn elements(rules: &[Rule]) -> Elements {
+        Elements::of(&RuleSet::new("w", Origin::Candidate, rules.to_vec()))
     }
 
     #[test]
@@ -246,7 +280,7 @@ mod tests {
             rule("198.51.100.0/24", "443/tcp", "a"),
             rule("::ffff:198.51.100.0/120", "443/tcp", ""),
         ];
-        let elements = Elements::of(&rules);
+        let elements = elements(&rules);
         assert_eq!(
             elements.list,
             [Element {
@@ -276,7 +310,7 @@ mod tests {
             },
             rule("2001:db8::1/128", "ah", ""),
         ];
-        let elements = Elements::of(&rules);
+        let elements = elements(&rules);
         assert_eq!(elements.list, []);
         assert_eq!(
             elements.omissions,

@@ -1,7 +1,8 @@
 //! The comment at the top of every output: what the rules are, and how to handle them.
 
 use super::{
-    BadOption, NFLOG_GROUP, Options, Origin, Rendered, RuleSet, Scope, Verdict, elements::Family,
+    BadOption, NFLOG_GROUP, Options, Origin, Rendered, RuleSet, Scope, Verdict,
+    elements::{Element, Family, Packets},
     text,
 };
 
@@ -29,6 +30,38 @@ pub(super) fn text(
     lines.extend(list("Warning", &rules.warnings));
     lines.extend(list("Not in these rules", omissions));
     lines.iter().map(|line| comment_line(line)).collect()
+}
+
+/// The header of what is not loaded into a kernel. `effect` and `how` are our own words.
+pub(super) fn brief(rules: &RuleSet, effect: &str, how: &[&str], omissions: &[String]) -> String {
+    let mut lines = vec![title(rules), reviewed(rules.origin), effect.to_owned()];
+    lines.push(String::new());
+    lines.extend(how.iter().map(|&line| line.to_owned()));
+    lines.extend(list("Warning", &rules.warnings));
+    lines.extend(list("Not in these rules, or wider", omissions));
+    lines.iter().map(|line| comment_line(line)).collect()
+}
+
+/// What each element is for, where the language itself has no place for it.
+pub(super) fn reasons<'e>(elements: impl IntoIterator<Item = &'e Element>) -> String {
+    let line = |element: &Element| {
+        let what = match element.packets {
+            Packets::Port { protocol, port } => format!("{port}/{protocol}"),
+            Packets::Protocol(protocol) => protocol.to_string(),
+            Packets::Icmp(kind) => format!("icmp {}", kind.name),
+        };
+        let comment = text::comment(&element.comment);
+        comment_line(&format!("  {} {what}: {comment}", element.to))
+    };
+    let lines: String = elements
+        .into_iter()
+        .filter(|element| !element.comment.is_empty())
+        .map(line)
+        .collect();
+    if lines.is_empty() {
+        return lines;
+    }
+    format!("#\n# Allowed because of:\n{lines}")
 }
 
 /// The output for options that cannot be rendered: no rules, so that nothing is matched by mistake.
@@ -74,10 +107,6 @@ fn comment_line(line: &str) -> String {
 }
 
 fn status(rules: &RuleSet, verdict: Verdict) -> Vec<String> {
-    let reviewed = match rules.origin {
-        Origin::Candidate => "CANDIDATE, made from observation; nobody has reviewed it",
-        Origin::Reviewed => "REVIEWED: approved, unexpired entries of a policy",
-    };
     let effect = match verdict {
         Verdict::Log => {
             "DRY RUN: what no rule allows is counted and logged, and passes. To enforce: --verdict \
@@ -86,14 +115,22 @@ fn status(rules: &RuleSet, verdict: Verdict) -> Vec<String> {
         Verdict::Drop => "ENFORCES: what no rule allows is counted, logged and dropped",
         Verdict::Reject => "ENFORCES: what no rule allows is counted, logged and refused",
     };
-    vec![
-        format!(
-            "egress-tracer rules for workload {}",
-            text::line(&rules.workload)
-        ),
-        format!("{reviewed}."),
-        format!("{effect}."),
-    ]
+    vec![title(rules), reviewed(rules.origin), format!("{effect}.")]
+}
+
+fn title(rules: &RuleSet) -> String {
+    format!(
+        "egress-tracer rules for workload {}",
+        text::line(&rules.workload)
+    )
+}
+
+pub(super) fn reviewed(origin: Origin) -> String {
+    match origin {
+        Origin::Candidate => "CANDIDATE, made from observation; nobody has reviewed it.",
+        Origin::Reviewed => "REVIEWED: approved, unexpired entries of a policy.",
+    }
+    .to_owned()
 }
 
 /// Where several workloads' rules meet.

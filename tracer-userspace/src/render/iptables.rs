@@ -6,7 +6,7 @@ use super::{
     Backend, DEFAULT_TABLE, NFLOG_GROUP, Options, Rendered, RuleSet, Scope, Verdict,
     elements::{Element, Elements, Family, Packets},
     header::{self, Commands},
-    text,
+    ipset, text,
 };
 use crate::record::Protocol;
 
@@ -14,11 +14,19 @@ use crate::record::Protocol;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Iptables {
     family: Family,
+    /// Whether what a set can hold is looked up in the sets of [`ipset`].
+    sets: bool,
 }
 
 impl Iptables {
-    pub(super) const V4: Self = Self { family: Family::V4 };
-    pub(super) const V6: Self = Self { family: Family::V6 };
+    pub(super) const V4: Self = Self::new(Family::V4, false);
+    pub(super) const V6: Self = Self::new(Family::V6, false);
+    pub(super) const V4_SETS: Self = Self::new(Family::V4, true);
+    pub(super) const V6_SETS: Self = Self::new(Family::V6, true);
+
+    const fn new(family: Family, sets: bool) -> Self {
+        Self { family, sets }
+    }
 
     fn tool(self) -> &'static str {
         match self.family {
@@ -28,16 +36,18 @@ impl Iptables {
     }
 
     fn file(self) -> &'static str {
-        match self.family {
-            Family::V4 => "rules.v4",
-            Family::V6 => "rules.v6",
+        match (self.family, self.sets) {
+            (Family::V4, false) => "rules.v4",
+            (Family::V6, false) => "rules.v6",
+            (Family::V4, true) => "rules-ipset.v4",
+            (Family::V6, true) => "rules-ipset.v6",
         }
     }
 
     fn other(self) -> Self {
         match self.family {
-            Family::V4 => Self::V6,
-            Family::V6 => Self::V4,
+            Family::V4 => Self::new(Family::V6, self.sets),
+            Family::V6 => Self::new(Family::V4, self.sets),
         }
     }
 }
@@ -47,7 +57,7 @@ impl Backend for Iptables {
         if let Err(why) = options.check() {
             return header::refusal(rules, options, &why);
         }
-        let elements = Elements::of(&rules.rules);
+        let elements = Elements::without_names(rules);
         let mut omissions = elements.omissions.clone();
         omissions.extend(self.inexpressible(&elements));
         omissions.extend(other_table(&options.table));
@@ -69,6 +79,7 @@ impl Iptables {
     fn commands(self, options: &Options, jumps: &[Jump]) -> Commands {
         let (tool, file, chain) = (self.tool(), self.file(), &options.chain);
         let restore = format!("{tool}-restore -w --noflush {file}");
+        let fill = self.sets.then(|| ipset::RESTORE.to_owned());
         let unjump = jumps
             .iter()
             .map(|jump| format!("{tool} -w -D {}", jump.rule(text::shell_word)));
@@ -77,11 +88,18 @@ impl Iptables {
             format!("{tool} -w -F {chain}"),
             format!("{tool} -w -X {chain}"),
         ];
+        let test = format!("{tool}-restore -w --noflush --test {file}");
+        let destroy = self.sets.then(|| ipset::destroy(chain, self.family));
         Commands {
-            check: vec![format!("{tool}-restore -w --noflush --test {file}")],
-            apply: vec![restore],
-            again: std::iter::once(again).chain(unjump.clone()).collect(),
-            undo: unjump.chain(remove).collect(),
+            // Looking a set up needs the set.
+            check: fill.clone().into_iter().chain([test]).collect(),
+            apply: fill.clone().into_iter().chain([restore]).collect(),
+            again: fill
+                .into_iter()
+                .chain([again])
+                .chain(unjump.clone())
+                .collect(),
+            undo: unjump.chain(remove).chain(destroy).collect(),
             look: vec![format!("{tool} -w -L {chain} -n -v -x")],
         }
     }
@@ -120,11 +138,19 @@ impl Iptables {
     ) -> String {
         let chain = &options.chain;
         let mut out = format!("\n*filter\n# Creates the chain, or empties it.\n:{chain} - [0:0]\n");
-        let own = |each: &&Element| Family::of(&each.to) == self.family && !is_any(each.packets);
-        let allowed = elements.list.iter().filter(own).map(allow).collect();
+        let in_set = |each: &Element| self.sets && ipset::holds(each);
+        let own = |each: &&Element| {
+            Family::of(&each.to) == self.family && !is_any(each.packets) && !in_set(each)
+        };
+        let lookup = self.sets.then(|| {
+            let name = ipset::set_name(chain, self.family);
+            format!("-m set --match-set {name} dst,dst -j RETURN")
+        });
+        let singly = elements.list.iter().filter(own).map(allow);
+        let allowed = lookup.into_iter().chain(singly).collect();
         let blocks: [(&str, Vec<String>); 3] = [
             ("Always passes.", self.fixed_block(&options.scope)),
-            ("Allowed, one rule each.", allowed),
+            (self.allowed_title(), allowed),
             (
                 "Everything else.",
                 self.verdict_rules(&rules.workload, options.verdict),
@@ -140,6 +166,14 @@ impl Iptables {
             out += &format!("-I {}\n", jump.rule(quoted));
         }
         out + "COMMIT\n"
+    }
+
+    fn allowed_title(self) -> &'static str {
+        if self.sets {
+            "Allowed: what is in the set, and one rule each for what a set cannot hold."
+        } else {
+            "Allowed, one rule each."
+        }
     }
 
     /// What passes whatever the rules are.

@@ -2,18 +2,39 @@
 //!
 //! [`Format`] names the backends; [`Options::check`] says whether options can be rendered at all.
 
-mod elements;
+mod calico;
+mod cilium;
+mod dnsmasq;
+mod domains;
+pub(crate) mod elements;
+mod harden_runner;
 mod header;
+mod ipset;
 mod iptables;
+mod kubernetes;
+mod languages;
+mod names;
+mod neutral;
 mod nftables;
 mod options;
+mod sandbox_runtime;
+mod squid;
 mod text;
 
-use std::{collections::BTreeSet, net::IpAddr};
+#[cfg(test)]
+mod hostile;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 
-pub use self::options::{BadOption, DEFAULT_CHAIN, DEFAULT_TABLE, MAX_CHAIN, MAX_TABLE};
+pub use self::{
+    languages::list,
+    options::{BadOption, DEFAULT_CHAIN, DEFAULT_TABLE, MAX_CHAIN, MAX_TABLE},
+};
 use crate::policy::model::Service;
 
 /// The netfilter log group that what no rule allows is logged to.
@@ -26,8 +47,30 @@ pub struct RuleSet {
     pub origin: Origin,
     /// Sorted by destination, then service; no duplicates.
     pub rules: Vec<Rule>,
+    /// What is allowed by name. Sorted, no duplicates.
+    pub names: Vec<NamedRule>,
+    /// What is denied by address: holes that nothing may fill again.
+    pub denied: Vec<Denied>,
+    /// What the policy allows and no backend can express, one sentence each.
+    pub left_out: Vec<String>,
     /// Said at the top of the output: why the evidence may be incomplete.
     pub warnings: Vec<String>,
+}
+
+impl RuleSet {
+    /// Rules by address alone.
+    #[must_use]
+    pub fn new(workload: impl Into<String>, origin: Origin, rules: Vec<Rule>) -> Self {
+        Self {
+            workload: workload.into(),
+            origin,
+            rules,
+            names: Vec::new(),
+            denied: Vec::new(),
+            left_out: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
 }
 
 /// Whether a person has looked at the rules.
@@ -47,6 +90,38 @@ pub struct Rule {
     pub service: Service,
     /// What it is for. Comes from the workload: every backend must escape it.
     pub comment: String,
+    /// How many of its addresses were seen with this service.
+    pub observed: u64,
+}
+
+impl Rule {
+    /// A rule about which nothing was counted.
+    #[must_use]
+    pub fn new(to: IpNet, service: Service, comment: impl Into<String>) -> Self {
+        Self {
+            to,
+            service,
+            comment: comment.into(),
+            observed: 0,
+        }
+    }
+}
+
+/// One name and service to let pass.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NamedRule {
+    /// `api.example.com`, or `*.example.com` for every name below it. To be checked before use.
+    pub name: String,
+    pub service: Service,
+    /// As in [`Rule`].
+    pub comment: String,
+}
+
+/// Services that are denied at some addresses, whatever is allowed around them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    pub to: IpNet,
+    pub services: Vec<Service>,
 }
 
 /// Where and how the rules are to be applied.
@@ -56,6 +131,19 @@ pub struct Options {
     pub chain: String,
     pub scope: Scope,
     pub verdict: Verdict,
+    /// For Kubernetes: whom a policy is about.
+    pub pods: Pods,
+    /// For nftables: declare sets of names, for dnsmasq to fill.
+    pub name_sets: bool,
+}
+
+/// The pods that a Kubernetes policy selects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pods {
+    /// Absent: that of whoever applies it.
+    pub namespace: Option<String>,
+    /// All must match; a policy without any would select every pod.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Whose traffic the rules are about.
@@ -95,6 +183,14 @@ pub struct Rendered {
 pub trait Backend {
     /// Deterministic: the same rules and options give the same bytes.
     fn render(&self, rules: &RuleSet, options: &Options) -> Rendered;
+
+    /// Whether it can do what `options` ask for. One that cannot renders no rules, and says why.
+    ///
+    /// # Errors
+    /// The first option that it cannot follow.
+    fn check(&self, options: &Options) -> Result<(), BadOption> {
+        options.check()
+    }
 }
 
 /// The rule languages that can be asked for by name.
@@ -106,11 +202,52 @@ pub enum Format {
     Iptables,
     /// `ip6tables-restore` input: the IPv6 rules.
     Ip6tables,
+    /// `ipset restore` input: the sets that the next two look into.
+    Ipset,
+    /// `iptables-restore` input that looks into the sets of `ipset`.
+    IptablesIpset,
+    /// `ip6tables-restore` input that looks into the sets of `ipset`.
+    Ip6tablesIpset,
+    /// A Kubernetes NetworkPolicy.
+    #[value(name = "networkpolicy")]
+    NetworkPolicy,
+    /// A CiliumNetworkPolicy, by address and by name.
+    Cilium,
+    /// A Calico NetworkPolicy.
+    Calico,
+    /// dnsmasq lines that fill the sets of `nftables --name-sets`.
+    Dnsmasq,
+    /// Access lists for the Squid proxy.
+    Squid,
+    /// Names alone, one a line: for Envoy and other proxies.
+    Domains,
+    /// `allowed-endpoints` for StepSecurity's Harden-Runner.
+    HardenRunner,
+    /// Network settings of the sandbox runtime.
+    SandboxRuntime,
+    /// Everything, as JSON, for programs.
+    Json,
 }
 
 impl Format {
-    /// Every format, in the order in which their files are written.
-    pub const ALL: [Self; 3] = [Self::Nftables, Self::Iptables, Self::Ip6tables];
+    /// Every format.
+    pub const ALL: [Self; 15] = [
+        Self::Nftables,
+        Self::Iptables,
+        Self::Ip6tables,
+        Self::Ipset,
+        Self::IptablesIpset,
+        Self::Ip6tablesIpset,
+        Self::NetworkPolicy,
+        Self::Cilium,
+        Self::Calico,
+        Self::Dnsmasq,
+        Self::Squid,
+        Self::Domains,
+        Self::HardenRunner,
+        Self::SandboxRuntime,
+        Self::Json,
+    ];
 
     /// What writes this format.
     #[must_use]
@@ -119,6 +256,18 @@ impl Format {
             Self::Nftables => &nftables::Nftables,
             Self::Iptables => &iptables::Iptables::V4,
             Self::Ip6tables => &iptables::Iptables::V6,
+            Self::Ipset => &ipset::Ipset,
+            Self::IptablesIpset => &iptables::Iptables::V4_SETS,
+            Self::Ip6tablesIpset => &iptables::Iptables::V6_SETS,
+            Self::NetworkPolicy => &kubernetes::NetworkPolicy,
+            Self::Cilium => &cilium::Cilium,
+            Self::Calico => &calico::Calico,
+            Self::Dnsmasq => &dnsmasq::Dnsmasq,
+            Self::Squid => &squid::Squid,
+            Self::Domains => &domains::Domains,
+            Self::HardenRunner => &harden_runner::HardenRunner,
+            Self::SandboxRuntime => &sandbox_runtime::SandboxRuntime,
+            Self::Json => &neutral::Neutral,
         }
     }
 
@@ -129,6 +278,18 @@ impl Format {
             Self::Nftables => "rules.nft",
             Self::Iptables => "rules.v4",
             Self::Ip6tables => "rules.v6",
+            Self::Ipset => "rules.ipset",
+            Self::IptablesIpset => "rules-ipset.v4",
+            Self::Ip6tablesIpset => "rules-ipset.v6",
+            Self::NetworkPolicy => "networkpolicy.yaml",
+            Self::Cilium => "cilium.yaml",
+            Self::Calico => "calico.yaml",
+            Self::Dnsmasq => "dnsmasq.conf",
+            Self::Squid => "squid.conf",
+            Self::Domains => "domains.txt",
+            Self::HardenRunner => "harden-runner.yaml",
+            Self::SandboxRuntime => "sandbox-runtime.json",
+            Self::Json => "rules.json",
         }
     }
 }
@@ -154,17 +315,10 @@ mod examples {
     use super::{Origin, Rule, RuleSet};
 
     pub(super) fn rule_set(origin: Origin, rules: &[(&str, &str, &str)]) -> RuleSet {
-        let rules = rules.iter().map(|(to, service, comment)| Rule {
-            to: to.parse().unwrap(),
-            service: service.parse().unwrap(),
-            comment: (*comment).to_owned(),
+        let rules = rules.iter().map(|(to, service, comment)| {
+            Rule::new(to.parse().unwrap(), service.parse().unwrap(), *comment)
         });
-        RuleSet {
-            workload: "shop_agent".to_owned(),
-            origin,
-            rules: rules.collect(),
-            warnings: Vec::new(),
-        }
+        RuleSet::new("shop_agent", origin, rules.collect())
     }
 
     /// One of each shape, and one that no packet filter can say.
@@ -197,8 +351,24 @@ mod tests {
                 .to_possible_value()
                 .map(|value| value.get_name().to_owned())
         });
-        let expected = ["nftables", "iptables", "ip6tables"].map(|name| Some(name.to_owned()));
-        assert_eq!(names, expected);
+        let expected = [
+            "nftables",
+            "iptables",
+            "ip6tables",
+            "ipset",
+            "iptables-ipset",
+            "ip6tables-ipset",
+            "networkpolicy",
+            "cilium",
+            "calico",
+            "dnsmasq",
+            "squid",
+            "domains",
+            "harden-runner",
+            "sandbox-runtime",
+            "json",
+        ];
+        assert_eq!(names, expected.map(|name| Some(name.to_owned())));
         assert_eq!(Format::value_variants(), Format::ALL);
     }
 }

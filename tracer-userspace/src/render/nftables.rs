@@ -8,7 +8,7 @@ use super::{
     Backend, NFLOG_GROUP, Options, Rendered, RuleSet, Scope, Verdict,
     elements::{Element, Elements, Family, Packets, is_host},
     header::{self, Commands},
-    text,
+    names, text,
 };
 use crate::record::Protocol;
 
@@ -21,15 +21,22 @@ impl Backend for Nftables {
         if let Err(why) = options.check() {
             return header::refusal(rules, options, &why);
         }
-        let elements = Elements::of(&rules.rules);
+        let elements = match options.name_sets {
+            true => Elements::of(rules),
+            false => Elements::without_names(rules),
+        };
         let mut omissions = elements.omissions;
+        let names = match options.name_sets {
+            true => names::sets(rules, &mut omissions),
+            false => names::Sets::default(),
+        };
         omissions.extend(
             header::unselected(&options.scope)
                 .into_iter()
                 .map(header::unselected_omission),
         );
         let text = header::text(rules, options, &commands(options), &omissions)
-            + &table(rules, options, &sets(elements.list));
+            + &table(rules, options, &sets(elements.list), &names);
         Rendered { text, omissions }
     }
 }
@@ -133,7 +140,12 @@ fn sets(elements: Vec<Element>) -> BTreeMap<Kind, Set> {
     sets
 }
 
-fn table(rules: &RuleSet, options: &Options, sets: &BTreeMap<Kind, Set>) -> String {
+fn table(
+    rules: &RuleSet,
+    options: &Options,
+    sets: &BTreeMap<Kind, Set>,
+    names: &names::Sets,
+) -> String {
     let name = &options.table;
     let mut out = format!(
         "\n# Declare, delete, define: one transaction, whether the table exists or not.\n\
@@ -143,11 +155,13 @@ fn table(rules: &RuleSet, options: &Options, sets: &BTreeMap<Kind, Set>) -> Stri
     for (kind, set) in sets {
         out += &declaration(*kind, set);
     }
+    out += &names.declarations();
     out += &format!("\n\tchain {} {{\n", options.chain);
     out += &fixed_block(&options.scope);
     for kind in sets.keys() {
         out += &format!("\t\t{} @{} accept\n", kind.fields(), kind.name());
     }
+    out += &names.lookups();
     out += &verdict_rules(&rules.workload, options.verdict);
     out += "\t}\n";
     out += &hook_chain(options);
@@ -184,7 +198,7 @@ fn key(element: &Element) -> String {
 }
 
 /// The names that are words of nft's own grammar; for others it would need `/etc/protocols`.
-fn protocol_word(protocol: Protocol) -> String {
+pub(super) fn protocol_word(protocol: Protocol) -> String {
     let own = [
         Protocol::ICMP,
         Protocol::TCP,

@@ -1,6 +1,6 @@
 //! Which options can be rendered, and the defaults.
 
-use super::{Options, Scope, Verdict};
+use super::{Options, Pods, Scope, Verdict};
 
 /// The nftables table that is ours unless another is asked for.
 pub const DEFAULT_TABLE: &str = "egress_tracer";
@@ -35,6 +35,16 @@ pub enum BadOption {
     Cgroup(String),
     #[error("rules for forwarded traffic need a source address or an interface to match")]
     NoSelector,
+    #[error("{0} cannot log without enforcing: it needs --verdict drop, once somebody has decided")]
+    NoDryRun(&'static str),
+    #[error("{0} cannot reject, only drop: ask for --verdict drop")]
+    NoReject(&'static str),
+    #[error("{0} does not select by --source, --interface, --cgroup or --hook")]
+    NoScope(&'static str),
+    #[error("{0} needs --pod-label KEY=VALUE: without one it would select every pod")]
+    NoPods(&'static str),
+    #[error("{0:?} is not a Kubernetes label, as KEY=VALUE, or namespace")]
+    Kubernetes(String),
 }
 
 impl Options {
@@ -46,6 +56,8 @@ impl Options {
             chain: DEFAULT_CHAIN.to_owned(),
             scope: Scope::Namespace,
             verdict,
+            pods: Pods::default(),
+            name_sets: false,
         }
     }
 
@@ -62,6 +74,74 @@ impl Options {
         }
         self.scope.check()
     }
+
+    /// For backends that are no packet filter: nothing of the scope would be looked at.
+    pub(super) fn check_no_scope(&self, tool: &'static str) -> Result<(), BadOption> {
+        match self.scope {
+            Scope::Namespace => Ok(()),
+            Scope::Forward { .. } | Scope::Cgroup { .. } => Err(BadOption::NoScope(tool)),
+        }
+    }
+
+    /// For backends that can only enforce.
+    pub(super) fn check_enforces(&self, tool: &'static str) -> Result<(), BadOption> {
+        match self.verdict {
+            Verdict::Log => Err(BadOption::NoDryRun(tool)),
+            Verdict::Drop | Verdict::Reject => Ok(()),
+        }
+    }
+}
+
+impl Pods {
+    /// Whether they select some pods and not all, in words that need no escaping.
+    pub(super) fn check(&self, tool: &'static str) -> Result<(), BadOption> {
+        if self.labels.is_empty() {
+            return Err(BadOption::NoPods(tool));
+        }
+        if let Some(name) = self.namespace.as_ref().filter(|name| !is_dns_label(name)) {
+            return Err(BadOption::Kubernetes(name.clone()));
+        }
+        let bad = self
+            .labels
+            .iter()
+            .find(|(key, value)| !is_label_key(key) || !is_label_value(value));
+        match bad {
+            Some((key, value)) => Err(BadOption::Kubernetes(format!("{key}={value}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A namespace: RFC 1123.
+fn is_dns_label(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(plain)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// A label's name, with a prefix or without.
+fn is_label_key(key: &str) -> bool {
+    match key.split_once('/') {
+        Some((prefix, name)) => {
+            prefix.len() <= 253
+                && prefix.split('.').all(is_dns_label)
+                && !name.is_empty()
+                && is_label_value(name)
+        }
+        None => !key.is_empty() && is_label_value(key),
+    }
+}
+
+fn is_label_value(value: &str) -> bool {
+    let alphanumeric = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
+    value.len() <= 63
+        && value
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && alphanumeric(value.as_bytes().first())
+        && alphanumeric(value.as_bytes().last())
 }
 
 impl Scope {
@@ -206,6 +286,40 @@ mod tests {
         for path in ["", "/", "a//b", "../a", "a/./b", "a\"b", "a\nb"] {
             assert_eq!(cgroup(path), Err(BadOption::Cgroup(path.to_owned())));
         }
+    }
+
+    #[test]
+    fn labels_need_no_escaping() {
+        let pods = |key: &str, value: &str| Pods {
+            namespace: None,
+            labels: [(key.to_owned(), value.to_owned())].into(),
+        };
+        for (key, value) in [
+            ("app", "shop"),
+            ("app.kubernetes.io/name", "a_b.c-D"),
+            ("a", ""),
+        ] {
+            assert_eq!(pods(key, value).check("x"), Ok(()), "{key}={value}");
+        }
+        for (key, value) in [
+            ("", "x"),
+            ("a/", "x"),
+            ("/a", "x"),
+            ("a", "' || all()"),
+            ("a", "é"),
+        ] {
+            let bad = BadOption::Kubernetes(format!("{key}={value}"));
+            assert_eq!(pods(key, value).check("x"), Err(bad));
+        }
+        assert_eq!(Pods::default().check("x"), Err(BadOption::NoPods("x")));
+        let elsewhere = Pods {
+            namespace: Some("A".to_owned()),
+            ..pods("a", "b")
+        };
+        assert_eq!(
+            elsewhere.check("x"),
+            Err(BadOption::Kubernetes("A".to_owned()))
+        );
     }
 
     #[test]

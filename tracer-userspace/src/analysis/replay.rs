@@ -1,0 +1,504 @@
+//! What rendered packet-filter rules decide, without a kernel: for one packet, and for everything
+//! that was observed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::{
+    policy::{
+        Observations,
+        aggregate::Opened,
+        model::Service,
+        observe::Destination,
+        seen::Seen,
+        translation::{Left, Translation},
+    },
+    record::Protocol,
+    render::{
+        RuleSet,
+        elements::{Elements, Family, Packets},
+    },
+};
+
+/// What of a packet the rules look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    pub to: IpAddr,
+    pub content: Content,
+}
+
+/// What is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A protocol with ports.
+    Port { protocol: Protocol, port: u16 },
+    /// ICMP, or ICMPv6 to an IPv6 address.
+    Icmp {
+        kind: u8,
+        code: u8,
+        /// Neighbours write 255, and routers count down.
+        hop_limit: u8,
+    },
+    /// Any other protocol.
+    Protocol(Protocol),
+}
+
+/// What becomes of a packet that belongs to no open connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// A rule for this network lets it pass.
+    Allowed(IpNet),
+    /// It passes whatever the rules are.
+    Always,
+    /// No rule allows it.
+    NotAllowed,
+}
+
+/// The rules, arranged for looking up.
+#[derive(Debug)]
+pub struct Evaluator {
+    networks: BTreeMap<Packets, Networks>,
+    elements: Elements,
+}
+
+/// The networks for one kind of packets by prefix length, the longest last.
+#[derive(Debug, Default)]
+struct Networks(BTreeMap<u8, BTreeSet<IpNet>>);
+
+impl Networks {
+    /// The widest one with the address.
+    fn find(&self, address: IpAddr) -> Option<IpNet> {
+        self.0.iter().find_map(|(&bits, networks)| {
+            let network = IpNet::new(address, bits).ok()?.trunc();
+            networks.contains(&network).then_some(network)
+        })
+    }
+}
+
+impl Evaluator {
+    /// Takes the elements that nftables and iptables are given. Rules by name are not among them.
+    #[must_use]
+    pub fn new(rules: &RuleSet) -> Self {
+        let elements = Elements::of(rules);
+        let mut networks: BTreeMap<Packets, Networks> = BTreeMap::new();
+        for element in &elements.list {
+            let known = networks.entry(element.packets).or_default();
+            let same_length = known.0.entry(element.to.prefix_len()).or_default();
+            same_length.insert(element.to);
+        }
+        Self { networks, elements }
+    }
+
+    /// What the rules decide. Packets through `lo` and of open connections, which always pass, are
+    /// not for this function.
+    #[must_use]
+    pub fn judge(&self, packet: &Packet) -> Decision {
+        let address = packet.to.to_canonical();
+        if always(address, packet.content) {
+            return Decision::Always;
+        }
+        let found = kinds(address, packet.content)
+            .into_iter()
+            .find_map(|(protocol, packets)| self.find(address, protocol, packets));
+        found.map_or(Decision::NotAllowed, Decision::Allowed)
+    }
+
+    fn find(&self, address: IpAddr, protocol: Protocol, kind: Option<Kind>) -> Option<IpNet> {
+        let is_match = |packets: &Packets| match (packets, kind) {
+            (Packets::Protocol(known), None) => *known == protocol,
+            (
+                Packets::Port {
+                    protocol: known,
+                    port,
+                },
+                Some(Kind::Port(wanted)),
+            ) => *known == protocol && *port == wanted,
+            (Packets::Icmp(known), Some(Kind::Icmp(wanted))) => known.number == wanted,
+            (Packets::Protocol(_) | Packets::Port { .. } | Packets::Icmp(_), _) => false,
+        };
+        // ICMP types of the two families share numbers; the networks keep them apart.
+        self.networks
+            .iter()
+            .filter(|(packets, _)| is_match(packets))
+            .find_map(|(_, networks)| networks.find(address))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Port(u16),
+    Icmp(u8),
+}
+
+/// What a rule may say about a packet: its kind exactly, or its whole protocol.
+fn kinds(address: IpAddr, content: Content) -> [(Protocol, Option<Kind>); 2] {
+    let (protocol, kind) = match content {
+        Content::Port { protocol, port } => (protocol, Some(Kind::Port(port))),
+        Content::Protocol(protocol) => (protocol, None),
+        Content::Icmp { kind, .. } => {
+            let protocol = match address {
+                IpAddr::V4(_) => Protocol::ICMP,
+                IpAddr::V6(_) => Protocol::ICMPV6,
+            };
+            (protocol, Some(Kind::Icmp(kind)))
+        }
+    };
+    [(protocol, kind), (protocol, None)]
+}
+
+/// The fixed block that every packet filter begins with.
+fn always(address: IpAddr, content: Content) -> bool {
+    let Content::Icmp {
+        kind,
+        code,
+        hop_limit,
+    } = content
+    else {
+        return false;
+    };
+    match address {
+        IpAddr::V4(_) => kind == 3 && code == 4,
+        IpAddr::V6(address) => {
+            let to_link = address.octets()[..2] == [0xff, 0x02];
+            kind == 2
+                || hop_limit == 255 && [133, 135, 136].contains(&kind)
+                || to_link && [131, 132, 143].contains(&kind)
+        }
+    }
+}
+
+/// What a policy means for what was observed. Every list is sorted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Replay {
+    /// How many destinations were looked at.
+    pub destinations: u64,
+    pub allowed: u64,
+    /// What no rule allows.
+    pub denied: Vec<Judged>,
+    /// What rules allow in part: the log does not say which ICMP types were sent.
+    pub uncertain: Vec<Judged>,
+    /// Rules that nothing observed needs.
+    pub unused: Vec<Unused>,
+    /// Rules for more addresses than were observed.
+    pub also_open: Vec<Wide>,
+    /// Rules by name: by address nothing can be said about them.
+    pub by_name: Vec<String>,
+    /// What the policy says and packet filters cannot.
+    pub left_out: Vec<String>,
+}
+
+/// A destination, and who went there.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Judged {
+    pub to: IpAddr,
+    pub service: String,
+    pub runs: u64,
+    pub connections: u64,
+    pub processes: Vec<String>,
+    /// What left, where that was not always what was asked for: `to ADDRESS:PORT`, `as asked`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub translated: Vec<String>,
+}
+
+/// A rule without a use.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Unused {
+    pub to: IpNet,
+    pub service: String,
+}
+
+/// A rule that opens more than was used.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Wide {
+    pub to: IpNet,
+    pub service: String,
+    pub observed: u64,
+    /// In words: IPv6 networks hold more addresses than a number in JSON.
+    pub opened: String,
+}
+
+/// Holds what was observed against the rules.
+#[must_use]
+pub fn replay(rules: &RuleSet, observations: &Observations) -> Replay {
+    let evaluator = Evaluator::new(rules);
+    let mut replay = Replay {
+        left_out: evaluator.elements.omissions.clone(),
+        by_name: rules
+            .names
+            .iter()
+            .map(|rule| format!("{} {}", rule.name, rule.service))
+            .collect(),
+        ..Replay::default()
+    };
+    for (destination, seen) in observations.destinations() {
+        replay.destinations += 1;
+        let verdicts: BTreeSet<Verdict> = leaving(destination, seen)
+            .iter()
+            .map(|(ip, service)| evaluator.judge_service(*ip, service))
+            .collect();
+        // The worst of it: what left in several ways needs all of them.
+        match verdicts.last() {
+            Some(Verdict::Passes) | None => replay.allowed += 1,
+            Some(Verdict::Uncertain) => replay.uncertain.push(judged(destination, seen)),
+            Some(Verdict::Denied) => replay.denied.push(judged(destination, seen)),
+        }
+    }
+    evaluator.uses(observations, &mut replay);
+    replay
+}
+
+/// What becomes of one thing that left, from good to bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Passes,
+    /// It depends on the ICMP type, which records do not carry.
+    Uncertain,
+    Denied,
+}
+
+/// What left when a destination was asked for: packet filters see no more than that.
+fn leaving(destination: &Destination, seen: &Seen) -> Vec<(IpAddr, Service)> {
+    let asked = || (destination.ip.to_canonical(), destination.service.clone());
+    let left = seen.left.iter().map(|left: &Left| {
+        let translation = Translation {
+            service: destination.service.clone(),
+            left: *left,
+        };
+        translation.leaves().unwrap_or_else(asked)
+    });
+    let left: Vec<(IpAddr, Service)> = left.collect();
+    match left.is_empty() {
+        true => vec![asked()],
+        false => left,
+    }
+}
+
+impl Evaluator {
+    fn judge_service(&self, to: IpAddr, service: &Service) -> Verdict {
+        let content = match *service {
+            Service::Port { protocol, port } => Content::Port { protocol, port },
+            Service::Protocol { protocol, .. } => Content::Protocol(protocol),
+        };
+        let decision = self.judge(&Packet { to, content });
+        let is_icmp = matches!(
+            content,
+            Content::Protocol(Protocol::ICMP | Protocol::ICMPV6)
+        );
+        let has_types = || {
+            self.networks.iter().any(|(packets, networks)| {
+                matches!(packets, Packets::Icmp(_)) && networks.find(to).is_some()
+            })
+        };
+        match decision {
+            Decision::Allowed(_) | Decision::Always => Verdict::Passes,
+            // Packets through `lo` pass whatever the rules are.
+            Decision::NotAllowed if to.is_loopback() => Verdict::Passes,
+            Decision::NotAllowed if is_icmp && has_types() => Verdict::Uncertain,
+            Decision::NotAllowed => Verdict::Denied,
+        }
+    }
+
+    /// What each rule was for.
+    fn uses(&self, observations: &Observations, replay: &mut Replay) {
+        let mut seen: BTreeMap<IpAddr, Vec<Service>> = BTreeMap::new();
+        for (destination, figures) in observations.destinations() {
+            for (ip, service) in leaving(destination, figures) {
+                seen.entry(ip).or_default().push(service);
+            }
+        }
+        for element in &self.elements.list {
+            let is_use = |services: &[Service]| {
+                let matches = |service: &Service| matches_service(element.packets, service);
+                services.iter().any(matches)
+            };
+            let (to, opened) = (element.to, Opened::of(&element.to));
+            let inside = seen.range(to.network()..=to.broadcast());
+            let observed = inside.filter(|(_, services)| is_use(services)).count() as u64;
+            let service = service_text(element.packets, Family::of(&to));
+            if observed == 0 {
+                replay.unused.push(Unused { to, service });
+            } else if (observed as f64) < opened.0 {
+                let opened = opened.to_string();
+                replay.also_open.push(Wide {
+                    to,
+                    service,
+                    observed,
+                    opened,
+                });
+            }
+        }
+    }
+}
+
+fn matches_service(packets: Packets, service: &Service) -> bool {
+    match (packets, service) {
+        (
+            Packets::Port { protocol, port },
+            Service::Port {
+                protocol: seen,
+                port: seen_port,
+            },
+        ) => protocol == *seen && port == *seen_port,
+        (Packets::Protocol(protocol), Service::Protocol { protocol: seen, .. }) => {
+            protocol == *seen
+        }
+        (Packets::Icmp(_), Service::Protocol { protocol, .. }) => {
+            [Protocol::ICMP, Protocol::ICMPV6].contains(protocol)
+        }
+        (Packets::Protocol(protocol), Service::Port { protocol: seen, .. }) => protocol == *seen,
+        (Packets::Port { .. }, Service::Protocol { .. })
+        | (Packets::Icmp(_), Service::Port { .. }) => false,
+    }
+}
+
+fn service_text(packets: Packets, family: Family) -> String {
+    match packets {
+        Packets::Port { protocol, port } => format!("{port}/{protocol}"),
+        Packets::Protocol(protocol) => protocol.to_string(),
+        Packets::Icmp(kind) => match family {
+            Family::V4 => format!("icmp/{}", kind.name),
+            Family::V6 => format!("icmpv6/{}", kind.name),
+        },
+    }
+}
+
+fn judged(destination: &Destination, seen: &Seen) -> Judged {
+    Judged {
+        to: destination.ip,
+        service: destination.service.to_string(),
+        runs: seen.runs.len() as u64,
+        connections: seen.count,
+        processes: seen.processes.iter().map(str::to_owned).collect(),
+        translated: match seen.left.is_only_as_asked() {
+            true => Vec::new(),
+            false => seen.left.iter().map(Left::to_string).collect(),
+        },
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod tests {
+    use super::*;
+    use crate::{
+        policy::seen::Figures,
+        record::Channel,
+        render::{Origin, Rule},
+    };
+
+    fn rules(pairs: &[(&str, &str)]) -> RuleSet {
+        let rule = |(to, service): &(&str, &str)| {
+            Rule::new(to.parse().unwrap(), service.parse().unwrap(), "")
+        };
+        RuleSet::new("w", Origin::Reviewed, pairs.iter().map(rule).collect())
+    }
+
+    fn seen(pairs: &[(&str, &str)]) -> Observations {
+        let as_asked = pairs.iter().map(|(ip, service)| (*ip, *service, None));
+        seen_leaving(&as_asked.collect::<Vec<_>>())
+    }
+
+    fn seen_leaving(flows: &[(&str, &str, Option<Left>)]) -> Observations {
+        let mut observations = Observations::new("w", 100);
+        for (ip, service, left) in flows {
+            let destination = Destination {
+                ip: ip.parse().unwrap(),
+                service: service.parse().unwrap(),
+            };
+            let figures = Figures {
+                count: 1,
+                outcomes: None,
+                bytes_sent: 0,
+                bytes_received: 0,
+                first_seen: None,
+                last_seen: None,
+                process: Some("curl"),
+                names: &[],
+                via_engine: false,
+                channel: Channel::Connect,
+                left: *left,
+            };
+            observations.see("run", destination, &figures);
+        }
+        observations
+    }
+
+    #[test]
+    fn what_is_observed_is_held_against_the_rules() {
+        let rules = rules(&[
+            ("198.51.100.0/24", "443/tcp"),
+            ("203.0.113.1/32", "443/tcp"),
+            ("203.0.113.2/32", "icmp/echo-request"),
+        ]);
+        let replay = replay(
+            &rules,
+            &seen(&[
+                ("198.51.100.7", "443/tcp"),
+                ("198.51.100.7", "80/tcp"),
+                ("203.0.113.2", "icmp"),
+                ("::ffff:198.51.100.9", "443/tcp"),
+            ]),
+        );
+        assert_eq!((replay.destinations, replay.allowed), (4, 2));
+        assert_eq!(replay.denied.len(), 1);
+        assert_eq!(replay.denied[0].service, "80/tcp");
+        assert_eq!(replay.uncertain[0].to.to_string(), "203.0.113.2");
+        assert_eq!(replay.unused[0].to.to_string(), "203.0.113.1/32");
+        let [wide] = &replay.also_open[..] else {
+            panic!("{:?}", replay.also_open);
+        };
+        assert_eq!((wide.observed, wide.opened.as_str()), (2, "256"));
+    }
+
+    #[test]
+    fn what_left_is_held_against_the_rules() {
+        let to = |ip: &str| {
+            Some(Left::To {
+                ip: ip.parse().unwrap(),
+                port: Some(8443),
+            })
+        };
+        let rules = rules(&[("10.0.0.9/32", "8443/tcp"), ("198.51.100.9/32", "443/tcp")]);
+        let observed = seen_leaving(&[
+            ("198.51.100.7", "443/tcp", to("10.0.0.9")),
+            ("198.51.100.8", "443/tcp", to("127.0.0.1")),
+            ("198.51.100.9", "443/tcp", Some(Left::AsAsked)),
+            ("198.51.100.9", "443/tcp", to("10.0.0.8")),
+        ]);
+        let replay = replay(&rules, &observed);
+        assert_eq!((replay.destinations, replay.allowed), (3, 2));
+        assert_eq!(replay.denied[0].to.to_string(), "198.51.100.9");
+        assert_eq!(
+            replay.denied[0].translated,
+            ["as asked", "to 10.0.0.8:8443"]
+        );
+        assert_eq!(replay.unused, []);
+    }
+
+    #[test]
+    fn what_no_rule_is_needed_for_passes() {
+        let evaluator = Evaluator::new(&rules(&[]));
+        let judge = |to: &str, kind, code, hop_limit| {
+            let content = Content::Icmp {
+                kind,
+                code,
+                hop_limit,
+            };
+            evaluator.judge(&Packet {
+                to: to.parse().unwrap(),
+                content,
+            })
+        };
+        assert_eq!(judge("198.51.100.1", 3, 4, 64), Decision::Always);
+        assert_eq!(judge("198.51.100.1", 3, 1, 64), Decision::NotAllowed);
+        assert_eq!(judge("2001:db8::1", 135, 0, 255), Decision::Always);
+        assert_eq!(judge("2001:db8::1", 135, 0, 64), Decision::NotAllowed);
+        assert_eq!(judge("ff02::16", 143, 0, 1), Decision::Always);
+        assert_eq!(judge("2001:db8::1", 143, 0, 1), Decision::NotAllowed);
+    }
+}

@@ -1,0 +1,157 @@
+//! `replay`: which observed flows a policy would deny, and what else it opens.
+
+use std::fs;
+
+use anyhow::{Context as _, anyhow};
+use serde::Serialize;
+
+use crate::{
+    analysis::replay::{self, Judged},
+    cli::Replay,
+    commands::{Failure, evidence},
+    harmless,
+    output::terminal,
+    policy::{
+        Observations, aggregate, document, infer,
+        model::Policy,
+        rules::{self, SeenAt},
+    },
+    render::RuleSet,
+};
+
+/// The value of the JSON's `schema` key.
+const SCHEMA: &str = "egress-tracer/replay/1";
+
+#[derive(Serialize)]
+struct Report<'r> {
+    schema: &'static str,
+    workload: &'r str,
+    complete: bool,
+    #[serde(flatten)]
+    replay: &'r replay::Replay,
+}
+
+/// Prints what would be denied and what is open; "no" if anything would be denied.
+pub(super) fn replay(arguments: &Replay) -> Result<(), Failure> {
+    let policy = read(arguments)?;
+    let mut observed = evidence::chosen(&arguments.input, true)?;
+    let observations = match observed
+        .iter()
+        .position(|each| each.workload() == policy.workload)
+    {
+        Some(at) => observed.swap_remove(at),
+        None if observed.len() == 1 => observed.swap_remove(0),
+        None => {
+            return Err(anyhow!(
+                "no record of workload {:?}, for which the policy is; choose another one with \
+                 --workload NAME",
+                policy.workload
+            )
+            .into());
+        }
+    };
+    let rules = rules(&policy, &observations, arguments);
+    let replay = replay::replay(&rules, &observations);
+    let text = if arguments.json {
+        let report = Report {
+            schema: SCHEMA,
+            workload: observations.workload(),
+            complete: observations.incomplete().is_empty(),
+            replay: &replay,
+        };
+        harmless::pretty_json(&report).context("cannot write JSON")? + "\n"
+    } else {
+        text(&replay)
+    };
+    terminal::data(&text).context("cannot write to standard output")?;
+    match replay.denied.len() {
+        0 => Ok(()),
+        denied => Err(Failure::Negative(format!(
+            "{denied} of {} observed destination(s) would be denied",
+            replay.destinations
+        ))),
+    }
+}
+
+fn read(arguments: &Replay) -> anyhow::Result<Policy> {
+    let path = arguments.policy.display();
+    let text =
+        fs::read_to_string(&arguments.policy).with_context(|| format!("cannot read {path}"))?;
+    let policy = document::parse(&text).with_context(|| path.to_string())?;
+    if !policy.include.is_empty() {
+        return Err(anyhow!("{path}: replay does not follow include yet"));
+    }
+    Ok(policy)
+}
+
+/// The rules that would be rendered for the workload's own network namespace.
+fn rules(policy: &Policy, observations: &Observations, arguments: &Replay) -> RuleSet {
+    let evidence = infer::evidence(observations);
+    let made = if arguments.include_unreviewed {
+        rules::unreviewed(policy, &evidence, SeenAt::Output)
+    } else {
+        let today = arguments.now.unwrap_or_else(|| {
+            let now = jiff::Timestamp::now();
+            now.to_zoned(jiff::tz::TimeZone::UTC).date()
+        });
+        rules::reviewed(policy, &evidence, SeenAt::Output, today)
+    };
+    aggregate::aggregate(made.set, &arguments.aggregate)
+}
+
+fn text(replay: &replay::Replay) -> String {
+    let mut lines = vec![format!(
+        "{} destination(s) observed: {} allowed, {} denied, {} by ICMP type",
+        replay.destinations,
+        replay.allowed,
+        replay.denied.len(),
+        replay.uncertain.len()
+    )];
+    let mut part = |title: &str, items: Vec<String>| {
+        if !items.is_empty() {
+            lines.push(format!("{title}:"));
+            lines.extend(items.iter().map(|item| format!("  {item}")));
+        }
+    };
+    part("would be denied", replay.denied.iter().map(line).collect());
+    part(
+        "depends on the ICMP type, which the log does not say",
+        replay.uncertain.iter().map(line).collect(),
+    );
+    let unused = |rule: &replay::Unused| format!("{} {}", rule.to, rule.service);
+    part("never used", replay.unused.iter().map(unused).collect());
+    let wide = |rule: &replay::Wide| {
+        format!(
+            "{} {}: {} of {} addresses observed",
+            rule.to, rule.service, rule.observed, rule.opened
+        )
+    };
+    part(
+        "open to more than was observed",
+        replay.also_open.iter().map(wide).collect(),
+    );
+    part(
+        "allowed by name, which rules by address cannot follow",
+        replay.by_name.clone(),
+    );
+    part("not in the rules", replay.left_out.clone());
+    lines
+        .iter()
+        .map(|line| terminal::escape(line) + "\n")
+        .collect()
+}
+
+fn line(judged: &Judged) -> String {
+    let left = match judged.translated.as_slice() {
+        [] => String::new(),
+        places => format!(" ({})", places.join(", ")),
+    };
+    format!(
+        "{} {}{left}  {} connection(s) in {} run(s)  {}",
+        judged.to,
+        judged.service,
+        judged.connections,
+        judged.runs,
+        judged.processes.join(", ")
+    )
+}
