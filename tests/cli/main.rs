@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod completeness;
+mod decisions;
 mod hostile;
 mod outputs;
+mod render;
 mod workloads;
 mod world;

@@ -62,6 +62,7 @@ fn rule_set() -> impl Strategy<Value = RuleSet> {
         to,
         service,
         comment,
+        expires: None,
     });
     (vec(rule, 0..12), hostile_text(), vec(hostile_text(), 0..3)).prop_map(
         |(mut rules, workload, warnings)| {

@@ -7,6 +7,7 @@
 )]
 
 mod cgroup;
+mod expiry;
 mod hostile;
 mod load;
 mod netns;
@@ -22,6 +23,7 @@ pub(crate) fn rules(pairs: &[(&str, &str)]) -> RuleSet {
             to: to.parse().unwrap(),
             service: service.parse().unwrap(),
             comment: format!("{service} for a test"),
+            expires: None,
         })
         .collect();
     rules.sort();

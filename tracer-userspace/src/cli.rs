@@ -5,9 +5,8 @@ use std::{env, net::IpAddr, path::PathBuf};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-#[cfg(feature = "capture")]
-use crate::commands;
 use crate::{
+    commands,
     policy::observe::DEFAULT_MAX_DESTINATIONS,
     render::{self, Options, Scope, Verdict},
     settings::{self, SettingsError},
@@ -54,6 +53,8 @@ pub enum Verb {
     #[command(after_long_help = DAEMON_EXAMPLES)]
     Daemon(commands::DaemonArgs),
     Generate(Generate),
+    Policy(commands::PolicyArgs),
+    Render(commands::RenderArgs),
     #[cfg(feature = "capture")]
     #[command(after_long_help = DOCTOR_EXAMPLES)]
     Doctor(commands::DoctorArgs),
@@ -152,6 +153,10 @@ pub struct Generate {
     #[arg(long)]
     pub allow_incomplete: bool,
 
+    /// Take candidates out of an existing policy that these inputs do not show. Decisions stay
+    #[arg(long, requires = "output")]
+    pub prune: bool,
+
     /// Stop at the first line that cannot be used
     #[arg(long)]
     pub strict: bool,
@@ -220,9 +225,9 @@ pub struct RuleFlags {
     #[arg(long, value_name = "PATH", conflicts_with_all = ["interface", "source"])]
     pub cgroup: Option<String>,
 
-    /// What happens to traffic that no rule allows
-    #[arg(long, value_enum, default_value_t = Verdict::Log)]
-    pub verdict: Verdict,
+    /// What happens to traffic that no rule allows [default: log; drop for `render`]
+    #[arg(long, value_enum)]
+    pub verdict: Option<Verdict>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -243,9 +248,9 @@ pub enum FlagError {
 }
 
 impl RuleFlags {
-    /// The options that the flags stand for.
-    pub fn options(&self) -> Result<Options, FlagError> {
-        let mut options = Options::new(self.verdict);
+    /// The options that the flags stand for, with `verdict` where none was asked for.
+    pub fn options(&self, verdict: Verdict) -> Result<Options, FlagError> {
+        let mut options = Options::new(self.verdict.unwrap_or(verdict));
         options.scope = self.scope()?;
         if let Some(table) = &self.table {
             options.table.clone_from(table);

@@ -15,6 +15,7 @@
 
 #[cfg(feature = "capture")]
 pub mod aggregate;
+pub mod analysis;
 pub mod cli;
 pub mod commands;
 #[cfg(feature = "capture")]

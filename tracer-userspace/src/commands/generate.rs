@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -10,12 +9,16 @@ use anyhow::{Context as _, anyhow, bail};
 
 use crate::{
     cli::{Format, Generate},
-    commands::Failure,
+    commands::{Failure, policy_file},
     import::{self, Imported},
-    output::{files, terminal},
-    policy::{CandidateFiles, Observations, candidates},
+    output::{files, original::Original, terminal},
+    policy::{
+        CandidateFiles, Observations,
+        candidates::{self, Existing},
+        document,
+    },
     record::Severity,
-    render::{self, Options},
+    render::{self, Options, Verdict},
     workload_name,
 };
 
@@ -26,14 +29,34 @@ const MERGED: &str = "merged";
 
 /// Reads every input before anything is written, so that a failure leaves all as it was.
 pub(super) fn generate(arguments: &Generate) -> Result<(), Failure> {
-    let options = arguments.rules.options().map_err(anyhow::Error::from)?;
+    let options = arguments
+        .rules
+        .options(Verdict::Log)
+        .map_err(anyhow::Error::from)?;
     let output = Output::of(arguments)?;
     let imported = read(arguments)?;
     let chosen = choose(&imported, arguments, &output)?;
     chosen.iter().for_each(tell_notes);
     refuse_incomplete(&chosen, arguments.allow_incomplete)?;
-    write(&chosen, &output, &options)?;
+    let making = Making {
+        options,
+        prune: arguments.prune,
+    };
+    write(&chosen, &output, &making)?;
     Ok(())
+}
+
+/// How the files are made.
+struct Making {
+    options: Options,
+    /// Take out candidates that were not seen.
+    prune: bool,
+}
+
+/// What is to be written in the place of a policy that stands there, or does not.
+struct Made {
+    original: Original,
+    files: CandidateFiles,
 }
 
 /// Where the candidates go.
@@ -182,19 +205,19 @@ fn refuse_incomplete(chosen: &[Observations], is_allowed: bool) -> Result<(), Fa
     )))
 }
 
-fn write(chosen: &[Observations], output: &Output, options: &Options) -> anyhow::Result<()> {
+fn write(chosen: &[Observations], output: &Output, making: &Making) -> anyhow::Result<()> {
     match (output, chosen) {
-        (Output::Policy(path), [one]) => write_policy(one, path.as_deref(), options),
+        (Output::Policy(path), [one]) => write_policy(one, path.as_deref(), making),
         (Output::Rules(format, path), [one]) => {
-            let rendered = candidates::candidate_rules(one, *format, options)?;
+            let rendered = candidates::candidate_rules(one, *format, &making.options)?;
             tell_list("not in the rules: ", &rendered.omissions);
             write_text(path.as_deref(), &rendered.text)
         }
         (Output::Directory(directory), [one]) => {
-            let made = make(one, &directory.join("policy.toml"), options)?;
+            let made = make(one, &directory.join("policy.toml"), making)?;
             write_folder(directory, &made)
         }
-        (Output::Directory(directory), many) => write_folders(directory, many, options),
+        (Output::Directory(directory), many) => write_folders(directory, many, making),
         // choose() leaves one workload for what is no directory.
         (Output::Policy(_) | Output::Rules(..), _) => bail!("the output is for one workload"),
     }
@@ -203,24 +226,29 @@ fn write(chosen: &[Observations], output: &Output, options: &Options) -> anyhow:
 fn write_policy(
     observations: &Observations,
     path: Option<&Path>,
-    options: &Options,
+    making: &Making,
 ) -> anyhow::Result<()> {
     let Some(path) = path.filter(|path| !files::is_special(path)) else {
-        let made = candidates::candidates_with(observations, None, options)?;
+        let made = candidates::candidates_with(observations, None, &making.options)?;
         return write_text(path, &made.policy);
     };
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.with_context(|| format!("{} names no file", path.display()))?;
     let evidence = Path::new(name).with_extension("evidence.json");
     let evidence = evidence.to_string_lossy();
-    let made = make(observations, path, options)?;
+    let made = make(observations, path, making)?;
     let directory = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
+    tell_list("stale: ", &made.files.stale);
+    let _claim = made.original.claim()?;
     files::write_all(
         directory,
-        &[(name, &made.policy), (&evidence, &made.evidence)],
+        &[
+            (name, &made.files.policy),
+            (&evidence, &made.files.evidence),
+        ],
     )?;
     Ok(())
 }
@@ -229,13 +257,13 @@ fn write_policy(
 fn write_folders(
     directory: &Path,
     workloads: &[Observations],
-    options: &Options,
+    making: &Making,
 ) -> anyhow::Result<()> {
     let made = workloads
         .iter()
         .map(|observations| {
             let folder = directory.join(workload_name::encode(observations.workload()));
-            let made = make(observations, &folder.join("policy.toml"), options)?;
+            let made = make(observations, &folder.join("policy.toml"), making)?;
             Ok((folder, made))
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
@@ -243,25 +271,36 @@ fn write_folders(
         .try_for_each(|(folder, made)| write_folder(folder, made))
 }
 
-fn write_folder(folder: &Path, made: &CandidateFiles) -> anyhow::Result<()> {
-    tell_list("not in the rules: ", &made.omitted);
-    files::write_all(folder, &made.named())?;
+fn write_folder(folder: &Path, made: &Made) -> anyhow::Result<()> {
+    tell_list("not in the rules: ", &made.files.omitted);
+    tell_list("stale: ", &made.files.stale);
+    let _claim = made.original.claim()?;
+    files::write_all(folder, &made.files.named())?;
     Ok(())
 }
 
 /// The candidate files, merged with the policy that stands at `path`.
-fn make(
-    observations: &Observations,
-    path: &Path,
-    options: &Options,
-) -> anyhow::Result<CandidateFiles> {
-    let existing = match fs::read_to_string(path) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error).context(format!("cannot read {}", path.display())),
+fn make(observations: &Observations, path: &Path, making: &Making) -> anyhow::Result<Made> {
+    let original = Original::read(path)?;
+    let place = || path.display().to_string();
+    let bases = match original.text() {
+        Some(text) => policy_file::bases(path, &document::parse(text).with_context(place)?)?,
+        None => Vec::new(),
     };
-    candidates::candidates_with(observations, existing.as_deref(), options)
-        .with_context(|| path.display().to_string())
+    // Figures can be made again: what cannot be read is not worth stopping for.
+    let earlier = policy_file::evidence(path).unwrap_or_else(|error| {
+        terminal::tell(&format!("note: {error:#}; it is written anew"));
+        None
+    });
+    let existing = original.text().map(|text| Existing {
+        text,
+        bases: &bases,
+        earlier: earlier.as_ref(),
+        prune: making.prune,
+    });
+    let files =
+        candidates::candidates_with(observations, existing, &making.options).with_context(place)?;
+    Ok(Made { original, files })
 }
 
 fn write_text(path: Option<&Path>, text: &str) -> anyhow::Result<()> {

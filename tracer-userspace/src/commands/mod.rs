@@ -9,6 +9,9 @@ mod generate;
 mod launch;
 #[cfg(feature = "capture")]
 mod live;
+mod policy;
+mod policy_file;
+mod render;
 #[cfg(feature = "capture")]
 mod run;
 #[cfg(feature = "capture")]
@@ -18,6 +21,7 @@ mod summary;
 
 #[cfg(feature = "capture")]
 pub use self::{daemon::DaemonArgs, doctor::DoctorArgs, launch::BecomeArgs, run::RunArgs};
+pub use self::{policy::PolicyArgs, render::RenderArgs};
 
 use std::process::ExitCode;
 
@@ -31,6 +35,8 @@ use crate::{
 pub fn dispatch(cli: Cli) -> ExitCode {
     let result = match cli.verb {
         Verb::Generate(arguments) => generate::generate(&arguments),
+        Verb::Policy(arguments) => policy::policy(&arguments),
+        Verb::Render(arguments) => render::render(&arguments),
         #[cfg(feature = "capture")]
         Verb::Daemon(arguments) => daemon::daemon(&arguments).map_err(Failure::Input),
         // These speak with exit codes of their own.
@@ -44,7 +50,10 @@ pub fn dispatch(cli: Cli) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            terminal::tell(&failure.to_string());
+            let message = failure.to_string();
+            if !message.is_empty() {
+                terminal::tell(&message);
+            }
             failure.exit_code()
         }
     }
@@ -56,6 +65,9 @@ enum Failure {
     /// Bad usage or input.
     #[error("{0:#}")]
     Input(#[from] anyhow::Error),
+    /// The answer is "no". Empty if it was given on standard output.
+    #[error("{0}")]
+    No(String),
     /// A destination may be missing.
     #[error("{0}")]
     Incomplete(String),
@@ -65,6 +77,7 @@ impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Input(_) => ExitCode::from(2),
+            Self::No(_) => ExitCode::from(1),
             Self::Incomplete(_) => ExitCode::from(3),
         }
     }

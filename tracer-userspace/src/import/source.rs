@@ -203,6 +203,7 @@ impl<'a> Reading<'a> {
             last_seen: line.time,
             process: None,
             via_engine: false,
+            writable_path: false,
             channel: Channel::Import,
         };
         observations.see(&self.run, line.destination, &figures);

@@ -41,6 +41,22 @@ pub struct Evidence {
     pub missing_hooks: BTreeMap<String, String>,
     pub sources: Vec<Source>,
     pub destinations: Vec<Destination>,
+    /// What the policy lists and these sources do not show, as earlier evidence has it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vanished: Vec<Vanished>,
+}
+
+/// A destination that was seen once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vanished {
+    pub to: IpAddr,
+    #[serde(
+        serialize_with = "service_text",
+        deserialize_with = "service_from_text"
+    )]
+    pub service: Service,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time")]
+    pub last_seen: Option<Timestamp>,
 }
 
 /// Gap records of one kind.
@@ -99,6 +115,9 @@ pub struct Destination {
     /// The container engine's resolver asked on the workload's behalf.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub via_engine: bool,
+    /// A process ran from where the workload may write, or from memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub writable_path: bool,
     pub channels: Vec<Channel>,
 }
 

@@ -5,11 +5,14 @@ use std::{
     net::IpAddr,
 };
 
-use crate::policy::{
-    evidence::{self, Evidence, GapFigures},
-    model::{Entry, Service, Status, Target},
-    observe::{Destination, Observations},
-    seen::Seen,
+use crate::{
+    analysis::risk,
+    policy::{
+        evidence::{self, Evidence, GapFigures},
+        model::{Entry, Service, Status, Target},
+        observe::{Destination, Observations},
+        seen::Seen,
+    },
 };
 
 /// One candidate per address, with sorted services; sorted by address.
@@ -31,9 +34,10 @@ pub fn entries(observations: &Observations) -> Vec<Entry> {
 }
 
 impl Entry {
-    /// An entry that nobody has decided on.
+    /// An entry that nobody has decided on, with what is found about where it goes.
     #[must_use]
     pub fn candidate(to: Target, ports: Vec<Service>) -> Self {
+        let findings = risk::written(&to, &ports);
         Self {
             to,
             ports,
@@ -44,7 +48,8 @@ impl Entry {
             approved: None,
             expires: None,
             reference: None,
-            findings: Vec::new(),
+            findings,
+            acknowledged: Vec::new(),
         }
     }
 }
@@ -68,6 +73,7 @@ pub fn evidence(observations: &Observations) -> Evidence {
             .destinations()
             .map(|(destination, seen)| figures(destination, seen))
             .collect(),
+        vanished: Vec::new(),
     }
 }
 
@@ -97,6 +103,7 @@ fn figures(destination: &Destination, seen: &Seen) -> evidence::Destination {
         processes: seen.processes.iter().map(str::to_owned).collect(),
         more_processes: seen.processes.more(),
         via_engine: seen.via_engine,
+        writable_path: seen.writable_path,
         channels: seen.channels.iter().copied().collect(),
     }
 }

@@ -9,17 +9,23 @@
 //! [`candidates`] walks the whole way; the daemon and `generate` both call it.
 
 pub mod candidates;
+pub mod decision;
 pub mod document;
 pub mod evidence;
+pub mod include;
 pub mod infer;
 pub mod model;
 pub mod observe;
 pub mod rules;
 pub mod seen;
+pub mod selector;
+pub mod stale;
 pub mod workloads;
 
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod schema;
 
 pub use candidates::{CandidateFiles, candidates};
 pub use observe::Observations;

@@ -37,10 +37,16 @@ pub fn unreviewed(policy: &Policy, evidence: &Evidence) -> Rules {
 /// What a person has approved and what has not expired on `today` (UTC).
 #[must_use]
 pub fn reviewed(policy: &Policy, evidence: &Evidence, today: Date) -> Rules {
-    let allowed = |entry: &&Entry| {
-        entry.status == Status::Approved && entry.expires.is_some_and(|last_day| today <= last_day)
-    };
+    let allowed = |entry: &&Entry| entry.is_in_force(today);
     build(policy, evidence, Origin::Reviewed, allowed)
+}
+
+/// What a person has approved and what has not expired on `today` (UTC), and all candidates: to be
+/// tried out, never to be trusted.
+#[must_use]
+pub fn with_candidates(policy: &Policy, evidence: &Evidence, today: Date) -> Rules {
+    let allowed = |entry: &&Entry| entry.status == Status::Candidate || entry.is_in_force(today);
+    build(policy, evidence, Origin::Candidate, allowed)
 }
 
 fn build(
@@ -60,9 +66,9 @@ fn build(
                     omitted.extend(denials.narrower(&network, service));
                     for part in denials.subtract(network, service) {
                         let key = (part, service.clone());
-                        rules
-                            .entry(key)
-                            .or_insert_with(|| comments.of(&network, service));
+                        let comment = || (comments.of(&network, service), None);
+                        let (_, end) = rules.entry(key).or_insert_with(comment);
+                        *end = entry.expires.max(*end);
                     }
                 }
             }
@@ -73,10 +79,12 @@ fn build(
     }
     let rules = rules
         .into_iter()
-        .map(|((to, service), comment)| Rule {
+        .map(|((to, service), (comment, end))| Rule {
             to,
             service,
             comment,
+            // What nobody has reviewed has no end either: it is a dry run.
+            expires: end.filter(|_| origin == Origin::Reviewed),
         })
         .collect();
     let warnings = evidence.incomplete.clone();

@@ -32,6 +32,8 @@ pub struct Seen {
     pub processes: ProcessNames,
     /// The container engine's resolver asked on the workload's behalf.
     pub via_engine: bool,
+    /// A process ran from where the workload may write, or from memory.
+    pub writable_path: bool,
     pub channels: BTreeSet<Channel>,
 }
 
@@ -46,6 +48,8 @@ pub struct Figures<'a> {
     pub last_seen: Option<Timestamp>,
     pub process: Option<&'a str>,
     pub via_engine: bool,
+    /// The process ran from where the workload may write, or from memory.
+    pub writable_path: bool,
     pub channel: Channel,
 }
 
@@ -60,6 +64,7 @@ impl<'a> From<&'a Flow> for Figures<'a> {
             last_seen: Some(flow.last_seen),
             process: process_name(&flow.process),
             via_engine: flow.via == Some(Via::Engine),
+            writable_path: flow.process.exe.as_deref().is_some_and(is_writable),
             channel: flow.channel,
         }
     }
@@ -85,6 +90,7 @@ impl Seen {
             self.processes.add(name);
         }
         self.via_engine |= figures.via_engine;
+        self.writable_path |= figures.writable_path;
         self.channels.insert(figures.channel);
     }
 
@@ -100,6 +106,7 @@ impl Seen {
         self.last_seen = self.last_seen.max(other.last_seen);
         self.processes.merge(&other.processes);
         self.via_engine |= other.via_engine;
+        self.writable_path |= other.writable_path;
         self.channels.extend(&other.channels);
     }
 }
@@ -129,6 +136,13 @@ fn process_name(process: &Process) -> Option<&str> {
     exe.filter(|name| !name.is_empty())
         .or(process.comm.as_deref())
         .filter(|name| !name.is_empty())
+}
+
+/// Whether an executable lies where everybody may write, in memory only, or is gone. An executable
+/// that was replaced while it ran reads as gone as well: a package upgrade does that.
+fn is_writable(exe: &str) -> bool {
+    const PLACES: [&str; 5] = ["/tmp/", "/var/tmp/", "/dev/shm/", "/run/user/", "/memfd:"];
+    PLACES.iter().any(|place| exe.starts_with(place)) || exe.ends_with(" (deleted)")
 }
 
 /// A bounded set of names: the first ones in sorted order, so that merging stays order-free.
@@ -199,6 +213,21 @@ mod tests {
         assert_eq!(process_name(&process), Some("worker-1"));
         process.comm = Some(String::new());
         assert_eq!(process_name(&process), None);
+    }
+
+    #[test]
+    fn executables_that_anybody_may_write_are_told() {
+        for exe in [
+            "/tmp/x",
+            "/dev/shm/a/b",
+            "/memfd:payload (deleted)",
+            "/usr/bin/a (deleted)",
+        ] {
+            assert!(is_writable(exe), "{exe}");
+        }
+        for exe in ["/usr/bin/python3", "/opt/tmp/x", "/tmpfile"] {
+            assert!(!is_writable(exe), "{exe}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::{
 };
 
 use ipnet::{IpNet, Ipv4Net};
+use jiff::civil::Date;
 
 use super::{Rule, text};
 use crate::{policy::model::Service, record::Protocol};
@@ -19,6 +20,8 @@ pub(super) struct Element {
     pub(super) packets: Packets,
     /// As given: still to be escaped.
     pub(super) comment: String,
+    /// The last day on which it holds; the latest of what it was made from.
+    pub(super) expires: Option<Date>,
 }
 
 /// Which packets to that destination.
@@ -76,11 +79,14 @@ impl Family {
 impl Elements {
     pub(super) fn of(rules: &[Rule]) -> Self {
         let mut comments: BTreeMap<(IpNet, Packets), BTreeSet<&str>> = BTreeMap::new();
+        let mut ends: BTreeMap<(IpNet, Packets), Option<Date>> = BTreeMap::new();
         let mut omissions = Vec::new();
         for rule in rules {
             let to = canonical(rule.to);
             match packets(&rule.service, Family::of(&to)) {
                 Ok(packets) => {
+                    let end = ends.entry((to, packets)).or_insert(rule.expires);
+                    *end = end.zip(rule.expires).map(|(one, other)| one.max(other));
                     comments
                         .entry((to, packets))
                         .or_default()
@@ -91,10 +97,14 @@ impl Elements {
                 }
             }
         }
-        Self {
-            list: comments.into_iter().map(Element::from).collect(),
-            omissions,
-        }
+        let list = comments
+            .into_iter()
+            .map(|(key, comments)| Element {
+                expires: ends.get(&key).copied().flatten(),
+                ..Element::from((key, comments))
+            })
+            .collect();
+        Self { list, omissions }
     }
 
     pub(super) fn count(&self, family: Family) -> usize {
@@ -115,6 +125,7 @@ impl From<((IpNet, Packets), BTreeSet<&str>)> for Element {
             to,
             packets,
             comment: comments.join("; "),
+            expires: None,
         }
     }
 }
@@ -236,6 +247,7 @@ mod tests {
             to: to.parse().unwrap(),
             service: service.parse().unwrap(),
             comment: comment.to_owned(),
+            expires: None,
         }
     }
 
@@ -256,6 +268,7 @@ mod tests {
                     port: 443
                 },
                 comment: "a; b".to_owned(),
+                expires: None,
             }]
         );
         assert_eq!(elements.omissions, [""; 0]);

@@ -12,6 +12,7 @@ mod text;
 use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
+use jiff::civil::Date;
 
 pub use self::options::{BadOption, DEFAULT_CHAIN, DEFAULT_TABLE, MAX_CHAIN, MAX_TABLE};
 use crate::policy::model::Service;
@@ -47,6 +48,8 @@ pub struct Rule {
     pub service: Service,
     /// What it is for. Comes from the workload: every backend must escape it.
     pub comment: String,
+    /// The last day on which it holds, UTC; `None` for what nobody has approved.
+    pub expires: Option<Date>,
 }
 
 /// Where and how the rules are to be applied.
@@ -158,6 +161,7 @@ mod examples {
             to: to.parse().unwrap(),
             service: service.parse().unwrap(),
             comment: (*comment).to_owned(),
+            expires: None,
         });
         RuleSet {
             workload: "shop_agent".to_owned(),

@@ -3,7 +3,10 @@
 
 use toml_edit::{Array, Item, Table, Value, value};
 
-use crate::policy::model::{Entry, Service};
+use crate::{
+    analysis::risk,
+    policy::model::{Entry, Service},
+};
 
 /// A text in one line and with nothing invisible in it. Left to itself, toml_edit would spread a
 /// name with line breaks over lines that look like entries.
@@ -27,8 +30,46 @@ pub(super) fn table(entry: &Entry) -> Table {
     table.insert("to", text(&entry.to.to_string()));
     let ports: Array = entry.ports.iter().map(ToString::to_string).collect();
     table.insert("ports", value(ports));
+    if let Some(tools) = &entry.tools {
+        table.insert("tools", list(tools));
+    }
     table.insert("status", value("candidate"));
+    if !entry.findings.is_empty() {
+        table.insert("findings", list(&entry.findings));
+    }
     table
+}
+
+/// A list of texts.
+pub(super) fn list(texts: &[String]) -> Item {
+    let array: Array = texts
+        .iter()
+        .filter_map(|each| text(each).into_value().ok())
+        .collect();
+    value(array)
+}
+
+/// Adds a service to a candidate, and what is found about it to its findings.
+pub(super) fn gain(table: &mut Table, service: &Service) {
+    if let Some(ports) = table.get_mut("ports").and_then(Item::as_array_mut) {
+        insert_port(ports, service);
+    }
+    let to = table.get("to").and_then(Item::as_str);
+    let Some(to) = to.and_then(|to| to.parse().ok()) else {
+        return;
+    };
+    let found = risk::written(&to, std::slice::from_ref(service));
+    match table.get_mut("findings").and_then(Item::as_array_mut) {
+        Some(known) => {
+            let is_new = |id: &&String| !known.iter().any(|each| each.as_str() == Some(id));
+            let new: Vec<String> = found.iter().filter(is_new).cloned().collect();
+            known.extend(new);
+        }
+        None if found.is_empty() => {}
+        None => {
+            table.insert("findings", list(&found));
+        }
+    }
 }
 
 /// Adds `service` to a list of ports where it sorts in, and leaves every comment where it is.

@@ -49,7 +49,7 @@ pub fn merge(text: &str, found: &[Entry]) -> Result<String, DocumentError> {
 }
 
 /// `merged` with the line ends and the byte order mark of `original`, which toml_edit drops.
-fn like(original: &str, merged: String) -> String {
+pub(super) fn like(original: &str, merged: String) -> String {
     let merged = if original.contains("\r\n") {
         merged.replace('\n', "\r\n")
     } else {
@@ -118,9 +118,7 @@ impl Plan {
             last.extend(before);
             last.drain(..).for_each(|new| tables.push(new));
             for service in self.gains.remove(&index).into_iter().flatten() {
-                if let Some(ports) = table.get_mut("ports").and_then(Item::as_array_mut) {
-                    layout::insert_port(ports, &service);
-                }
+                layout::gain(&mut table, &service);
             }
             tables.push(table);
             last.extend(self.beside.remove(&index));
