@@ -3,8 +3,11 @@
 
 mod completeness;
 mod decisions;
+mod drift;
 mod hostile;
 mod outputs;
+mod ranges;
 mod render;
+mod review;
 mod workloads;
 mod world;

@@ -43,7 +43,7 @@ fn nft_stops_allowing_what_has_expired() {
     }
     let netns = Netns::new();
     netns.must(
-        "ip link add away type dummy && ip link set away up && ip addr add 192.0.2.1/24 dev away",
+        "ip link add away type veth peer name far && ip link set far up && ip link set away up && ip addr add 192.0.2.1/24 dev away",
     );
     netns.must("ip route add default dev away");
     let today = Timestamp::now().to_zoned(TimeZone::UTC).date();

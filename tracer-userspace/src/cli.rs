@@ -55,6 +55,8 @@ pub enum Verb {
     Generate(Generate),
     Policy(commands::PolicyArgs),
     Render(commands::RenderArgs),
+    Diff(commands::DiffArgs),
+    Ranges(commands::RangesArgs),
     #[cfg(feature = "capture")]
     #[command(after_long_help = DOCTOR_EXAMPLES)]
     Doctor(commands::DoctorArgs),

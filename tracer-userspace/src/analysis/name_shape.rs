@@ -91,3 +91,100 @@ fn longest_consonants(bytes: &[u8]) -> usize {
         .max()
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORDINARY: &str = include_str!("../../../tests/samples/ordinary-names.txt");
+
+    /// A generator that gives the same numbers each time (Knuth's MMIX constants).
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(self.0 >> 33).unwrap_or(0) % limit
+        }
+
+        fn text(&mut self, alphabet: &str, length: usize) -> String {
+            let letters: Vec<char> = alphabet.chars().collect();
+            (0..length)
+                .map(|_| letters[self.below(letters.len())])
+                .collect()
+        }
+    }
+
+    const BASE32: &str = "abcdefghijklmnopqrstuvwxyz234567";
+    const HEX: &str = "0123456789abcdef";
+    const BASE36: &str = "abcdefghijklmnopqrstuvwxyz0123456789";
+
+    /// A name as a tunnelling tool makes it from data, by the tools' own sources: iodine (base32,
+    /// labels of 57), dnscat2 (hex, labels of up to 62), dns2tcp (base32, then a sequence label),
+    /// Cobalt Strike's beacon (hex in labels behind a short prefix), Sliver (base32 or base58),
+    /// and scripts that send a file away in hex, 32 bytes a question.
+    fn tunnelling(numbers: &mut Numbers, kind: usize) -> String {
+        match kind {
+            0 => format!(
+                "0{}.{}.t.example.com",
+                numbers.text(BASE32, 56),
+                numbers.text(BASE32, 40)
+            ),
+            1 => format!(
+                "{}.{}.example.net",
+                numbers.text(HEX, 60),
+                numbers.text(HEX, 26)
+            ),
+            2 => format!(
+                "{}.{}.x.example.org",
+                numbers.text(BASE32, 50),
+                numbers.text(HEX, 4)
+            ),
+            3 => format!(
+                "post.1{}.{}.{}.ns.example.com",
+                numbers.text(HEX, 55),
+                numbers.text(HEX, 32),
+                numbers.text(HEX, 8)
+            ),
+            4 => format!("{}.c2.example.com", numbers.text(BASE36, 60)),
+            _ => format!("{}.{}.example.com", numbers.text(HEX, 64).split_at(63).0, 7),
+        }
+    }
+
+    #[test]
+    fn ordinary_names_are_left_in_peace() {
+        let names: Vec<&str> = ORDINARY
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .collect();
+        assert_eq!(names.len(), 1000);
+        let is_odd = |name: &&&str| is_high_entropy(name) || is_tunnelling(name);
+        let odd: Vec<&&str> = names.iter().filter(is_odd).collect();
+        assert!(odd.len() <= 10, "{} of 1000: {odd:?}", odd.len());
+    }
+
+    #[test]
+    fn tunnelling_names_are_found() {
+        let mut numbers = Numbers(1);
+        let names: Vec<String> = (0..200)
+            .map(|number| tunnelling(&mut numbers, number % 6))
+            .collect();
+        let missed: Vec<&String> = names.iter().filter(|name| !is_tunnelling(name)).collect();
+        assert!(missed.len() <= 10, "{} of 200: {missed:?}", missed.len());
+    }
+
+    #[test]
+    fn words_are_not_noise() {
+        for name in [
+            "internationalization-and-localization-services.example.com",
+            "thequickbrownfoxjumpsoverthelazydogandrunsaway.example.com",
+            "example.com",
+            "",
+        ] {
+            assert!(!is_high_entropy(name) && !is_tunnelling(name), "{name}");
+        }
+    }
+}

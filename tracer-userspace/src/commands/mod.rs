@@ -2,6 +2,7 @@
 
 #[cfg(feature = "capture")]
 mod daemon;
+mod diff;
 #[cfg(feature = "capture")]
 mod doctor;
 mod generate;
@@ -11,6 +12,7 @@ mod launch;
 mod live;
 mod policy;
 mod policy_file;
+mod ranges;
 mod render;
 #[cfg(feature = "capture")]
 mod run;
@@ -21,7 +23,7 @@ mod summary;
 
 #[cfg(feature = "capture")]
 pub use self::{daemon::DaemonArgs, doctor::DoctorArgs, launch::BecomeArgs, run::RunArgs};
-pub use self::{policy::PolicyArgs, render::RenderArgs};
+pub use self::{diff::DiffArgs, policy::PolicyArgs, ranges::RangesArgs, render::RenderArgs};
 
 use std::process::ExitCode;
 
@@ -37,6 +39,8 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Verb::Generate(arguments) => generate::generate(&arguments),
         Verb::Policy(arguments) => policy::policy(&arguments),
         Verb::Render(arguments) => render::render(&arguments),
+        Verb::Ranges(arguments) => ranges::ranges(&arguments).map_err(Failure::Input),
+        Verb::Diff(arguments) => diff::diff(&arguments),
         #[cfg(feature = "capture")]
         Verb::Daemon(arguments) => daemon::daemon(&arguments).map_err(Failure::Input),
         // These speak with exit codes of their own.

@@ -44,7 +44,7 @@ enum Wanted {
 
 pub(super) fn list(arguments: &List, common: &Common) -> anyhow::Result<()> {
     let file = PolicyFile::read(&arguments.policy)?;
-    let mut rows = table::rows(&file, common);
+    let mut rows = table::rows(&file, common)?;
     rows.retain(|row| arguments.wants(row));
     let text = if arguments.json {
         harmless::pretty_json(&rows)? + "\n"

@@ -3,7 +3,11 @@
 mod add;
 mod decide;
 mod list;
+mod page;
+mod review;
 mod table;
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use jiff::{Timestamp, civil::Date};
@@ -11,7 +15,11 @@ use jiff::{Timestamp, civil::Date};
 use super::{Failure, policy_file};
 use crate::{
     analysis::risk::Limits,
-    policy::decision::{self, DEFAULT_EXPIRY_DAYS, DEFAULT_MAX_EXPIRY_DAYS, Decision, Ruling},
+    policy::{
+        decision::{self, DEFAULT_EXPIRY_DAYS, DEFAULT_MAX_EXPIRY_DAYS, Decision, Ruling},
+        model::Target,
+    },
+    ranges::Ranges,
 };
 
 const EXAMPLES: &str = "\
@@ -19,13 +27,23 @@ Examples:
   # What waits for a decision
   egress-tracer policy list policy.toml --status candidate
 
-  # Decide
+  # Walk the candidates, worst first
+  egress-tracer policy review policy.toml --owner platform-security
+
+  # Decide from a script
   egress-tracer policy approve policy.toml 192.0.2.10 --reason 'the model provider' \\
     --owner platform-security
   egress-tracer policy deny policy.toml 169.254.169.254 --reason 'no cloud credentials' --owner me
 
 Exit codes: 0 done; 2 bad usage or input, a decision that does not count, or a file that somebody
 else changed meanwhile.";
+
+/// The tags of a destination: of an address, or of a network's first one.
+fn tags(ranges: &Ranges, to: &Target) -> Vec<String> {
+    let network = to.network();
+    let tags = network.map_or_else(Vec::new, |network| ranges.of(network.network()));
+    tags.into_iter().map(ToString::to_string).collect()
+}
 
 /// Decisions about a policy's entries, and looking at them.
 ///
@@ -47,6 +65,7 @@ enum PolicyVerb {
     Deny(decide::Deny),
     Add(add::Add),
     List(list::List),
+    Review(review::Review),
 }
 
 /// What every verb of `policy` takes, so that `[policy]` in the settings file can set it.
@@ -60,6 +79,10 @@ struct Common {
     #[arg(long, global = true, value_name = "N", default_value_t = Limits::default().max_addresses)]
     max_addresses: u64,
 
+    /// The file of `ranges update`, for the cloud networks that addresses are in
+    #[arg(long, global = true, value_name = "FILE")]
+    ranges: Option<PathBuf>,
+
     /// The time to reckon with, instead of the clock's
     #[arg(long, global = true, value_name = "TIME", value_parser = policy_file::moment)]
     now: Option<Timestamp>,
@@ -68,6 +91,11 @@ struct Common {
 impl Common {
     fn today(&self) -> Date {
         policy_file::today(self.now)
+    }
+
+    /// The published cloud ranges, as far as there are any.
+    fn load_ranges(&self) -> anyhow::Result<Ranges> {
+        super::ranges::load(self.ranges.as_deref())
     }
 
     fn limits(&self) -> Limits {
@@ -136,6 +164,15 @@ fn end(text: &str) -> Result<End, String> {
         .map_err(|_| "expected a day such as 2027-02-20, or 90d".to_owned())
 }
 
+impl End {
+    fn day(self, today: Date) -> Date {
+        match self {
+            Self::On(day) => day,
+            Self::In(Days(days)) => decision::days_after(today, days),
+        }
+    }
+}
+
 impl Words {
     fn decision(&self, ruling: Ruling, acknowledged: &[String], today: Date) -> Decision {
         Decision {
@@ -153,8 +190,7 @@ impl Words {
 impl More {
     fn last_day(&self, ruling: Ruling, today: Date) -> Option<Date> {
         match (self.expires, ruling) {
-            (Some(End::On(day)), _) => Some(day),
-            (Some(End::In(Days(days))), _) => Some(decision::days_after(today, days)),
+            (Some(end), _) => Some(end.day(today)),
             (None, Ruling::Approve) => Some(decision::days_after(today, DEFAULT_EXPIRY_DAYS)),
             (None, Ruling::Deny) => None,
         }
@@ -168,6 +204,7 @@ pub(super) fn policy(arguments: &PolicyArgs) -> Result<(), Failure> {
         PolicyVerb::Deny(deny) => decide::deny(deny, common)?,
         PolicyVerb::Add(add) => add::add(add, common)?,
         PolicyVerb::List(list) => list::list(list, common)?,
+        PolicyVerb::Review(review) => review::review(review, common)?,
     }
     Ok(())
 }

@@ -42,6 +42,9 @@ pub(super) struct Row {
     /// Worst first.
     pub(super) findings: Vec<Finding>,
     pub(super) acknowledged: Vec<String>,
+    /// The published cloud ranges it is in, such as aws:S3:us-east-1.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) ranges: Vec<String>,
     /// Absent if nothing was observed, or there is no evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) observed: Option<Observed>,
@@ -70,14 +73,17 @@ pub(super) struct Observed {
 }
 
 /// A row for each entry, in the file's order.
-pub(super) fn rows(file: &PolicyFile, common: &Common) -> Vec<Row> {
+pub(super) fn rows(file: &PolicyFile, common: &Common) -> anyhow::Result<Vec<Row>> {
+    let ranges = common.load_ranges()?;
     let summaries = file.evidence.as_ref().map(Summaries::new);
     let entries = file.policy.entries.iter().enumerate();
     entries
         .map(|(index, entry)| {
             let seen = summaries.as_ref().and_then(|all| all.of(entry));
             let name = selector::name_of(&file.policy, index);
-            row(name, entry, seen.as_ref(), common)
+            let mut row = row(name, entry, seen.as_ref(), common);
+            row.ranges = super::tags(&ranges, &entry.to);
+            Ok(row)
         })
         .collect()
 }
@@ -97,6 +103,7 @@ fn row(name: String, entry: &Entry, seen: Option<&Summary>, common: &Common) -> 
         reference: entry.reference.clone(),
         findings: found(entry, seen, common),
         acknowledged: entry.acknowledged.clone(),
+        ranges: Vec::new(),
         observed: seen.map(Observed::from),
     }
 }
@@ -140,7 +147,7 @@ impl From<&Summary> for Observed {
 }
 
 impl Row {
-    fn cells(&self) -> [String; 6] {
+    fn cells(&self) -> [String; 7] {
         let status = match (self.status, self.expired) {
             (Status::Approved, true) => "expired",
             (status, _) => status.word(),
@@ -157,6 +164,7 @@ impl Row {
             status.to_owned(),
             expires,
             seen,
+            self.ranges.first().cloned().unwrap_or_default(),
             findings.join(" "),
         ]
         .map(|cell| terminal::escape(&cell))
@@ -165,11 +173,14 @@ impl Row {
 
 /// The rows as text, in columns.
 pub(super) fn text(rows: &[Row]) -> String {
-    let head = ["ENTRY", "PORTS", "STATUS", "EXPIRES", "RUNS", "FINDINGS"].map(str::to_owned);
-    let lines: Vec<[String; 6]> = std::iter::once(head)
+    let head = [
+        "ENTRY", "PORTS", "STATUS", "EXPIRES", "RUNS", "NETWORK", "FINDINGS",
+    ]
+    .map(str::to_owned);
+    let lines: Vec<[String; 7]> = std::iter::once(head)
         .chain(rows.iter().map(Row::cells))
         .collect();
-    let mut widths = [0; 6];
+    let mut widths = [0; 7];
     for line in &lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = cell.chars().count().max(*width);
