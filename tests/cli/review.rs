@@ -60,7 +60,7 @@ fn the_worst_comes_first_and_each_decision_is_saved() {
     assert!(places.is_sorted(), "{}", ran.out);
     let ran = ran
         .shows("[1 of 3] 169.254.169.254")
-        .shows("hands out the machine's credentials");
+        .shows("The cloud's metadata service hands out the\n");
     let ran = ran
         .shows("2 decision(s) saved, 1 candidate(s) left")
         .shows("1 time(s), in 1 of 1 run(s)");
