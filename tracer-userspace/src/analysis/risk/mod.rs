@@ -41,7 +41,7 @@ pub enum Basis {
 }
 
 /// One line of the table.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Rule {
     /// In policies and on the command line.
     pub id: &'static str,

@@ -40,7 +40,7 @@ pub(super) fn page(
             text += &line(
                 "seen",
                 "never, as far as the evidence beside the policy tells",
-            )
+            );
         }
     }
     for rule in found {
