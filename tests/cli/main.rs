@@ -4,10 +4,15 @@
 mod captures;
 mod completeness;
 mod coverage;
+mod decisions;
+mod drift;
 mod hostile;
 mod merging;
 mod outputs;
+mod ranges;
+mod render;
 mod replay;
+mod review;
 mod rules;
 mod workloads;
 mod world;

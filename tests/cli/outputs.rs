@@ -41,8 +41,10 @@ fn regenerating_keeps_bytes_and_news_keep_decisions() {
         .exits(0);
     let merged = world.read("policy.toml");
     let expected = policy.replace("\r\n\r\n# end\r\n", "\r\n\r\n# end\r\n\r\n")
-        + "[[allow]]\r\nto = \"10.0.0.2\"\r\nports = [\"443/tcp\"]\r\nstatus = \"candidate\"\r\n\r\n\
-           [[allow]]\r\nto = \"10.0.0.1\"\r\nports = [\"53/udp\"]\r\nstatus = \"candidate\"\r\n";
+        + "[[allow]]\r\nto = \"10.0.0.2\"\r\nports = [\"443/tcp\"]\r\nstatus = \"candidate\"\r\n\
+           findings = [\"private-address\"]\r\n\r\n\
+           [[allow]]\r\nto = \"10.0.0.1\"\r\nports = [\"53/udp\"]\r\nstatus = \"candidate\"\r\n\
+           findings = [\"private-address\"]\r\n";
     assert_eq!(merged, expected);
     world.write("second.jsonl", LINES);
     let again = [

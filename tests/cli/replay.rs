@@ -74,6 +74,27 @@ fn candidates_count_when_asked_for() {
 }
 
 #[test]
+fn bases_count() {
+    let world = world();
+    world.write(
+        "base.toml",
+        HEAD.to_owned() + &entry("192.0.2.200", "443/tcp", APPROVED),
+    );
+    let include = "include = [\"base.toml\"]\n";
+    let approved = entry("192.0.2.1", "443/tcp", APPROVED);
+    world.write("policy.toml", HEAD.to_owned() + include + &approved);
+    let report = replay(&world, 0, &["--now", "2026-01-15T12:00:00Z"]);
+    assert_eq!(report["allowed"], 2);
+    let denied = entry("192.0.2.200", "443/tcp", "status = \"denied\"");
+    world.write(
+        "policy.toml",
+        HEAD.to_owned() + include + &approved + &denied,
+    );
+    let report = replay(&world, 1, &["--now", "2026-01-15"]);
+    assert_eq!(report["denied"][0]["to"], "192.0.2.200");
+}
+
+#[test]
 fn bad_input_is_told() {
     let world = world();
     world.run(&["replay", "none.toml", "log.jsonl"]).exits(2);

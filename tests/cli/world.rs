@@ -50,19 +50,17 @@ impl World {
         self.generate_from(arguments, b"")
     }
 
-    /// Runs any verb here.
+    /// Runs `egress-tracer` here, with these words.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
-        Ran::from(
-            command(self.directory.path())
-                .args(arguments)
-                .output()
-                .unwrap(),
-        )
+        self.run_from(arguments, b"")
     }
 
     pub(crate) fn generate_from(&self, arguments: &[&str], stdin: &[u8]) -> Ran {
+        self.run_from(&[&["generate"], arguments].concat(), stdin)
+    }
+
+    pub(crate) fn run_from(&self, arguments: &[&str], stdin: &[u8]) -> Ran {
         let mut child = command(self.directory.path())
-            .arg("generate")
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -96,6 +94,12 @@ impl From<Output> for Ran {
 impl Ran {
     pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
+        self
+    }
+
+    /// Standard output has it.
+    pub(crate) fn shows(self, what: &str) -> Self {
+        assert!(self.out.contains(what), "{what:?} is not in {}", self.out);
         self
     }
 

@@ -69,6 +69,7 @@ pub(crate) fn rule_set() -> impl Strategy<Value = RuleSet> {
         name,
         service,
         comment,
+        expires: None,
     });
     let texts = (hostile_text(), vec(hostile_text(), 0..3));
     (vec(rule, 0..12), vec(named, 0..8), texts).prop_map(

@@ -51,6 +51,7 @@ fn mixed() -> RuleSet {
                 name: name.to_owned(),
                 service: service.parse().unwrap(),
                 comment: String::new(),
+                expires: None,
             })
             .to_vec(),
         ..rules(&[

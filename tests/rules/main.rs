@@ -8,6 +8,7 @@
 
 mod cgroup;
 mod differential;
+mod expiry;
 mod hostile;
 mod kubernetes;
 mod load;

@@ -34,6 +34,7 @@ fn with_names() -> RuleSet {
                 name: name.to_owned(),
                 service: service.parse().unwrap(),
                 comment: "for a test".to_owned(),
+                expires: None,
             })
             .to_vec(),
         ..every_shape()

@@ -4,11 +4,10 @@ use std::{env, net::IpAddr, path::PathBuf};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 use ipnet::IpNet;
-use jiff::civil::Date;
+use jiff::Timestamp;
 
-#[cfg(feature = "capture")]
-use crate::commands;
 use crate::{
+    commands,
     policy::{aggregate::Aggregate, observe::DEFAULT_MAX_DESTINATIONS},
     render::{self, Options, Pods, Scope, Verdict},
     settings::{self, SettingsError},
@@ -57,6 +56,10 @@ pub enum Verb {
     Generate(Generate),
     Coverage(Coverage),
     Replay(Replay),
+    Policy(commands::PolicyArgs),
+    Render(commands::RenderArgs),
+    Diff(commands::DiffArgs),
+    Ranges(commands::RangesArgs),
     #[cfg(feature = "capture")]
     #[command(after_long_help = DETACH_EXAMPLES)]
     Detach(commands::DetachArgs),
@@ -163,6 +166,10 @@ pub struct Generate {
     #[arg(short, long, value_name = "FILE|DIR/")]
     pub output: Option<PathBuf>,
 
+    /// Take candidates out of an existing policy that these inputs do not show. Decisions stay
+    #[arg(long, requires = "output")]
+    pub prune: bool,
+
     #[command(flatten)]
     pub rules: RuleFlags,
 }
@@ -260,9 +267,9 @@ pub struct Replay {
     #[arg(long)]
     pub include_unreviewed: bool,
 
-    /// The day on which entries must not have expired [default: today, UTC]
-    #[arg(long, value_name = "DATE")]
-    pub now: Option<Date>,
+    /// The time to reckon with, instead of the clock's: entries must not have expired
+    #[arg(long, value_name = "TIME", value_parser = commands::moment)]
+    pub now: Option<Timestamp>,
 
     /// Merge rules first, as with generate
     #[arg(long, value_name = "exact|/BITS:HOSTS")]
@@ -360,9 +367,9 @@ pub struct RuleFlags {
     #[arg(long, value_name = "PATH", conflicts_with_all = ["interface", "source"])]
     pub cgroup: Option<String>,
 
-    /// What happens to traffic that no rule allows
-    #[arg(long, value_enum, default_value_t = Verdict::Log)]
-    pub verdict: Verdict,
+    /// What happens to traffic that no rule allows [default: log; drop for `render`]
+    #[arg(long, value_enum)]
+    pub verdict: Option<Verdict>,
 
     /// Write nothing and exit 1 if the format cannot say everything, or only something wider
     #[arg(long)]
@@ -404,9 +411,9 @@ pub enum FlagError {
 }
 
 impl RuleFlags {
-    /// The options that the flags stand for.
-    pub fn options(&self) -> Result<Options, FlagError> {
-        let mut options = Options::new(self.verdict);
+    /// The options that the flags stand for, with `verdict` where none was asked for.
+    pub fn options(&self, verdict: Verdict) -> Result<Options, FlagError> {
+        let mut options = Options::new(self.verdict.unwrap_or(verdict));
         options.scope = self.scope()?;
         if let Some(table) = &self.table {
             options.table.clone_from(table);
@@ -448,7 +455,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 /// A network, or an address as the network of itself.
-fn network(text: &str) -> Result<IpNet, String> {
+pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     let address = text.parse::<IpAddr>().map(IpNet::from);
     address
         .or_else(|_| text.parse::<IpNet>().map(|network| network.trunc()))

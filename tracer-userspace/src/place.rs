@@ -7,7 +7,7 @@ use crate::record::Place;
 /// The metadata services of the large clouds. 169.254.169.254 is AWS, Azure, Google, Oracle,
 /// DigitalOcean, OpenStack; 169.254.170.2 and .23 serve ECS and EKS credentials; 100.100.100.200
 /// is Alibaba; 168.63.129.16 is Azure's host agent; fd00:ec2::254 and ::23 are AWS over IPv6.
-const METADATA: [IpAddr; 7] = [
+pub const METADATA: [IpAddr; 7] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),

@@ -420,6 +420,7 @@ mod tests {
                 process: Some("curl"),
                 names: &[],
                 via_engine: false,
+                writable_path: false,
                 channel: Channel::Connect,
                 left: *left,
             };

@@ -1,9 +1,6 @@
 //! `generate`: logs or captures in, candidate policy or candidate rules out.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 
@@ -12,14 +9,16 @@ use crate::{
     commands::{
         Failure,
         evidence::{self, tell_list},
+        policy_file,
     },
-    output::{files, terminal},
+    output::{files, original::Original, terminal},
     policy::{
         CandidateFiles, Observations,
         aggregate::Breadth,
-        candidates::{self, Making},
+        candidates::{self, Existing, Making},
+        document,
     },
-    render::{self, Options},
+    render::{self, Options, Verdict},
     workload_name,
 };
 
@@ -29,16 +28,38 @@ pub(super) fn generate(arguments: &Generate) -> Result<(), Failure> {
         terminal::data(&render::list()).context("cannot write to standard output")?;
         return Ok(());
     }
-    let options = arguments.rules.options().map_err(anyhow::Error::from)?;
+    let options = arguments
+        .rules
+        .options(Verdict::Log)
+        .map_err(anyhow::Error::from)?;
     let output = Output::of(arguments)?;
     output.check(&options)?;
-    let making = Making {
-        options,
-        aggregate: arguments.rules.aggregate.clone(),
-    };
     let several = matches!(output, Output::Directory(_));
     let chosen = evidence::chosen(&arguments.input, several)?;
-    write(&chosen, &output, &making, arguments.rules.exact)
+    let asked = Asked {
+        making: Making {
+            options,
+            aggregate: arguments.rules.aggregate.clone(),
+        },
+        exact: arguments.rules.exact,
+        prune: arguments.prune,
+    };
+    write(&chosen, &output, &asked)
+}
+
+/// What is asked for beside the output.
+struct Asked {
+    making: Making,
+    /// Write nothing that is not exact.
+    exact: bool,
+    /// Take out candidates that were not seen.
+    prune: bool,
+}
+
+/// What is to be written in the place of a policy that stands there, or does not.
+struct Made {
+    original: Original,
+    files: CandidateFiles,
 }
 
 /// Where the candidates go.
@@ -89,24 +110,17 @@ fn names_directory(path: &Path) -> bool {
             .is_some_and(|last| std::path::is_separator(char::from(*last)))
 }
 
-fn write(
-    chosen: &[Observations],
-    output: &Output,
-    making: &Making,
-    exact: bool,
-) -> Result<(), Failure> {
+fn write(chosen: &[Observations], output: &Output, asked: &Asked) -> Result<(), Failure> {
     match (output, chosen) {
-        (Output::Policy(path), [one]) => write_policy(one, path.as_deref(), making)?,
+        (Output::Policy(path), [one]) => write_policy(one, path.as_deref(), asked)?,
         (Output::Rules(format, path), [one]) => {
-            let (rendered, breadth) =
-                candidates::candidate_rules(one, *format, making).map_err(anyhow::Error::from)?;
-            tell_breadth(one, &breadth);
-            tell_omissions(&rendered.omissions, exact)?;
+            let (rendered, breadth) = candidates::candidate_rules(one, *format, &asked.making)
+                .map_err(anyhow::Error::from)?;
+            tell_breadth(one.workload(), &breadth);
+            tell_omissions(&rendered.omissions, asked.exact)?;
             write_text(path.as_deref(), &rendered.text)?;
         }
-        (Output::Directory(directory), many) => {
-            write_folders(directory, many, making, exact)?;
-        }
+        (Output::Directory(directory), many) => write_folders(directory, many, asked)?,
         // choose() leaves one workload for what is no directory.
         (Output::Policy(_) | Output::Rules(..), _) => {
             return Err(anyhow!("the output is for one workload").into());
@@ -116,17 +130,17 @@ fn write(
 }
 
 /// Nothing is opened in silence.
-fn tell_breadth(observations: &Observations, breadth: &Breadth) {
+pub(super) fn tell_breadth(workload: &str, breadth: &Breadth) {
     if breadth.wide > 0 {
-        terminal::tell(&format!("{}: {breadth}", observations.workload()));
+        terminal::tell(&format!("{workload}: {breadth}"));
     }
 }
 
 /// What the rules do not say, or say wider. With `exact` there must be nothing.
-fn tell_omissions(omissions: &[String], exact: bool) -> Result<(), Failure> {
+pub(super) fn tell_omissions(omissions: &[String], exact: bool) -> Result<(), Failure> {
     tell_list("not in the rules: ", omissions);
     if exact && !omissions.is_empty() {
-        return Err(Failure::Negative(format!(
+        return Err(Failure::No(format!(
             "{} thing(s) cannot be said exactly, and --exact was asked for: nothing was written",
             omissions.len()
         )));
@@ -137,24 +151,29 @@ fn tell_omissions(omissions: &[String], exact: bool) -> Result<(), Failure> {
 fn write_policy(
     observations: &Observations,
     path: Option<&Path>,
-    making: &Making,
+    asked: &Asked,
 ) -> anyhow::Result<()> {
     let Some(path) = path.filter(|path| !files::is_special(path)) else {
-        let made = candidates::candidates_with(observations, None, making)?;
+        let made = candidates::candidates_with(observations, None, &asked.making)?;
         return write_text(path, &made.policy);
     };
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.with_context(|| format!("{} names no file", path.display()))?;
     let evidence = Path::new(name).with_extension("evidence.json");
     let evidence = evidence.to_string_lossy();
-    let made = make(observations, path, making)?;
+    let made = make(observations, path, asked)?;
     let directory = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
+    tell_list("stale: ", &made.files.stale);
+    let _claim = made.original.claim()?;
     files::write_all(
         directory,
-        &[(name, &made.policy), (&evidence, &made.evidence)],
+        &[
+            (name, &made.files.policy),
+            (&evidence, &made.files.evidence),
+        ],
     )?;
     Ok(())
 }
@@ -164,8 +183,7 @@ fn write_policy(
 fn write_folders(
     directory: &Path,
     workloads: &[Observations],
-    making: &Making,
-    exact: bool,
+    asked: &Asked,
 ) -> Result<(), Failure> {
     let folder = |observations: &Observations| match workloads {
         [_] => directory.to_owned(),
@@ -175,33 +193,49 @@ fn write_folders(
         .iter()
         .map(|observations| {
             let folder = folder(observations);
-            let made = make(observations, &folder.join("policy.toml"), making)?;
+            let made = make(observations, &folder.join("policy.toml"), asked)?;
             Ok((folder, made))
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
-    for (observations, (_, files)) in workloads.iter().zip(&made) {
-        tell_breadth(observations, &files.breadth);
-        tell_omissions(&files.omitted, exact)?;
+    for (observations, (_, made)) in workloads.iter().zip(&made) {
+        tell_breadth(observations.workload(), &made.files.breadth);
+        tell_omissions(&made.files.omitted, asked.exact)?;
     }
-    for (folder, files) in &made {
-        files::write_all(folder, &files.named()).map_err(anyhow::Error::from)?;
+    for (folder, made) in &made {
+        write_folder(folder, made)?;
     }
     Ok(())
 }
 
+fn write_folder(folder: &Path, made: &Made) -> anyhow::Result<()> {
+    tell_list("stale: ", &made.files.stale);
+    let _claim = made.original.claim()?;
+    files::write_all(folder, &made.files.named())?;
+    Ok(())
+}
+
 /// The candidate files, merged with the policy that stands at `path`.
-fn make(
-    observations: &Observations,
-    path: &Path,
-    making: &Making,
-) -> anyhow::Result<CandidateFiles> {
-    let existing = match fs::read_to_string(path) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error).context(format!("cannot read {}", path.display())),
+fn make(observations: &Observations, path: &Path, asked: &Asked) -> anyhow::Result<Made> {
+    let original = Original::read(path)?;
+    let place = || path.display().to_string();
+    let bases = match original.text() {
+        Some(text) => policy_file::bases(path, &document::parse(text).with_context(place)?)?,
+        None => Vec::new(),
     };
-    candidates::candidates_with(observations, existing.as_deref(), making)
-        .with_context(|| path.display().to_string())
+    // Figures can be made again: what cannot be read is not worth stopping for.
+    let earlier = policy_file::evidence(path).unwrap_or_else(|error| {
+        terminal::tell(&format!("note: {error:#}; it is written anew"));
+        None
+    });
+    let existing = original.text().map(|text| Existing {
+        text,
+        bases: &bases,
+        earlier: earlier.as_ref(),
+        prune: asked.prune,
+    });
+    let files =
+        candidates::candidates_with(observations, existing, &asked.making).with_context(place)?;
+    Ok(Made { original, files })
 }
 
 fn write_text(path: Option<&Path>, text: &str) -> anyhow::Result<()> {

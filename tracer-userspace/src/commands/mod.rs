@@ -5,6 +5,7 @@ mod coverage;
 mod daemon;
 #[cfg(feature = "capture")]
 mod detach;
+mod diff;
 #[cfg(feature = "capture")]
 mod doctor;
 #[cfg(feature = "capture")]
@@ -15,6 +16,10 @@ mod generate;
 mod launch;
 #[cfg(feature = "capture")]
 mod live;
+mod policy;
+mod policy_file;
+mod ranges;
+mod render;
 mod replay;
 #[cfg(feature = "capture")]
 mod run;
@@ -29,6 +34,9 @@ mod takeover;
 pub use self::{
     daemon::DaemonArgs, detach::DetachArgs, doctor::DoctorArgs, launch::BecomeArgs, run::RunArgs,
 };
+pub use self::{diff::DiffArgs, policy::PolicyArgs, ranges::RangesArgs, render::RenderArgs};
+
+pub(crate) use self::policy_file::moment;
 
 use std::process::ExitCode;
 
@@ -44,6 +52,10 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Verb::Generate(arguments) => generate::generate(&arguments),
         Verb::Coverage(arguments) => coverage::coverage(&arguments),
         Verb::Replay(arguments) => replay::replay(&arguments),
+        Verb::Policy(arguments) => policy::policy(&arguments),
+        Verb::Render(arguments) => render::render(&arguments),
+        Verb::Ranges(arguments) => ranges::ranges(&arguments).map_err(Failure::Input),
+        Verb::Diff(arguments) => diff::diff(&arguments),
         #[cfg(feature = "capture")]
         Verb::Daemon(arguments) => daemon::daemon(&arguments).map_err(Failure::Input),
         #[cfg(feature = "capture")]
@@ -59,7 +71,10 @@ pub fn dispatch(cli: Cli) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            terminal::tell(&failure.to_string());
+            let message = failure.to_string();
+            if !message.is_empty() {
+                terminal::tell(&message);
+            }
             failure.exit_code()
         }
     }
@@ -71,9 +86,9 @@ enum Failure {
     /// Bad usage or input.
     #[error("{0:#}")]
     Input(#[from] anyhow::Error),
-    /// The answer is "no".
+    /// The answer is "no". Empty if it was given on standard output.
     #[error("{0}")]
-    Negative(String),
+    No(String),
     /// A destination may be missing.
     #[error("{0}")]
     Incomplete(String),
@@ -82,8 +97,8 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Negative(_) => ExitCode::from(1),
             Self::Input(_) => ExitCode::from(2),
+            Self::No(_) => ExitCode::from(1),
             Self::Incomplete(_) => ExitCode::from(3),
         }
     }

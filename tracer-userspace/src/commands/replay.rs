@@ -8,11 +8,11 @@ use serde::Serialize;
 use crate::{
     analysis::replay::{self, Judged},
     cli::Replay,
-    commands::{Failure, evidence},
+    commands::{Failure, evidence, policy_file},
     harmless,
     output::terminal,
     policy::{
-        Observations, aggregate, document, infer,
+        Observations, aggregate, document, include, infer,
         model::Policy,
         rules::{self, SeenAt},
     },
@@ -66,7 +66,7 @@ pub(super) fn replay(arguments: &Replay) -> Result<(), Failure> {
     terminal::data(&text).context("cannot write to standard output")?;
     match replay.denied.len() {
         0 => Ok(()),
-        denied => Err(Failure::Negative(format!(
+        denied => Err(Failure::No(format!(
             "{denied} of {} observed destination(s) would be denied",
             replay.destinations
         ))),
@@ -78,10 +78,8 @@ fn read(arguments: &Replay) -> anyhow::Result<Policy> {
     let text =
         fs::read_to_string(&arguments.policy).with_context(|| format!("cannot read {path}"))?;
     let policy = document::parse(&text).with_context(|| path.to_string())?;
-    if !policy.include.is_empty() {
-        return Err(anyhow!("{path}: replay does not follow include yet"));
-    }
-    Ok(policy)
+    let bases = policy_file::bases(&arguments.policy, &policy)?;
+    Ok(include::joined(&policy, &bases))
 }
 
 /// The rules that would be rendered for the workload's own network namespace.
@@ -90,10 +88,7 @@ fn rules(policy: &Policy, observations: &Observations, arguments: &Replay) -> Ru
     let made = if arguments.include_unreviewed {
         rules::unreviewed(policy, &evidence, SeenAt::Output)
     } else {
-        let today = arguments.now.unwrap_or_else(|| {
-            let now = jiff::Timestamp::now();
-            now.to_zoned(jiff::tz::TimeZone::UTC).date()
-        });
+        let today = policy_file::today(arguments.now);
         rules::reviewed(policy, &evidence, SeenAt::Output, today)
     };
     aggregate::aggregate(made.set, &arguments.aggregate)

@@ -243,6 +243,7 @@ impl<'a> Reading<'a> {
             process: None,
             names: &[],
             via_engine: false,
+            writable_path: false,
             channel: Channel::Import,
             left: Some(Left::AsAsked),
         };

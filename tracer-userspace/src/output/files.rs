@@ -22,18 +22,19 @@ pub fn write_all(directory: &Path, files: &[(&str, &str)]) -> Result<(), WriteEr
     make_directory(directory).map_err(failed(directory))?;
     let mut staged = Vec::with_capacity(files.len());
     for (name, text) in files {
-        staged.extend(stage(&directory.join(name), text)?);
+        staged.extend(stage(&directory.join(name), text.as_bytes())?);
     }
     staged.into_iter().try_for_each(Staged::publish)
 }
 
 /// Writes one file. What is no regular file (a pipe, a device) is written to as it is.
-pub fn write(path: &Path, text: &str) -> Result<(), WriteError> {
+pub fn write(path: &Path, text: &(impl AsRef<[u8]> + ?Sized)) -> Result<(), WriteError> {
+    let text = text.as_ref();
     if is_special(path) {
         return fs::OpenOptions::new()
             .write(true)
             .open(path)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .and_then(|mut file| file.write_all(text))
             .map_err(failed(path));
     }
     match stage(path, text)? {
@@ -77,10 +78,10 @@ impl Staged {
 }
 
 /// `None` if the file says the same already.
-fn stage(path: &Path, text: &str) -> Result<Option<Staged>, WriteError> {
+fn stage(path: &Path, text: &[u8]) -> Result<Option<Staged>, WriteError> {
     // A link stays a link: what it points to is replaced.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if fs::read(&target).is_ok_and(|old| old == text.as_bytes()) {
+    if fs::read(&target).is_ok_and(|old| old == text) {
         return Ok(None);
     }
     let directory = target
@@ -88,7 +89,7 @@ fn stage(path: &Path, text: &str) -> Result<Option<Staged>, WriteError> {
         .filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
     let staged = NamedTempFile::new_in(directory).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
+        file.write_all(text)?;
         set_mode(&file, &target)?;
         file.as_file().sync_all()?;
         Ok(file)

@@ -3,4 +3,5 @@
 pub mod files;
 #[cfg(feature = "capture")]
 pub mod log;
+pub mod original;
 pub mod terminal;

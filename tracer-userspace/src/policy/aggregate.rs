@@ -10,6 +10,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use jiff::civil::Date;
 
 use crate::{
     policy::{model::Service, rules::without},
@@ -59,20 +60,19 @@ impl FromStr for Aggregate {
     }
 }
 
-/// The rules merged in every way asked for, one after the other.
+/// The rules merged in every way asked for, one after the other. Only what holds equally long is
+/// merged: a wider rule outlives none of those that it takes the place of.
 #[must_use]
 pub fn aggregate(rules: RuleSet, ways: &[Aggregate]) -> RuleSet {
     ways.iter().fold(rules, |rules, way| {
-        let mut by_service: BTreeMap<Service, Vec<Rule>> = BTreeMap::new();
+        let mut alike: BTreeMap<(Service, Option<Date>), Vec<Rule>> = BTreeMap::new();
         for rule in rules.rules {
-            by_service
-                .entry(rule.service.clone())
-                .or_default()
-                .push(rule);
+            let key = (rule.service.clone(), rule.expires);
+            alike.entry(key).or_default().push(rule);
         }
-        let mut merged: Vec<Rule> = by_service
+        let mut merged: Vec<Rule> = alike
             .into_iter()
-            .flat_map(|(service, group)| match *way {
+            .flat_map(|((service, _), group)| match *way {
                 Aggregate::Exact => exact(&service, &group),
                 Aggregate::Prefix { bits, hosts } => {
                     prefixes(&service, &group, &rules.denied, bits, hosts)
@@ -172,6 +172,8 @@ fn joined(network: IpNet, service: &Service, group: &[Rule]) -> Rule {
         to: network,
         service: service.clone(),
         comment: comments.into_iter().collect::<Vec<_>>().join("; "),
+        // The same for all of the group.
+        expires: inside.first().and_then(|rule| rule.expires),
         observed,
     }
 }
@@ -283,6 +285,28 @@ mod tests {
     fn written(rules: &RuleSet) -> Vec<String> {
         let text = |rule: &Rule| format!("{} {} {}", rule.to, rule.service, rule.comment);
         rules.rules.iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_wider_rule_outlives_nothing() {
+        let until = |low: u8, month: i8| Rule {
+            expires: Some(jiff::civil::date(2027, month, 1)),
+            ..seen(host(low), "443/tcp")
+        };
+        let rules = set(vec![until(0, 1), until(1, 1), until(2, 1), until(3, 2)]);
+        let merged = aggregate(rules, &[Aggregate::Exact]);
+        let ends = merged.rules.iter().map(|rule| (rule.to, rule.expires));
+        let ends: Vec<String> = ends
+            .map(|(to, end)| format!("{to} {}", end.unwrap()))
+            .collect();
+        assert_eq!(
+            ends,
+            [
+                "198.51.100.0/31 2027-01-01",
+                "198.51.100.2/32 2027-01-01",
+                "198.51.100.3/32 2027-02-01"
+            ]
+        );
     }
 
     #[test]

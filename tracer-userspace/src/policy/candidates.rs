@@ -5,10 +5,12 @@ use crate::{
     policy::{
         aggregate::{self, Aggregate, Breadth},
         document::{self, DocumentError},
-        evidence::EvidenceError,
-        infer,
+        evidence::{Evidence, EvidenceError},
+        include, infer,
+        model::{Policy, Status},
         observe::Observations,
         rules::{self, Rules, SeenAt},
+        selector, stale,
     },
     render::{Format, Options, Rendered, RuleSet, Verdict},
 };
@@ -30,6 +32,8 @@ pub struct CandidateFiles {
     pub omitted: Vec<String>,
     /// How wide the rules are.
     pub breadth: Breadth,
+    /// Entries that were not observed, one sentence each. Texts come from the policy.
+    pub stale: Vec<String>,
 }
 
 /// How candidate rules are made.
@@ -38,6 +42,31 @@ pub struct Making {
     pub options: Options,
     /// In the order in which they are done.
     pub aggregate: Vec<Aggregate>,
+}
+
+/// The policy that is there already, and what stands around it.
+#[derive(Clone, Copy, Debug)]
+pub struct Existing<'a> {
+    pub text: &'a str,
+    /// The reviewed bases that it includes.
+    pub bases: &'a [Policy],
+    /// The evidence that stands beside it.
+    pub earlier: Option<&'a Evidence>,
+    /// Take candidates out that were not observed.
+    pub prune: bool,
+}
+
+impl<'a> Existing<'a> {
+    /// A policy that is merged into, and nothing else.
+    #[must_use]
+    pub fn alone(text: &'a str) -> Self {
+        Self {
+            text,
+            bases: &[],
+            earlier: None,
+            prune: false,
+        }
+    }
 }
 
 impl CandidateFiles {
@@ -85,20 +114,26 @@ pub fn candidates(
         options: Options::new(Verdict::Log),
         aggregate: Vec::new(),
     };
-    candidates_with(observations, existing, &making)
+    candidates_with(observations, existing.map(Existing::alone), &making)
 }
 
 /// The candidate files, with rules made as asked for.
 pub fn candidates_with(
     observations: &Observations,
-    existing: Option<&str>,
+    existing: Option<Existing<'_>>,
     making: &Making,
 ) -> Result<CandidateFiles, CandidateError> {
-    let evidence = infer::evidence(observations);
-    let policy = policy_text(observations, existing)?;
+    let mut evidence = infer::evidence(observations);
+    let text = policy_text(observations, existing)?;
+    let parsed = document::parse(&text)?;
+    if let Some(earlier) = existing.and_then(|existing| existing.earlier) {
+        evidence.vanished = stale::vanished(&parsed, earlier, &evidence);
+    }
+    let (policy, stale) = settle(text, &parsed, &evidence, existing)?;
+    let bases = existing.map_or(&[][..], |existing| existing.bases);
+    let all = include::joined(&document::parse(&policy)?, bases);
     let seen_at = SeenAt::from(&making.options.scope);
-    let rules = rules::unreviewed(&document::parse(&policy)?, &evidence, seen_at);
-    let (rules, breadth) = made(rules, making);
+    let (rules, breadth) = made(rules::unreviewed(&all, &evidence, seen_at), making);
     let mut omitted = Vec::new();
     let mut text = |format: Format| {
         let rendered = format.backend().render(&rules, &making.options);
@@ -115,7 +150,45 @@ pub fn candidates_with(
         policy,
         omitted,
         breadth,
+        stale,
     })
+}
+
+/// The policy without what is to be pruned, and what has become of each entry that was not seen.
+fn settle(
+    text: String,
+    policy: &Policy,
+    evidence: &Evidence,
+    existing: Option<Existing<'_>>,
+) -> Result<(String, Vec<String>), DocumentError> {
+    let Some(existing) = existing else {
+        return Ok((text, Vec::new()));
+    };
+    let unseen = stale::stale(policy, evidence);
+    let told = unseen
+        .iter()
+        .map(|entry| {
+            let name = selector::name_of(policy, entry.index);
+            let (status, pruned) = match entry.status {
+                Status::Candidate if existing.prune => ("candidate", ", pruned"),
+                Status::Candidate => ("candidate", ""),
+                Status::Approved | Status::Denied => (entry.status.word(), ""),
+            };
+            match entry.last_seen {
+                Some(time) => format!("{name} ({status}) not seen, last seen {time:.0}{pruned}"),
+                None => format!("{name} ({status}) not seen{pruned}"),
+            }
+        })
+        .collect();
+    if !existing.prune {
+        return Ok((text, told));
+    }
+    let gone = unseen
+        .iter()
+        .filter(|entry| entry.status == Status::Candidate)
+        .map(|entry| entry.index)
+        .collect();
+    Ok((document::remove(&text, &gone)?, told))
 }
 
 /// The rules alone, in one format. Nothing is reviewed yet, so nothing can be denied either.
@@ -134,13 +207,15 @@ pub fn candidate_rules(
 /// The policy: a fresh one, or the existing one with what is new.
 fn policy_text(
     observations: &Observations,
-    existing: Option<&str>,
+    existing: Option<Existing<'_>>,
 ) -> Result<String, CandidateError> {
-    let found = infer::entries(observations);
+    let bases = existing.map_or(&[][..], |existing| existing.bases);
+    let decided: Vec<_> = bases.iter().flat_map(|base| base.entries.clone()).collect();
+    let found = include::without_decided(infer::entries(observations), &decided);
     let ours = observations.workload();
     let text = match existing {
         None => document::fresh(ours, &found)?,
-        Some(existing) => {
+        Some(Existing { text: existing, .. }) => {
             let theirs = document::parse(existing)?.workload;
             if theirs != ours {
                 return Err(CandidateError::OtherWorkload {

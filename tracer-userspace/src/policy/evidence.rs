@@ -9,7 +9,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
     harmless,
-    policy::{model::Service, observe},
+    policy::{
+        model::Service,
+        observe,
+        translation::{Left, Translation},
+    },
     record::{Channel, GapKind, Name, Outcome, Severity, optional_nanoseconds},
 };
 
@@ -41,6 +45,26 @@ pub struct Evidence {
     pub missing_hooks: BTreeMap<String, String>,
     pub sources: Vec<Source>,
     pub destinations: Vec<Destination>,
+    /// What the policy lists and these sources do not show, as earlier evidence has it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vanished: Vec<Vanished>,
+}
+
+/// A destination that was seen once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vanished {
+    pub to: IpAddr,
+    #[serde(
+        serialize_with = "service_text",
+        deserialize_with = "service_from_text"
+    )]
+    pub service: Service,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "optional_nanoseconds"
+    )]
+    pub last_seen: Option<Timestamp>,
 }
 
 /// Gap records of one kind.
@@ -113,6 +137,9 @@ pub struct Destination {
     /// The container engine's resolver asked on the workload's behalf.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub via_engine: bool,
+    /// A process ran from where the workload may write, or from memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub writable_path: bool,
     pub channels: Vec<Channel>,
     /// What left, where that was not always what was asked for: `to ADDRESS:PORT`, `as asked`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -129,6 +156,24 @@ pub enum EvidenceError {
     Json(#[from] serde_json::Error),
     #[error("schema {0:?} is not known to this version; expected {SCHEMA:?}")]
     Schema(String),
+}
+
+impl Destination {
+    /// Where its packets went, as far as the evidence says.
+    #[must_use]
+    pub fn left(&self) -> Vec<Left> {
+        let parse = |left: &String| {
+            format!("{} {left}", self.service)
+                .parse::<Translation>()
+                .ok()
+        };
+        let places = self.translated.iter().filter_map(parse);
+        let places: Vec<Left> = places.map(|translation| translation.left).collect();
+        match places.is_empty() {
+            true => vec![Left::AsAsked],
+            false => places,
+        }
+    }
 }
 
 impl Evidence {

@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use crate::policy::{
-    evidence::{self, Evidence, GapFigures},
-    model::{Entry, Service, Status, Target},
-    observe::{Destination, Observations},
-    seen::Seen,
-    translation::{Left, Translation},
+use crate::{
+    analysis::risk,
+    policy::{
+        evidence::{self, Evidence, GapFigures},
+        model::{Entry, Service, Status, Target},
+        observe::{Destination, Observations},
+        seen::Seen,
+        translation::{Left, Translation},
+    },
 };
 
 /// One candidate per address, with sorted services; sorted by address.
@@ -39,9 +42,10 @@ fn translations(destination: &Destination, seen: &Seen) -> Vec<Translation> {
 }
 
 impl Entry {
-    /// An entry that nobody has decided on.
+    /// An entry that nobody has decided on, with what is found about where it goes.
     #[must_use]
     pub fn candidate(to: Target, ports: Vec<Service>) -> Self {
+        let findings = risk::written(&to, &ports);
         Self {
             to,
             ports,
@@ -53,7 +57,8 @@ impl Entry {
             approved: None,
             expires: None,
             reference: None,
-            findings: Vec::new(),
+            findings,
+            acknowledged: Vec::new(),
         }
     }
 }
@@ -77,6 +82,7 @@ pub fn evidence(observations: &Observations) -> Evidence {
             .destinations()
             .map(|(destination, seen)| figures(destination, seen))
             .collect(),
+        vanished: Vec::new(),
     }
 }
 
@@ -108,6 +114,7 @@ fn figures(destination: &Destination, seen: &Seen) -> evidence::Destination {
         processes: seen.processes.iter().map(str::to_owned).collect(),
         more_processes: seen.processes.more(),
         via_engine: seen.via_engine,
+        writable_path: seen.writable_path,
         channels: seen.channels.iter().copied().collect(),
         translated: translations(destination, seen)
             .iter()

@@ -10,18 +10,24 @@
 
 pub mod aggregate;
 pub mod candidates;
+pub mod decision;
 pub mod document;
 pub mod evidence;
+pub mod include;
 pub mod infer;
 pub mod model;
 pub mod observe;
 pub mod rules;
 pub mod seen;
+pub mod selector;
+pub mod stale;
 pub mod translation;
 pub mod workloads;
 
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod schema;
 
 pub use candidates::{CandidateFiles, candidates};
 pub use observe::Observations;

@@ -42,6 +42,8 @@ pub struct Entry {
     pub expires: Option<Date>,
     pub reference: Option<String>,
     pub findings: Vec<String>,
+    /// The findings that whoever approved it has expressly accepted.
+    pub acknowledged: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -60,6 +62,8 @@ pub enum Target {
     Network(IpNet),
     /// An exact DNS name, lower case, without the final dot.
     Name(String),
+    /// Every name below this one: `*.example.com`. Only people write these.
+    Wildcard(String),
 }
 
 /// What an entry allows there: `443/tcp`, `icmp/echo-request`, `gre`.
@@ -78,7 +82,7 @@ pub enum Service {
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ParseError {
-    #[error("{0:?} is neither an address, a network nor a host name")]
+    #[error("{0:?} is neither an address, a network, a host name nor *.NAME")]
     Target(String),
     #[error(
         "{0:?} is not a service: expected PORT/PROTOCOL such as 443/tcp, or a protocol such as icmp/echo-request"
@@ -110,7 +114,7 @@ impl Target {
         match (self.network(), other.network()) {
             (Some(wide), Some(narrow)) => wide.contains(&narrow),
             (Some(_), None) | (None, Some(_)) => false,
-            (None, None) => self == other,
+            (None, None) => self == other || self.is_above(other),
         }
     }
 
@@ -120,8 +124,18 @@ impl Target {
         match self {
             Self::Address(address) => Some(IpNet::from(*address)),
             Self::Network(network) => Some(network.trunc()),
-            Self::Name(_) => None,
+            Self::Name(_) | Self::Wildcard(_) => None,
         }
+    }
+
+    /// Whether this is a wildcard, and `other` a name or a wildcard below it.
+    fn is_above(&self, other: &Self) -> bool {
+        let (Self::Wildcard(parent), Self::Name(name) | Self::Wildcard(name)) = (self, other)
+        else {
+            return false;
+        };
+        name.strip_suffix(parent.as_str())
+            .is_some_and(|below| below.ends_with('.'))
     }
 }
 
@@ -151,6 +165,7 @@ impl fmt::Display for Target {
             Self::Address(address) => address.fmt(f),
             Self::Network(network) => network.fmt(f),
             Self::Name(name) => f.write_str(name),
+            Self::Wildcard(parent) => write!(f, "*.{parent}"),
         }
     }
 }
@@ -164,6 +179,11 @@ impl FromStr for Target {
         }
         if let Ok(network) = text.parse::<IpNet>() {
             return Ok(Self::Network(network.trunc()));
+        }
+        if let Some(parent) = text.strip_prefix("*.") {
+            return host_name(parent)
+                .map(Self::Wildcard)
+                .ok_or_else(|| ParseError::Target(text.to_owned()));
         }
         host_name(text)
             .map(Self::Name)
@@ -296,6 +316,27 @@ mod tests {
             ["icmp", "icmp/echo-request"].map(|text| text.parse().unwrap());
         assert!(any.covers(&echo) && any.covers(&any));
         assert!(!echo.covers(&any));
+    }
+
+    #[test]
+    fn a_wildcard_covers_what_is_below_it() {
+        let target = |text: &str| text.parse::<Target>().unwrap();
+        let wide = target("*.Example.com.");
+        assert_eq!(wide.to_string(), "*.example.com");
+        for below in [
+            "a.example.com",
+            "a.b.example.com",
+            "*.a.example.com",
+            "*.example.com",
+        ] {
+            assert!(wide.covers(&target(below)), "{below}");
+        }
+        for other in ["example.com", "badexample.com", "*.com", "192.0.2.1"] {
+            assert!(!wide.covers(&target(other)), "{other}");
+        }
+        for wrong in ["*", "*.", "a.*.b", "*a.b", "*.*.b", "*.1.2.3.4"] {
+            assert!(wrong.parse::<Target>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use crate::{
     policy::{
+        decision::{Decision, Ruling},
         document, infer,
         model::{Entry, Policy, Service, Status, Target},
         observe::{Destination, Observations, Source},
@@ -65,6 +66,7 @@ fn observe(sightings: &[Sighting], max: usize) -> Observations {
             process: Some(["curl", "python", "node"][usize::from(sighting.process) % 3]),
             names: &[],
             via_engine: sighting.host == 0,
+            writable_path: sighting.process == 7,
             channel: Channel::Connect,
             left: Some(match sighting.left {
                 0 => Left::AsAsked,
@@ -229,5 +231,116 @@ proptest! {
                 prop_assert!(before.iter().all(|left| said.contains(left)), "{}", after);
             }
         }
+    }
+}
+
+/// What a round of review decides of so many candidates, and in which order new evidence comes.
+#[derive(Clone, Debug)]
+struct Round {
+    decisions: Vec<(u16, bool)>,
+    hosts: Vec<u16>,
+    port: u16,
+}
+
+fn rounds() -> impl Strategy<Value = Vec<Round>> {
+    let decisions = proptest::collection::vec((any::<u16>(), any::<bool>()), 0..40);
+    let hosts = proptest::collection::vec(0..1200u16, 0..60);
+    let round = (decisions, hosts, 1..4u16).prop_map(|(decisions, hosts, port)| Round {
+        decisions,
+        hosts,
+        port,
+    });
+    proptest::collection::vec(round, 100)
+}
+
+fn seen_at(hosts: impl Iterator<Item = u16>, port: u16) -> Vec<Entry> {
+    let mut observations = Observations::new("w", 10_000);
+    for host in hosts {
+        let [high, low] = host.to_be_bytes();
+        let destination = Destination {
+            ip: IpAddr::V4(Ipv4Addr::new(192, 0, high, low)),
+            service: Service::Port {
+                protocol: Protocol::TCP,
+                port,
+            },
+        };
+        let figures = Figures {
+            count: 1,
+            outcomes: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+            first_seen: None,
+            last_seen: None,
+            process: None,
+            names: &[],
+            via_engine: false,
+            writable_path: false,
+            channel: Channel::Connect,
+            left: None,
+        };
+        observations.see("run", destination, &figures);
+    }
+    infer::entries(&observations)
+}
+
+/// Decides candidates by number, as a person would by name.
+fn review(text: &str, round: &Round) -> String {
+    let policy = document::parse(text).unwrap();
+    let open: Vec<usize> = policy
+        .entries
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| entry.status == Status::Candidate)
+        .map(|(index, _)| index)
+        .collect();
+    let chosen = |wanted: bool| {
+        let numbers = round
+            .decisions
+            .iter()
+            .filter(|(_, approve)| *approve == wanted);
+        let places =
+            numbers.filter_map(|(number, _)| open.get(usize::from(*number) % open.len().max(1)));
+        places.map(|index| (*index, Vec::new())).collect::<Vec<_>>()
+    };
+    [(true, Ruling::Approve), (false, Ruling::Deny)]
+        .into_iter()
+        .fold(text.to_owned(), |text, (approve, ruling)| {
+            let decision = Decision {
+                ruling,
+                reason: format!("port {}", round.port),
+                owner: "o".to_owned(),
+                on: jiff::civil::date(2026, 11, 22),
+                expires: approve.then(|| jiff::civil::date(2027, 1, 1)),
+                reference: None,
+                acknowledged: Vec::new(),
+            };
+            document::decide(&text, &chosen(approve), &decision).unwrap()
+        })
+}
+
+proptest! {
+    // One case is a hundred rounds; to make a failing one smaller would take hours.
+    #![proptest_config(ProptestConfig { cases: 1, max_shrink_iters: 0, ..ProptestConfig::default() })]
+    #[test]
+    fn a_thousand_candidates_a_hundred_rounds_and_no_decision_lost(rounds in rounds()) {
+        let mut text = document::fresh("w", &seen_at(0..1000, 443)).unwrap();
+        let mut known: Vec<Entry> = Vec::new();
+        for (number, round) in rounds.iter().enumerate() {
+            text = review(&text, round);
+            let policy = document::parse(&text).unwrap();
+            let decided: Vec<Entry> = decisions(&policy).into_iter().cloned().collect();
+            // What was decided earlier stands as it stood.
+            prop_assert!(known.iter().all(|entry| decided.contains(entry)));
+            let found = seen_at(round.hosts.iter().copied(), round.port);
+            text = document::merge(&text, &found).unwrap();
+            if number % 10 == 0 {
+                prop_assert_eq!(&document::merge(&text, &found).unwrap(), &text);
+            }
+            let merged = document::parse(&text).unwrap();
+            let after: Vec<Entry> = decisions(&merged).into_iter().cloned().collect();
+            prop_assert_eq!(&after, &decided);
+            known = after;
+        }
+        prop_assert!(document::parse(&text).unwrap().entries.len() >= 1000);
     }
 }

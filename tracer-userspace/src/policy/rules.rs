@@ -11,7 +11,7 @@ use jiff::civil::Date;
 use crate::{
     policy::{
         evidence::{Destination, Evidence},
-        model::{Entry, Policy, Service, Status},
+        model::{Entry, Policy, Service, Status, Target},
         observe::stays_inside,
         translation::Translation,
     },
@@ -59,10 +59,21 @@ pub fn unreviewed(policy: &Policy, evidence: &Evidence, seen_at: SeenAt) -> Rule
 /// What a person has approved and what has not expired on `today` (UTC).
 #[must_use]
 pub fn reviewed(policy: &Policy, evidence: &Evidence, seen_at: SeenAt, today: Date) -> Rules {
-    let allowed = |entry: &&Entry| {
-        entry.status == Status::Approved && entry.expires.is_some_and(|last_day| today <= last_day)
-    };
+    let allowed = |entry: &&Entry| entry.is_in_force(today);
     build(policy, evidence, Origin::Reviewed, seen_at, allowed)
+}
+
+/// What a person has approved and what has not expired on `today` (UTC), and all candidates: to be
+/// tried out, never to be trusted.
+#[must_use]
+pub fn with_candidates(
+    policy: &Policy,
+    evidence: &Evidence,
+    seen_at: SeenAt,
+    today: Date,
+) -> Rules {
+    let allowed = |entry: &&Entry| entry.status == Status::Candidate || entry.is_in_force(today);
+    build(policy, evidence, Origin::Candidate, seen_at, allowed)
 }
 
 fn build(
@@ -83,25 +94,35 @@ fn build(
     for entry in policy.entries.iter().filter(allowed) {
         match place(entry) {
             Ok(Some(network)) => building.allow(entry, network),
-            Ok(None) => building.names.extend(by_name(entry, &policy.entries)),
+            Ok(None) => building.allow_name(entry, &policy.entries),
             Err(why) => {
                 building.omitted.insert(why);
             }
         }
     }
     building.report_shared(policy);
+    // What nobody has reviewed has no end either: it is a dry run.
+    let in_force = |end: Option<Date>| end.filter(|_| origin == Origin::Reviewed);
     let rules = building.rules.into_iter();
     let rules = rules
         .map(|((to, service), purpose)| Rule {
             observed: purpose.observed(building.comments.observed(&to, &service)),
             to,
             service,
+            expires: in_force(purpose.end),
             comment: purpose.comment(),
+        })
+        .collect();
+    let names = building.names.into_iter();
+    let names = names
+        .map(|rule| NamedRule {
+            expires: in_force(rule.expires),
+            ..rule
         })
         .collect();
     let omitted: Vec<String> = building.omitted.into_iter().collect();
     let set = RuleSet {
-        names: building.names.into_iter().collect(),
+        names,
         denied: building.denials.listed(),
         left_out: omitted.clone(),
         warnings: evidence.incomplete.clone(),
@@ -127,6 +148,8 @@ struct Purpose {
     seen: String,
     /// What was asked for where this is what left.
     stands_for: BTreeSet<String>,
+    /// The latest day on which one of its entries holds.
+    end: Option<Date>,
 }
 
 impl Building<'_> {
@@ -141,34 +164,69 @@ impl Building<'_> {
                     left,
                 };
                 match translation.leaves() {
-                    None => self.allow_as_asked(&network, service, &parts),
+                    None => self.allow_as_asked(entry, &network, service, &parts),
                     // Nothing of it was left to allow.
                     Some(_) if parts.is_empty() => {}
                     Some((ip, leaves)) => {
-                        let asked = format!("{} {service}", entry.to);
-                        self.allow_translated(ip, &leaves, &asked);
+                        self.allow_translated(entry, service, (ip, &leaves));
                     }
                 }
             }
         }
     }
 
-    fn allow_as_asked(&mut self, network: &IpNet, service: &Service, parts: &[IpNet]) {
+    fn allow_as_asked(
+        &mut self,
+        entry: &Entry,
+        network: &IpNet,
+        service: &Service,
+        parts: &[IpNet],
+    ) {
         for part in parts {
             let purpose = self.rules.entry((*part, service.clone())).or_default();
+            purpose.end = purpose.end.max(entry.expires);
             if purpose.seen.is_empty() {
                 purpose.seen = self.comments.of(network, service);
             }
         }
     }
 
-    fn allow_translated(&mut self, ip: IpAddr, leaves: &Service, asked: &str) {
+    fn allow_translated(
+        &mut self,
+        entry: &Entry,
+        service: &Service,
+        (ip, leaves): (IpAddr, &Service),
+    ) {
         if self.seen_at == SeenAt::Forward && stays_inside(ip) {
             return;
         }
         for part in self.denials.subtract(IpNet::from(ip), leaves) {
             let purpose = self.rules.entry((part, leaves.clone())).or_default();
-            purpose.stands_for.insert(asked.to_owned());
+            purpose.stands_for.insert(format!("{} {service}", entry.to));
+            purpose.end = purpose.end.max(entry.expires);
+        }
+    }
+
+    /// The services of an entry by name, without those that are denied for that name.
+    fn allow_name(&mut self, entry: &Entry, all: &[Entry]) {
+        let denied: Vec<&Entry> = all
+            .iter()
+            .filter(|other| other.status == Status::Denied && other.tools.is_none())
+            .collect();
+        let is_denied = |service: &Service| {
+            denied.iter().any(|other| {
+                other.to.covers(&entry.to) && other.ports.iter().any(|port| port.covers(service))
+            })
+        };
+        for service in entry.ports.iter().filter(|service| !is_denied(service)) {
+            self.omitted
+                .extend(narrower_names(&denied, &entry.to, service));
+            self.names.insert(NamedRule {
+                name: entry.to.to_string(),
+                service: service.clone(),
+                comment: entry.reason.clone().unwrap_or_default(),
+                expires: entry.expires,
+            });
         }
     }
 
@@ -224,23 +282,23 @@ impl Purpose {
     }
 }
 
-/// The services of an entry by name, without those that are denied for that name.
-fn by_name(entry: &Entry, all: &[Entry]) -> Vec<NamedRule> {
-    let is_denied = |service: &Service| {
-        all.iter().any(|other| {
-            other.status == Status::Denied
-                && other.tools.is_none()
-                && other.to.covers(&entry.to)
-                && other.ports.iter().any(|port| port.covers(service))
-        })
+/// Denials inside what is allowed by name that rules cannot express: of names below a wildcard, or
+/// of a part of the service.
+fn narrower_names(denied: &[&Entry], to: &Target, service: &Service) -> Vec<String> {
+    let inside = |other: &&&Entry| to.covers(&other.to);
+    let ports = |other: &&Entry| {
+        let name = other.to.to_string();
+        let overlaps = |port: &&Service| port.covers(service) || service.covers(port);
+        let ports = other.ports.iter().filter(overlaps);
+        ports
+            .map(|port| format!("{name} {port}"))
+            .collect::<Vec<_>>()
     };
-    let allowed = entry.ports.iter().filter(|service| !is_denied(service));
-    allowed
-        .map(|service| NamedRule {
-            name: entry.to.to_string(),
-            service: service.clone(),
-            comment: entry.reason.clone().unwrap_or_default(),
-        })
+    denied
+        .iter()
+        .filter(inside)
+        .flat_map(ports)
+        .map(|hole| format!("{hole} is denied, but {service} to {to} is allowed as a whole"))
         .collect()
 }
 
@@ -509,6 +567,53 @@ mod tests {
                     [[allow]]\nto = \"10.0.0.1\"\nports = [\"icmp/echo-request\"]\n\
                     status = \"denied\"\n";
         assert_eq!(rules(text, None).1.len(), 1);
+    }
+
+    #[test]
+    fn an_end_holds_for_what_leaves_and_for_names() {
+        let decided = "status = \"approved\"\nreason = \"r\"\nowner = \"o\"\n";
+        let mesh = MESH.replace("status = \"candidate\"\n", decided);
+        let name = format!("[[allow]]\nto = \"a.example\"\nports = [\"1/tcp\"]\n{decided}");
+        // Of two approvals of the same packets, the later end counts.
+        let later = "[[allow]]\nto = \"127.0.0.1\"\nports = [\"15001/tcp\"]\n";
+        let text = format!(
+            "{HEAD}{mesh}expires = 2026-02-01\n{name}expires = 2026-02-02\n\
+             {later}{decided}expires = 2026-03-01\n"
+        );
+        let policy = document::parse(&text).unwrap();
+        let evidence = infer::evidence(&Observations::new("w", 1));
+        let day = jiff::civil::date(2026, 1, 15);
+        let set = reviewed(&policy, &evidence, SeenAt::Output, day).set;
+        let ends = set.rules.iter().map(|rule| (rule.to, rule.expires));
+        let ends: Vec<String> = ends
+            .map(|(to, end)| format!("{to} {}", end.unwrap()))
+            .collect();
+        assert_eq!(
+            ends,
+            [
+                "10.0.0.9/32 2026-02-01",
+                "127.0.0.1/32 2026-03-01",
+                "198.51.100.7/32 2026-02-01"
+            ]
+        );
+        assert_eq!(set.names[0].expires, Some(jiff::civil::date(2026, 2, 2)));
+        let dry = with_candidates(&policy, &evidence, SeenAt::Output, day).set;
+        assert!(dry.rules.iter().all(|rule| rule.expires.is_none()));
+        assert!(dry.names.iter().all(|rule| rule.expires.is_none()));
+    }
+
+    #[test]
+    fn a_denied_name_below_an_allowed_wildcard_is_reported() {
+        let entry = |to: &str, status: &str| {
+            format!("[[allow]]\nto = \"{to}\"\nports = [\"1/tcp\"]\nstatus = \"{status}\"\n")
+        };
+        let wide = entry("*.example.com", "candidate");
+        let omitted = |denied: &str| rules(&format!("{wide}{}", entry(denied, "denied")), None).1;
+        assert_eq!(
+            omitted("a.example.com"),
+            ["a.example.com 1/tcp is denied, but 1/tcp to *.example.com is allowed as a whole"]
+        );
+        assert!(omitted("a.example.org").is_empty());
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Seen {
     pub names: Names,
     /// The container engine's resolver asked on the workload's behalf.
     pub via_engine: bool,
+    /// A process ran from where the workload may write, or from memory.
+    pub writable_path: bool,
     pub channels: BTreeSet<Channel>,
     pub left: LeftPlaces,
 }
@@ -56,6 +58,8 @@ pub struct Figures<'a> {
     pub process: Option<&'a str>,
     pub names: &'a [Name],
     pub via_engine: bool,
+    /// The process ran from where the workload may write, or from memory.
+    pub writable_path: bool,
     pub channel: Channel,
     /// Where packets went; `None`: the record does not say.
     pub left: Option<Left>,
@@ -73,6 +77,7 @@ impl<'a> From<&'a Flow> for Figures<'a> {
             process: process_name(&flow.process),
             names: &flow.names,
             via_engine: flow.via == Some(Via::Engine),
+            writable_path: flow.process.exe.as_deref().is_some_and(is_writable),
             channel: flow.channel,
             left: match flow.translated {
                 Some(Translated { ip, port }) => Some(Left::To { ip, port }),
@@ -104,6 +109,7 @@ impl Seen {
         }
         figures.names.iter().for_each(|name| self.names.add(name));
         self.via_engine |= figures.via_engine;
+        self.writable_path |= figures.writable_path;
         self.channels.insert(figures.channel);
         self.left.places.extend(figures.left);
         self.left.cut();
@@ -122,6 +128,7 @@ impl Seen {
         self.processes.merge(&other.processes);
         self.names.merge(&other.names);
         self.via_engine |= other.via_engine;
+        self.writable_path |= other.writable_path;
         self.channels.extend(&other.channels);
         self.left.places.extend(&other.left.places);
         self.left.more |= other.left.more;
@@ -154,6 +161,13 @@ fn process_name(process: &Process) -> Option<&str> {
     exe.filter(|name| !name.is_empty())
         .or(process.comm.as_deref())
         .filter(|name| !name.is_empty())
+}
+
+/// Whether an executable lies where everybody may write, in memory only, or is gone. An executable
+/// that was replaced while it ran reads as gone as well: a package upgrade does that.
+fn is_writable(exe: &str) -> bool {
+    const PLACES: [&str; 5] = ["/tmp/", "/var/tmp/", "/dev/shm/", "/run/user/", "/memfd:"];
+    PLACES.iter().any(|place| exe.starts_with(place)) || exe.ends_with(" (deleted)")
 }
 
 /// A bounded set of names: the first ones in sorted order, so that merging stays order-free.
@@ -297,6 +311,21 @@ mod tests {
         assert_eq!(process_name(&process), Some("worker-1"));
         process.comm = Some(String::new());
         assert_eq!(process_name(&process), None);
+    }
+
+    #[test]
+    fn executables_that_anybody_may_write_are_told() {
+        for exe in [
+            "/tmp/x",
+            "/dev/shm/a/b",
+            "/memfd:payload (deleted)",
+            "/usr/bin/a (deleted)",
+        ] {
+            assert!(is_writable(exe), "{exe}");
+        }
+        for exe in ["/usr/bin/python3", "/opt/tmp/x", "/tmpfile"] {
+            assert!(!is_writable(exe), "{exe}");
+        }
     }
 
     #[test]

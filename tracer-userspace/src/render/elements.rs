@@ -7,6 +7,7 @@ use std::{
 };
 
 use ipnet::{IpNet, Ipv4Net};
+use jiff::civil::Date;
 
 use super::{NamedRule, RuleSet, text};
 use crate::{policy::model::Service, record::Protocol};
@@ -19,6 +20,8 @@ pub(crate) struct Element {
     pub(crate) packets: Packets,
     /// As given: still to be escaped.
     pub(crate) comment: String,
+    /// The last day on which it holds; the latest of what it was made from.
+    pub(crate) expires: Option<Date>,
 }
 
 /// Which packets to that destination.
@@ -77,12 +80,15 @@ impl Elements {
     /// What no backend can express is among the omissions; names are not looked at.
     pub(crate) fn of(rules: &RuleSet) -> Self {
         let mut comments: BTreeMap<(IpNet, Packets), BTreeSet<&str>> = BTreeMap::new();
+        let mut ends: BTreeMap<(IpNet, Packets), Option<Date>> = BTreeMap::new();
         let mut omissions: Vec<String> =
             rules.left_out.iter().map(|each| text::line(each)).collect();
         for rule in &rules.rules {
             let to = canonical(rule.to);
             match packets(&rule.service, Family::of(&to)) {
                 Ok(packets) => {
+                    let end = ends.entry((to, packets)).or_insert(rule.expires);
+                    *end = end.zip(rule.expires).map(|(one, other)| one.max(other));
                     comments
                         .entry((to, packets))
                         .or_default()
@@ -93,10 +99,14 @@ impl Elements {
                 }
             }
         }
-        Self {
-            list: comments.into_iter().map(Element::from).collect(),
-            omissions,
-        }
+        let list = comments
+            .into_iter()
+            .map(|(key, comments)| Element {
+                expires: ends.get(&key).copied().flatten(),
+                ..Element::from((key, comments))
+            })
+            .collect();
+        Self { list, omissions }
     }
 
     /// The same, for a backend that takes addresses only: names are omissions.
@@ -139,6 +149,7 @@ impl From<((IpNet, Packets), BTreeSet<&str>)> for Element {
             to,
             packets,
             comment: comments.join("; "),
+            expires: None,
         }
     }
 }
@@ -290,6 +301,7 @@ mod tests {
                     port: 443
                 },
                 comment: "a; b".to_owned(),
+                expires: None,
             }]
         );
         assert_eq!(elements.omissions, [""; 0]);

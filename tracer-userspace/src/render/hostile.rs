@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use jiff::civil::{Date, date};
 use proptest::{collection::vec, prelude::*};
 use regex::Regex;
 use serde_json::Value;
@@ -40,23 +41,37 @@ fn service() -> impl Strategy<Value = String> {
     ]
 }
 
+/// The last day of an approval, or none.
+fn end() -> impl Strategy<Value = Option<Date>> {
+    proptest::option::of((2026..2029_i16).prop_map(|year| date(year, 2, 28)))
+}
+
 pub(super) fn rule_set() -> impl Strategy<Value = RuleSet> {
-    let rule = (any::<[u8; 4]>(), 0..=32_u8, service(), text()).prop_map(
-        |(address, bits, service, comment)| {
+    let rule = (any::<[u8; 4]>(), 0..=32_u8, service(), text(), end()).prop_map(
+        |(address, bits, service, comment, expires)| {
             let to = ipnet::IpNet::new(address.into(), bits).unwrap();
-            Rule::new(to, service.parse().unwrap(), comment)
+            Rule {
+                expires,
+                ..Rule::new(to, service.parse().unwrap(), comment)
+            }
         },
     );
-    let rule6 = (any::<[u8; 16]>(), 0..=128_u8, service(), text()).prop_map(
-        |(address, bits, service, comment)| {
+    let rule6 = (any::<[u8; 16]>(), 0..=128_u8, service(), text(), end()).prop_map(
+        |(address, bits, service, comment, expires)| {
             let to = ipnet::IpNet::new(address.into(), bits).unwrap();
-            Rule::new(to, service.parse().unwrap(), comment)
+            Rule {
+                expires,
+                ..Rule::new(to, service.parse().unwrap(), comment)
+            }
         },
     );
-    let named = (name(), service(), text()).prop_map(|(name, service, comment)| NamedRule {
-        name,
-        service: service.parse().unwrap(),
-        comment,
+    let named = (name(), service(), text(), end()).prop_map(|(name, service, comment, expires)| {
+        NamedRule {
+            name,
+            service: service.parse().unwrap(),
+            comment,
+            expires,
+        }
     });
     let rules = vec(prop_oneof![rule, rule6], 0..8);
     (text(), rules, vec(named, 0..8), vec(text(), 0..3)).prop_map(

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum as _;
 
-use super::Format;
+use super::{Format, Options};
 
 /// What can be said in a format.
 struct Language {
@@ -15,7 +15,57 @@ struct Language {
     tool: &'static str,
 }
 
+/// What a format can say about names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// Nothing.
+    Addresses,
+    /// The workload has them resolved: it must be able to ask.
+    Resolved,
+    /// They are judged as they are asked for: whoever enforces the rules resolves them.
+    Asked,
+}
+
 impl Format {
+    /// What it can say about names, with these options.
+    #[must_use]
+    pub fn naming(self, options: &Options) -> Naming {
+        match self {
+            Self::Nftables if options.name_sets => Naming::Resolved,
+            Self::Nftables
+            | Self::Iptables
+            | Self::Ip6tables
+            | Self::Ipset
+            | Self::IptablesIpset
+            | Self::Ip6tablesIpset
+            | Self::NetworkPolicy
+            | Self::Calico => Naming::Addresses,
+            Self::Cilium | Self::Dnsmasq | Self::Json => Naming::Resolved,
+            Self::Squid | Self::Domains | Self::HardenRunner | Self::SandboxRuntime => {
+                Naming::Asked
+            }
+        }
+    }
+
+    /// Whether it can say addresses at all.
+    #[must_use]
+    pub fn takes_addresses(self) -> bool {
+        match self {
+            Self::Dnsmasq | Self::Domains | Self::HardenRunner | Self::SandboxRuntime => false,
+            Self::Nftables
+            | Self::Iptables
+            | Self::Ip6tables
+            | Self::Ipset
+            | Self::IptablesIpset
+            | Self::Ip6tablesIpset
+            | Self::NetworkPolicy
+            | Self::Calico
+            | Self::Cilium
+            | Self::Squid
+            | Self::Json => true,
+        }
+    }
+
     fn language(self) -> Language {
         let of = |destinations, services, dry_run, tool| Language {
             destinations,

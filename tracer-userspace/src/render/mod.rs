@@ -30,9 +30,10 @@ use std::{
 };
 
 use ipnet::IpNet;
+use jiff::civil::Date;
 
 pub use self::{
-    languages::list,
+    languages::{Naming, list},
     options::{BadOption, DEFAULT_CHAIN, DEFAULT_TABLE, MAX_CHAIN, MAX_TABLE},
 };
 use crate::policy::model::Service;
@@ -90,6 +91,8 @@ pub struct Rule {
     pub service: Service,
     /// What it is for. Comes from the workload: every backend must escape it.
     pub comment: String,
+    /// The last day on which it holds, UTC; `None` for what nobody has approved.
+    pub expires: Option<Date>,
     /// How many of its addresses were seen with this service.
     pub observed: u64,
 }
@@ -102,6 +105,7 @@ impl Rule {
             to,
             service,
             comment: comment.into(),
+            expires: None,
             observed: 0,
         }
     }
@@ -115,6 +119,8 @@ pub struct NamedRule {
     pub service: Service,
     /// As in [`Rule`].
     pub comment: String,
+    /// As in [`Rule`].
+    pub expires: Option<Date>,
 }
 
 /// Services that are denied at some addresses, whatever is allowed around them.

@@ -1,5 +1,6 @@
 //! Everything that rules say, as JSON for other programs. Leaves nothing out.
 
+use jiff::civil::Date;
 use serde_json::{Value, json};
 
 use super::{Backend, NamedRule, Options, Origin, Rendered, Rule, RuleSet, Scope, Verdict};
@@ -52,11 +53,20 @@ impl Backend for Neutral {
 fn address(rule: &Rule) -> Value {
     let mut value = with_service(&rule.to.to_string(), &rule.service, &rule.comment);
     value["observed"] = json!(rule.observed);
-    value
+    until(value, rule.expires)
 }
 
 fn name(rule: &NamedRule) -> Value {
-    with_service(&rule.name, &rule.service, &rule.comment)
+    let value = with_service(&rule.name, &rule.service, &rule.comment);
+    until(value, rule.expires)
+}
+
+/// With the last day on which it holds, if there is one.
+fn until(mut value: Value, expires: Option<Date>) -> Value {
+    if let Some(day) = expires {
+        value["expires"] = json!(day.to_string());
+    }
+    value
 }
 
 /// `to`, `protocol`, and `port` or `type` where the service has one.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
+use jiff::{civil::Date, tz::TimeZone};
 
 use super::{
     Backend, NFLOG_GROUP, Options, Rendered, RuleSet, Scope, Verdict,
@@ -59,6 +60,8 @@ struct Kind {
     shape: Shape,
     /// Whole networks need an interval set, which single addresses should not pay for.
     networks: bool,
+    /// The last day on which the elements hold: the rule that looks a set up looks at the time too.
+    expires: Option<Date>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +86,7 @@ impl Kind {
             v6,
             shape,
             networks: !is_host(&element.to),
+            expires: element.expires,
         }
     }
 
@@ -94,7 +98,27 @@ impl Kind {
             Shape::Icmp => "icmp",
         };
         let reach = if self.networks { "_networks" } else { "" };
-        format!("{family}_{shape}{reach}")
+        let end = self.expires.map_or_else(String::new, |day| {
+            format!(
+                "_until_{:04}_{:02}_{:02}",
+                day.year(),
+                day.month(),
+                day.day()
+            )
+        });
+        format!("{family}_{shape}{reach}{end}")
+    }
+
+    /// What holds as long as the elements do. In seconds since 1970: nft reads a date in the time
+    /// zone of whoever loads the rules.
+    fn condition(self) -> String {
+        let end = self
+            .expires
+            .and_then(|last| last.tomorrow().ok())
+            .and_then(|day| day.to_zoned(TimeZone::UTC).ok());
+        end.map_or_else(String::new, |end| {
+            format!("meta time < {} ", end.timestamp().as_second())
+        })
     }
 
     /// The packet fields that an element consists of.
@@ -122,16 +146,18 @@ struct Set {
 fn sets(elements: Vec<Element>) -> BTreeMap<Kind, Set> {
     let mut sets: BTreeMap<Kind, Set> = BTreeMap::new();
     // Sorted by address, then by prefix length: a covering network comes before what it covers.
-    let mut widest: BTreeMap<(bool, Packets), IpNet> = BTreeMap::new();
+    let mut widest: BTreeMap<(bool, Packets, Option<Date>), IpNet> = BTreeMap::new();
     for element in elements {
         let kind = Kind::of(&element);
         let set = sets.entry(kind).or_default();
-        let before = widest.get(&(kind.v6, element.packets)).copied();
+        let before = widest
+            .get(&(kind.v6, element.packets, kind.expires))
+            .copied();
         match before.filter(|net| kind.networks && net.contains(&element.to)) {
             Some(net) => set.covered.push((element, net)),
             None => {
                 if kind.networks {
-                    widest.insert((kind.v6, element.packets), element.to);
+                    widest.insert((kind.v6, element.packets, kind.expires), element.to);
                 }
                 set.elements.push(element);
             }
@@ -159,7 +185,12 @@ fn table(
     out += &format!("\n\tchain {} {{\n", options.chain);
     out += &fixed_block(&options.scope);
     for kind in sets.keys() {
-        out += &format!("\t\t{} @{} accept\n", kind.fields(), kind.name());
+        out += &format!(
+            "\t\t{}{} @{} accept\n",
+            kind.condition(),
+            kind.fields(),
+            kind.name()
+        );
     }
     out += &names.lookups();
     out += &verdict_rules(&rules.workload, options.verdict);

@@ -32,8 +32,16 @@ enum Forbidden {
     Rooms(&'static [&'static str]),
 }
 
-const PURE: &[&str] = &["decode", "policy", "render", "analysis"];
-const RIGHT: &[&str] = &["policy", "render", "import", "analysis", "record.rs"];
+const PURE: &[&str] = &["decode", "policy", "render", "analysis", "ranges", "report"];
+const RIGHT: &[&str] = &[
+    "policy",
+    "render",
+    "import",
+    "analysis",
+    "ranges",
+    "report",
+    "record.rs",
+];
 /// Where bytes are read that no other program has read before.
 const CAPTURES: &[&str] = &["import/capture"];
 

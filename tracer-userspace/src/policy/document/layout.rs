@@ -5,9 +5,12 @@ use std::str::FromStr;
 
 use toml_edit::{Array, Item, Table, Value, value};
 
-use crate::policy::{
-    model::{Entry, Service},
-    translation::Translation,
+use crate::{
+    analysis::risk,
+    policy::{
+        model::{Entry, Service},
+        translation::Translation,
+    },
 };
 
 /// A text in one line and with nothing invisible in it. Left to itself, toml_edit would spread a
@@ -36,7 +39,13 @@ pub(super) fn table(entry: &Entry) -> Table {
         let translated: Array = entry.translated.iter().map(ToString::to_string).collect();
         table.insert("translated", value(translated));
     }
+    if let Some(tools) = &entry.tools {
+        table.insert("tools", list(tools));
+    }
     table.insert("status", value("candidate"));
+    if !entry.findings.is_empty() {
+        table.insert("findings", list(&entry.findings));
+    }
     table
 }
 
@@ -62,8 +71,40 @@ pub(super) fn insert_translation(table: &mut Table, translation: &Translation) {
     }
 }
 
+/// A list of texts.
+pub(super) fn list(texts: &[String]) -> Item {
+    let array: Array = texts
+        .iter()
+        .filter_map(|each| text(each).into_value().ok())
+        .collect();
+    value(array)
+}
+
+/// Adds a service to a candidate, and what is found about it to its findings.
+pub(super) fn gain(table: &mut Table, service: &Service) {
+    if let Some(ports) = table.get_mut("ports").and_then(Item::as_array_mut) {
+        insert_port(ports, service);
+    }
+    let to = table.get("to").and_then(Item::as_str);
+    let Some(to) = to.and_then(|to| to.parse().ok()) else {
+        return;
+    };
+    let found = risk::written(&to, std::slice::from_ref(service));
+    match table.get_mut("findings").and_then(Item::as_array_mut) {
+        Some(known) => {
+            let is_new = |id: &&String| !known.iter().any(|each| each.as_str() == Some(id));
+            let new: Vec<String> = found.iter().filter(is_new).cloned().collect();
+            known.extend(new);
+        }
+        None if found.is_empty() => {}
+        None => {
+            table.insert("findings", list(&found));
+        }
+    }
+}
+
 /// Adds `service` to a list of ports where it sorts in, and leaves every comment where it is.
-pub(super) fn insert_port(ports: &mut Array, service: &Service) {
+fn insert_port(ports: &mut Array, service: &Service) {
     insert_sorted(ports, service);
 }
 

@@ -50,7 +50,7 @@ pub fn merge(text: &str, found: &[Entry]) -> Result<String, DocumentError> {
 }
 
 /// `merged` with the line ends and the byte order mark of `original`, which toml_edit drops.
-fn like(original: &str, merged: String) -> String {
+pub(super) fn like(original: &str, merged: String) -> String {
     let merged = if original.contains("\r\n") {
         merged.replace('\n', "\r\n")
     } else {
@@ -92,10 +92,7 @@ impl Plan {
                 plan.gains.insert(index, news);
                 continue;
             }
-            let table = layout::table(&Entry {
-                translated: news.translated,
-                ..Entry::candidate(entry.to.clone(), news.ports)
-            });
+            let table = layout::table(&news.into_candidate(entry.to.clone()));
             if let Some(&last) = same.last() {
                 plan.beside.insert(last, table);
             } else {
@@ -191,12 +188,14 @@ impl<'p> Known<'p> {
             .map(|&index| &self.entries[index])
             .chain(around.copied())
             .collect();
-        let mut news = News::default();
-        for service in &entry.ports {
-            news.add(service, unsaid(&known, service, entry.left(service)));
-        }
-        news
+        News::of(entry, &known)
     }
+}
+
+/// A candidate for what of `entry` none of `known` speaks of, all of them about its destination.
+pub(in crate::policy) fn rest(entry: Entry, known: &[&Entry]) -> Option<Entry> {
+    let news = News::of(&entry, known);
+    (!news.is_empty()).then(|| news.into_candidate(entry.to))
 }
 
 /// Which of the places that were seen for `service` no entry speaks of. A denial speaks of all:
@@ -224,6 +223,21 @@ struct News {
 }
 
 impl News {
+    fn of(entry: &Entry, known: &[&Entry]) -> Self {
+        let mut news = Self::default();
+        for service in &entry.ports {
+            news.add(service, unsaid(known, service, entry.left(service)));
+        }
+        news
+    }
+
+    fn into_candidate(self, to: Target) -> Entry {
+        Entry {
+            translated: self.translated,
+            ..Entry::candidate(to, self.ports)
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.ports.is_empty()
     }
@@ -269,10 +283,8 @@ impl News {
     }
 
     fn add_to(&self, table: &mut Table) {
-        if let Some(ports) = table.get_mut("ports").and_then(Item::as_array_mut) {
-            for service in &self.ports {
-                layout::insert_port(ports, service);
-            }
+        for service in &self.ports {
+            layout::gain(table, service);
         }
         for translation in &self.translated {
             layout::insert_translation(table, translation);

@@ -1,12 +1,18 @@
 //! `policy.toml` as text: reading it strictly, writing a fresh one, merging news into one that
 //! people have edited.
 
+mod edit;
 mod layout;
 mod merge;
 mod read;
 
+pub use edit::{add, decide, lines, remove};
+pub(in crate::policy) use merge::rest;
 pub use merge::{fresh, merge};
+use read::line_at;
 pub use read::parse;
+#[cfg(test)]
+pub(in crate::policy) use read::{ENTRY_KEYS, POLICY_KEYS};
 
 /// The line at the head of a policy whose evidence is incomplete.
 pub const INCOMPLETE: &str = "# INCOMPLETE EVIDENCE: destinations may be missing. The evidence file beside this one says why.";

@@ -12,8 +12,8 @@ use crate::policy::{
     translation::Translation,
 };
 
-const POLICY_KEYS: [&str; 4] = ["schema", "workload", "include", "allow"];
-const ENTRY_KEYS: [&str; 11] = [
+pub(in crate::policy) const POLICY_KEYS: [&str; 4] = ["schema", "workload", "include", "allow"];
+pub(in crate::policy) const ENTRY_KEYS: [&str; 12] = [
     "to",
     "ports",
     "translated",
@@ -25,6 +25,7 @@ const ENTRY_KEYS: [&str; 11] = [
     "expires",
     "reference",
     "findings",
+    "acknowledged",
 ];
 
 /// What `text` says.
@@ -37,7 +38,7 @@ pub fn parse(text: &str) -> Result<Policy, DocumentError> {
 }
 
 /// The line in which a span begins, counted from 1.
-fn line_at(text: &str, span: Option<Range<usize>>) -> usize {
+pub(super) fn line_at(text: &str, span: Option<Range<usize>>) -> usize {
     let start = span.map_or(0, |span| span.start).min(text.len());
     1 + text.as_bytes()[..start]
         .iter()
@@ -100,6 +101,7 @@ impl Reader<'_> {
             expires: self.date(table, "expires")?,
             reference: self.string(table, "reference")?,
             findings: self.strings(table, "findings")?.unwrap_or_default(),
+            acknowledged: self.strings(table, "acknowledged")?.unwrap_or_default(),
         };
         self.approval(table, &entry)?;
         self.translates_ports(table, &entry)?;

@@ -1,0 +1,187 @@
+//! Each finding where it holds and where it does not.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::record::Outcome;
+
+fn entry(to: &str, ports: &[&str]) -> Entry {
+    let ports = ports.iter().map(|port| port.parse().unwrap()).collect();
+    Entry::candidate(to.parse().unwrap(), ports)
+}
+
+fn found(to: &str, port: &str, seen: Option<&Summary>) -> Vec<&'static str> {
+    let entry = entry(to, &[port]);
+    let subject = Subject {
+        entry: &entry,
+        seen,
+        limits: Limits::default(),
+    };
+    findings(&subject).iter().map(|rule| rule.id).collect()
+}
+
+#[test]
+fn each_destination_finding_holds_where_it_should() {
+    for (id, to, port) in [
+        ("metadata-service", "169.254.169.254", "80/tcp"),
+        ("metadata-service", "169.254.0.0/16", "80/tcp"),
+        ("metadata-service", "fd00:ec2::254", "80/tcp"),
+        ("metadata-service", "metadata.google.internal", "80/tcp"),
+        ("wildcard", "*.example.com", "443/tcp"),
+        ("broad", "198.51.0.0/23", "443/tcp"),
+        ("broad", "2001:db8::/55", "443/tcp"),
+        ("tunnel-service", "x.ngrok.io", "443/tcp"),
+        ("paste-service", "pastebin.com", "443/tcp"),
+        ("file-drop", "transfer.sh", "443/tcp"),
+        ("webhook-service", "webhook.site", "443/tcp"),
+        ("telemetry", "o1.ingest.sentry.io", "443/tcp"),
+        ("public-resolver", "8.8.8.8", "443/tcp"),
+        ("public-resolver", "1.1.1.0/24", "53/udp"),
+        ("public-resolver", "dns.google", "443/tcp"),
+        ("encrypted-dns", "192.0.2.1", "853/tcp"),
+        ("cleartext", "192.0.2.1", "80/tcp"),
+        ("cleartext", "192.0.2.1", "23/tcp"),
+        ("unusual-port", "192.0.2.1", "4444/tcp"),
+        ("odd-protocol", "192.0.2.1", "gre"),
+        ("odd-protocol", "192.0.2.1", "5000/sctp"),
+        ("private-address", "10.0.0.1", "443/tcp"),
+        ("private-address", "100.64.1.0/24", "443/tcp"),
+        ("private-address", "fe80::1", "443/tcp"),
+        ("literal-address", "192.0.2.1", "443/tcp"),
+        (
+            "high-entropy-name",
+            "d3k9x0qv7z1mw8bt5hj2.example.com",
+            "443/tcp",
+        ),
+    ] {
+        assert!(found(to, port, None).contains(&id), "{id} {to} {port}");
+    }
+}
+
+#[test]
+fn an_ordinary_name_has_no_finding() {
+    assert_eq!(found("api.openai.com", "443/tcp", None), [""; 0]);
+    assert_eq!(found("198.51.100.0/24", "443/tcp", None), [""; 0]);
+    assert_eq!(found("2001:db8::/56", "443/udp", None), [""; 0]);
+    assert_eq!(found("192.0.2.1", "53/udp", None), ["literal-address"]);
+    assert_eq!(found("192.0.2.1", "icmp", None), ["literal-address"]);
+}
+
+#[test]
+fn each_finding_from_figures_holds_where_it_should() {
+    let quiet = Summary {
+        runs: 2,
+        runs_recorded: 2,
+        ..Summary::default()
+    };
+    let ids = |seen: &Summary| found("api.example.com", "443/tcp", Some(seen));
+    assert_eq!(ids(&quiet), [""; 0]);
+    let refused = BTreeMap::from([(Outcome::Refused, 3)]);
+    let mixed = BTreeMap::from([(Outcome::Refused, 3), (Outcome::Established, 1)]);
+    let unknown = BTreeMap::from([(Outcome::Unknown, 3)]);
+    for (summary, expected) in [
+        (
+            Summary {
+                writable_path: true,
+                ..quiet.clone()
+            },
+            Some("writable-path"),
+        ),
+        (
+            Summary {
+                bytes_sent: 2_000_000,
+                ..quiet.clone()
+            },
+            Some("sends-more"),
+        ),
+        (
+            Summary {
+                bytes_sent: 2_000_000,
+                bytes_received: 300_000,
+                ..quiet.clone()
+            },
+            None,
+        ),
+        (
+            Summary {
+                bytes_sent: 2_000,
+                ..quiet.clone()
+            },
+            None,
+        ),
+        (
+            Summary {
+                outcomes: refused,
+                ..quiet.clone()
+            },
+            Some("never-answered"),
+        ),
+        (
+            Summary {
+                outcomes: mixed,
+                ..quiet.clone()
+            },
+            None,
+        ),
+        (
+            Summary {
+                outcomes: unknown,
+                ..quiet.clone()
+            },
+            None,
+        ),
+        (
+            Summary {
+                runs: 1,
+                ..quiet.clone()
+            },
+            Some("one-run"),
+        ),
+        (
+            Summary {
+                runs: 1,
+                runs_recorded: 1,
+                ..quiet.clone()
+            },
+            None,
+        ),
+        (
+            Summary {
+                incomplete: true,
+                ..quiet.clone()
+            },
+            Some("incomplete"),
+        ),
+    ] {
+        let expected: Vec<&str> = expected.into_iter().collect();
+        assert_eq!(ids(&summary), expected, "{summary:?}");
+    }
+}
+
+#[test]
+fn the_worst_comes_first_and_ids_are_unique() {
+    let ids = found("169.254.169.254", "80/tcp", None);
+    assert_eq!(ids, ["metadata-service", "cleartext", "literal-address"]);
+    let mut all: Vec<&str> = RULES.iter().map(|rule| rule.id).collect();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), RULES.len());
+}
+
+#[test]
+fn low_findings_and_figures_are_not_written() {
+    let at = |to: &str, port: &str| written(&to.parse().unwrap(), &[port.parse().unwrap()]);
+    assert_eq!(at("192.0.2.1", "443/tcp"), [""; 0]);
+    assert_eq!(at("10.0.0.1", "80/tcp"), ["cleartext", "private-address"]);
+}
+
+#[test]
+fn the_documented_table_is_this_one() {
+    let documented = include_str!("../../../../docs/findings.md");
+    assert!(
+        documented.contains(&markdown()),
+        "docs/findings.md should hold:\n{}",
+        markdown()
+    );
+}

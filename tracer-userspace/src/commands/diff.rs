@@ -1,0 +1,186 @@
+//! `diff`: drift between a policy and what was observed, or between two policies.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::{Args, ValueEnum};
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use super::{
+    Failure,
+    policy_file::{self, PolicyFile},
+};
+use crate::{
+    analysis::drift::{self, Drift, Level},
+    cli,
+    import::{self, Settings},
+    output::terminal,
+    policy::{Observations, document, infer},
+    report::{self, Form, Report},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  # Does anything go where nobody has approved it?
+  egress-tracer diff policy.toml /var/lib/egress-tracer/agent-1
+
+  # In a GitHub workflow
+  egress-tracer diff policy.toml logs/ --format github
+
+  # What has been decided since
+  egress-tracer diff old.toml policy.toml
+
+Exit codes: 0 nothing; 1 an observed destination that no approval in force covers (or, of two
+policies, any difference); 2 bad usage or input; 3 the evidence is incomplete.";
+
+/// What was observed against what was approved.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES, after_help = "--help shows examples.")]
+pub struct DiffArgs {
+    /// The policy
+    policy: PathBuf,
+
+    /// Logs, as for `generate`; or one other policy (*.toml), the newer one
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<PathBuf>,
+
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Form::Text)]
+    format: Form,
+
+    /// From which level on the exit code is 1
+    #[arg(long, value_enum, default_value_t = Fail::Error)]
+    fail_on: Fail,
+
+    /// Tell approvals that end within so many days
+    #[arg(long, value_name = "DAYS", default_value_t = 14)]
+    soon: u16,
+
+    /// Go on although destinations may be missing
+    #[arg(long)]
+    allow_incomplete: bool,
+
+    /// Where the workload of a capture is, as for `generate`; may be repeated
+    #[arg(long, value_name = "CIDR", value_parser = cli::network)]
+    local: Vec<IpNet>,
+
+    /// Stop at the first line or packet that cannot be used
+    #[arg(long)]
+    strict: bool,
+
+    /// The time to reckon with, instead of the clock's
+    #[arg(long, value_name = "TIME", value_parser = policy_file::moment)]
+    now: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Fail {
+    /// Observed, and not covered by an approval in force
+    Error,
+    /// Also approvals that are stale or soon over
+    Warning,
+    /// Never
+    Never,
+}
+
+pub(super) fn diff(arguments: &DiffArgs) -> Result<(), Failure> {
+    let file = PolicyFile::read(&arguments.policy)?;
+    if let [other] = arguments.inputs.as_slice()
+        && is_policy(other)
+    {
+        return compare(&file, other);
+    }
+    let observations = observe(&file, arguments)?;
+    let reasons = observations.incomplete();
+    if !reasons.is_empty() && !arguments.allow_incomplete {
+        return Err(Failure::Incomplete(format!(
+            "{}. --allow-incomplete compares all the same",
+            reasons.join(". ")
+        )));
+    }
+    let today = policy_file::today(arguments.now);
+    let evidence = infer::evidence(&observations);
+    let found = drift::drift(&file.joined(), &evidence, today, arguments.soon);
+    let report = Report {
+        workload: &file.policy.workload,
+        policy: &arguments.policy.to_string_lossy(),
+        drift: &found,
+        lines: &lines(&file, &found)?,
+    };
+    let text = report::text(&report, arguments.format).map_err(anyhow::Error::from)?;
+    terminal::data(&text).context("cannot write to standard output")?;
+    answer(&found, arguments.fail_on)
+}
+
+fn is_policy(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "toml")
+}
+
+/// What was observed of the policy's workload. A policy and a log of another name are compared
+/// only if the log has no other workload.
+fn observe(file: &PolicyFile, arguments: &DiffArgs) -> anyhow::Result<Observations> {
+    let ours = &file.policy.workload;
+    let settings = Settings {
+        workload: Some(ours.clone()),
+        strict: arguments.strict,
+        local: arguments.local.clone(),
+        ..Settings::default()
+    };
+    if arguments.inputs.iter().any(|path| is_policy(path)) {
+        bail!("a policy is compared with one other policy, or with logs");
+    }
+    let inputs = import::find(&arguments.inputs)?;
+    let imported = import::import(&inputs, &settings)?;
+    for problem in imported.problems.shown() {
+        terminal::tell(&format!("skipped {problem}"));
+    }
+    for note in &imported.notes {
+        terminal::tell(&format!("note: {note}"));
+    }
+    let mut found = imported.workloads.resolve();
+    found
+        .remove(imported.workloads.final_name(ours))
+        .ok_or_else(|| {
+            let names: Vec<&str> = found.keys().take(20).map(String::as_str).collect();
+            anyhow!(
+                "no record of workload {ours}; the input has {}",
+                names.join(", ")
+            )
+        })
+}
+
+/// The line of the policy that each difference is about; 1 for what no entry of this file is about.
+fn lines(file: &PolicyFile, found: &[Drift]) -> anyhow::Result<Vec<usize>> {
+    let lines = document::lines(&file.text)?;
+    let line = |each: &Drift| each.entry.and_then(|index| lines.get(index)).copied();
+    Ok(found.iter().map(|each| line(each).unwrap_or(1)).collect())
+}
+
+/// The exit code says it.
+fn answer(found: &[Drift], fail_on: Fail) -> Result<(), Failure> {
+    let is_bad = |each: &Drift| match fail_on {
+        Fail::Error => each.level == Level::Error,
+        Fail::Warning => true,
+        Fail::Never => false,
+    };
+    match found.iter().filter(|each| is_bad(each)).count() {
+        0 => Ok(()),
+        bad => Err(Failure::No(format!("{bad} difference(s) to decide on"))),
+    }
+}
+
+fn compare(old: &PolicyFile, new: &Path) -> Result<(), Failure> {
+    let new = PolicyFile::read(new)?;
+    let changes = drift::changes(&old.policy, &new.policy);
+    let text: String = changes
+        .iter()
+        .map(|line| terminal::escape(line) + "\n")
+        .collect();
+    terminal::data(&text).context("cannot write to standard output")?;
+    match changes.len() {
+        0 => Ok(()),
+        count => Err(Failure::No(format!("{count} line(s) differ"))),
+    }
+}

@@ -1,0 +1,119 @@
+//! `policy approve` and `policy deny`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{Common, Words};
+use crate::{
+    analysis::{risk::Subject, summary::Summaries},
+    commands::policy_file::PolicyFile,
+    output::terminal,
+    policy::{
+        decision::{Decision, Ruling},
+        document, selector,
+    },
+};
+
+/// Allow an entry's destinations until a day, for a reason
+#[derive(Debug, Args)]
+pub(super) struct Approve {
+    #[command(flatten)]
+    entries: Entries,
+
+    #[command(flatten)]
+    words: Words,
+
+    /// A finding that is accepted: needed for wildcards, wide networks and critical findings. May
+    /// be repeated
+    #[arg(long, value_name = "FINDING")]
+    acknowledge: Vec<String>,
+}
+
+/// Refuse an entry's destinations, whatever else allows them
+#[derive(Debug, Args)]
+pub(super) struct Deny {
+    #[command(flatten)]
+    entries: Entries,
+
+    #[command(flatten)]
+    words: Words,
+}
+
+#[derive(Debug, Args)]
+struct Entries {
+    /// The policy
+    policy: PathBuf,
+
+    /// The entries: a destination as the policy spells it, or DESTINATION#N for the N-th entry of
+    /// that destination
+    #[arg(required = true, value_name = "ENTRY")]
+    entries: Vec<String>,
+}
+
+pub(super) fn approve(arguments: &Approve, common: &Common) -> anyhow::Result<()> {
+    let decision =
+        arguments
+            .words
+            .decision(Ruling::Approve, &arguments.acknowledge, common.today());
+    decide(&arguments.entries, &decision, common)
+}
+
+pub(super) fn deny(arguments: &Deny, common: &Common) -> anyhow::Result<()> {
+    let decision = arguments.words.decision(Ruling::Deny, &[], common.today());
+    decide(&arguments.entries, &decision, common)
+}
+
+/// All of the entries are decided, or none.
+fn decide(chosen: &Entries, decision: &Decision, common: &Common) -> anyhow::Result<()> {
+    decision.check(common.max_expiry.0)?;
+    let file = PolicyFile::read(&chosen.policy)?;
+    let mut numbers = chosen
+        .entries
+        .iter()
+        .map(|entry| selector::select(&file.policy, entry))
+        .collect::<Result<Vec<usize>, _>>()?;
+    numbers.sort_unstable();
+    numbers.dedup();
+    let decided = write(&file, &numbers, decision, common)?;
+    file.original.replace(&decided)?;
+    for index in numbers {
+        tell(
+            &file.path,
+            &selector::name_of(&file.policy, index),
+            decision,
+        );
+    }
+    Ok(())
+}
+
+/// The policy's text with the decision in it.
+pub(super) fn write(
+    file: &PolicyFile,
+    numbers: &[usize],
+    decision: &Decision,
+    common: &Common,
+) -> anyhow::Result<String> {
+    let summaries = file.evidence.as_ref().map(Summaries::new);
+    let mut chosen = Vec::with_capacity(numbers.len());
+    for &index in numbers {
+        let entry = &file.policy.entries[index];
+        let seen = summaries.as_ref().and_then(|all| all.of(entry));
+        let subject = Subject {
+            entry,
+            seen: seen.as_ref(),
+            limits: common.limits(),
+        };
+        chosen.push((index, decision.about(&subject)?));
+    }
+    Ok(document::decide(&file.text, &chosen, decision)?)
+}
+
+fn tell(path: &Path, name: &str, decision: &Decision) {
+    let what = match (decision.ruling, decision.expires) {
+        (Ruling::Approve, Some(day)) => format!("approved until {day}"),
+        (Ruling::Approve, None) => "approved".to_owned(),
+        (Ruling::Deny, _) => "denied".to_owned(),
+    };
+    terminal::tell(&format!("{}: {name} {what}", path.display()));
+}

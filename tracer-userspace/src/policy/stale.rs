@@ -1,0 +1,113 @@
+//! Entries that nothing was observed of: candidates that have vanished, and approvals that nobody
+//! seems to need.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use jiff::Timestamp;
+
+use crate::policy::{
+    evidence::{Evidence, Vanished},
+    model::{Entry, Policy, Service, Status},
+};
+
+/// An entry without a single observation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// Of the entry, from 0.
+    pub index: usize,
+    pub status: Status,
+    /// `None` if no evidence at hand tells of it.
+    pub last_seen: Option<Timestamp>,
+}
+
+/// Entries of which `evidence` shows nothing. Denials are meant to stay unseen, and entries for
+/// names or tools cannot be told from evidence by address: they are not listed.
+#[must_use]
+pub fn stale(policy: &Policy, evidence: &Evidence) -> Vec<Stale> {
+    let seen = Seen::new(evidence);
+    policy
+        .entries
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| entry.status != Status::Denied && entry.tools.is_none())
+        .filter(|(_, entry)| entry.to.network().is_some() && !seen.is_seen(entry))
+        .map(|(index, entry)| Stale {
+            index,
+            status: entry.status,
+            last_seen: last_seen(entry, &evidence.vanished),
+        })
+        .collect()
+}
+
+/// What `earlier` tells of destinations that are in `policy` and not in `now`.
+#[must_use]
+pub fn vanished(policy: &Policy, earlier: &Evidence, now: &Evidence) -> Vec<Vanished> {
+    let mut last: BTreeMap<_, Option<Timestamp>> = BTreeMap::new();
+    let then = earlier
+        .destinations
+        .iter()
+        .map(|seen| (seen.to, &seen.service, seen.last_seen));
+    let before = earlier
+        .vanished
+        .iter()
+        .map(|seen| (seen.to, &seen.service, seen.last_seen));
+    for (to, service, time) in then.chain(before) {
+        let known = last.entry((to, service.clone())).or_default();
+        *known = (*known).max(time);
+    }
+    for seen in &now.destinations {
+        last.remove(&(seen.to, seen.service.clone()));
+    }
+    let is_listed = |to: IpAddr, service: &_| {
+        policy.entries.iter().any(|entry| {
+            entry
+                .to
+                .network()
+                .is_some_and(|network| network.contains(&to))
+                && entry.ports.iter().any(|port| port.covers(service))
+        })
+    };
+    last.into_iter()
+        .filter(|((to, service), _)| is_listed(*to, service))
+        .map(|((to, service), last_seen)| Vanished {
+            to,
+            service,
+            last_seen,
+        })
+        .collect()
+}
+
+fn last_seen(entry: &Entry, vanished: &[Vanished]) -> Option<Timestamp> {
+    let network = entry.to.network()?;
+    vanished
+        .iter()
+        .filter(|seen| network.contains(&seen.to))
+        .filter(|seen| entry.ports.iter().any(|port| port.covers(&seen.service)))
+        .filter_map(|seen| seen.last_seen)
+        .max()
+}
+
+/// Observed destinations, by address.
+struct Seen<'e> {
+    by_address: BTreeMap<IpAddr, Vec<&'e Service>>,
+}
+
+impl<'e> Seen<'e> {
+    fn new(evidence: &'e Evidence) -> Self {
+        let mut by_address: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for seen in &evidence.destinations {
+            by_address.entry(seen.to).or_default().push(&seen.service);
+        }
+        Self { by_address }
+    }
+
+    fn is_seen(&self, entry: &Entry) -> bool {
+        let Some(network) = entry.to.network() else {
+            return false;
+        };
+        self.by_address
+            .range(network.network()..=network.broadcast())
+            .flat_map(|(_, services)| services)
+            .any(|service| entry.ports.iter().any(|port| port.covers(service)))
+    }
+}
