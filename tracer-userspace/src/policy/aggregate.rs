@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use jiff::civil::Date;
 
 use crate::{
-    policy::{model::Service, rules::without},
+    policy::{denials::without, model::Service},
     render::{Denied, Rule, RuleSet},
 };
 

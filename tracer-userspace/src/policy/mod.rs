@@ -24,6 +24,9 @@ pub mod stale;
 pub mod translation;
 pub mod workloads;
 
+mod comments;
+pub(crate) mod denials;
+
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -10,18 +10,17 @@ use jiff::civil::Date;
 
 use crate::{
     policy::{
-        evidence::{Destination, Evidence},
-        model::{Entry, Policy, Service, Status, Target},
+        comments::Comments,
+        denials::{Denials, narrower_names},
+        evidence::Evidence,
+        model::{Entry, Policy, Service, Status},
         observe::stays_inside,
         translation::Translation,
     },
-    record::{Confidence, Name},
-    render::{Denied, NamedRule, Origin, Rule, RuleSet, Scope},
+    render::{NamedRule, Origin, Rule, RuleSet, Scope},
 };
 
-/// How many names, and how many processes, a rule's comment spells out, and how many destinations it
-/// stands for.
-const SPELLED_OUT: usize = 3;
+/// How many of the destinations that a rule stands for its comment spells out.
 const NAMED_DESTINATIONS: usize = 3;
 
 /// Where rules are enforced: what left a network namespace is seen by its own output hook and
@@ -282,26 +281,6 @@ impl Purpose {
     }
 }
 
-/// Denials inside what is allowed by name that rules cannot express: of names below a wildcard, or
-/// of a part of the service.
-fn narrower_names(denied: &[&Entry], to: &Target, service: &Service) -> Vec<String> {
-    let inside = |other: &&&Entry| to.covers(&other.to);
-    let ports = |other: &&Entry| {
-        let name = other.to.to_string();
-        let overlaps = |port: &&Service| port.covers(service) || service.covers(port);
-        let ports = other.ports.iter().filter(overlaps);
-        ports
-            .map(|port| format!("{name} {port}"))
-            .collect::<Vec<_>>()
-    };
-    denied
-        .iter()
-        .filter(inside)
-        .flat_map(ports)
-        .map(|hole| format!("{hole} is denied, but {service} to {to} is allowed as a whole"))
-        .collect()
-}
-
 /// The addresses of an entry, none for a name, or why no rule can express it.
 fn place(entry: &Entry) -> Result<Option<IpNet>, String> {
     if entry.tools.is_some() {
@@ -311,145 +290,6 @@ fn place(entry: &Entry) -> Result<Option<IpNet>, String> {
         ));
     }
     Ok(entry.to.network())
-}
-
-/// What is denied by address, for any tool.
-struct Denials<'p> {
-    entries: Vec<(IpNet, &'p [Service])>,
-}
-
-impl<'p> Denials<'p> {
-    fn new(policy: &'p Policy) -> Self {
-        let denied = |entry: &&Entry| entry.status == Status::Denied && entry.tools.is_none();
-        let entries = policy
-            .entries
-            .iter()
-            .filter(denied)
-            .filter_map(|entry| Some((entry.to.network()?, entry.ports.as_slice())))
-            .collect();
-        Self { entries }
-    }
-
-    fn listed(&self) -> Vec<Denied> {
-        let denied = |(to, services): &(IpNet, &[Service])| Denied {
-            to: *to,
-            services: services.to_vec(),
-        };
-        self.entries.iter().map(denied).collect()
-    }
-
-    /// `network` without the addresses for which `service` is denied: a denial wins.
-    fn subtract(&self, network: IpNet, service: &Service) -> Vec<IpNet> {
-        let denied = |ports: &[Service]| ports.iter().any(|port| port.covers(service));
-        self.entries.iter().filter(|(_, ports)| denied(ports)).fold(
-            vec![network],
-            |parts, (hole, _)| {
-                parts
-                    .into_iter()
-                    .flat_map(|part| without(part, *hole))
-                    .collect()
-            },
-        )
-    }
-
-    /// Denials inside what is allowed that these rules cannot express.
-    fn narrower(&self, network: &IpNet, service: &Service) -> Vec<String> {
-        let overlaps = |hole: &IpNet| hole.contains(network) || network.contains(hole);
-        let inside = |port: &&Service| service.covers(port) && !port.covers(service);
-        self.entries
-            .iter()
-            .filter(|(hole, _)| overlaps(hole))
-            .flat_map(|(hole, ports)| ports.iter().filter(inside).map(move |port| (hole, port)))
-            .map(|(hole, port)| {
-                format!("{hole} {port} is denied, but {service} to {network} is allowed as a whole")
-            })
-            .collect()
-    }
-}
-
-/// `network` without `hole`, as the largest prefixes that remain.
-pub(crate) fn without(network: IpNet, hole: IpNet) -> Vec<IpNet> {
-    if hole.contains(&network) {
-        return Vec::new();
-    }
-    if !network.contains(&hole) {
-        return vec![network];
-    }
-    match network.subnets(network.prefix_len() + 1) {
-        Ok(halves) => halves.flat_map(|half| without(half, hole)).collect(),
-        // A single address contains nothing smaller than itself.
-        Err(_) => Vec::new(),
-    }
-}
-
-/// What rules are for, by destination.
-struct Comments<'e> {
-    by_address: BTreeMap<IpAddr, Vec<&'e Destination>>,
-}
-
-impl<'e> Comments<'e> {
-    fn new(evidence: &'e Evidence) -> Self {
-        let mut by_address: BTreeMap<IpAddr, Vec<&Destination>> = BTreeMap::new();
-        for destination in &evidence.destinations {
-            by_address
-                .entry(destination.to)
-                .or_default()
-                .push(destination);
-        }
-        Self { by_address }
-    }
-
-    fn seen(&self, network: &IpNet, service: &Service) -> impl Iterator<Item = &'e Destination> {
-        self.by_address
-            .range(network.network()..=network.broadcast())
-            .flat_map(|(_, destinations)| destinations)
-            .filter(|destination| service.covers(&destination.service))
-            .copied()
-    }
-
-    /// How many addresses were seen there.
-    fn observed(&self, network: &IpNet, service: &Service) -> u64 {
-        let addresses: BTreeSet<IpAddr> = self.seen(network, service).map(|seen| seen.to).collect();
-        addresses.len() as u64
-    }
-
-    /// The names that an answer to a question of the workload gave it, the processes seen there, and
-    /// whether the engine's resolver asked for them. No figures: the comment stays the same as long
-    /// as the destinations do.
-    fn of(&self, network: &IpNet, service: &Service) -> String {
-        let seen: Vec<&Destination> = self.seen(network, service).collect();
-        let names = seen.iter().flat_map(|destination| &destination.names);
-        let names = names.filter(|name| is_answered(name));
-        let more = seen.iter().any(|destination| destination.more_names);
-        let mut parts = first_few(&names.map(|name| name.name.as_str()).collect(), more);
-        let processes = seen.iter().flat_map(|destination| &destination.processes);
-        let more = seen.iter().any(|destination| destination.more_processes);
-        parts.extend(first_few(&processes.map(String::as_str).collect(), more));
-        if seen.iter().any(|destination| destination.via_engine) {
-            parts.push("via engine".to_owned());
-        }
-        parts.join(", ")
-    }
-}
-
-/// Whether more than the connection's own word stands for a name.
-fn is_answered(name: &Name) -> bool {
-    match name.confidence {
-        Some(Confidence::Proven | Confidence::Resolved | Confidence::Shared) => true,
-        Some(Confidence::Claimed) | None => false,
-    }
-}
-
-/// The first few, and how many more there are.
-fn first_few(texts: &BTreeSet<&str>, more: bool) -> Vec<String> {
-    let shown = texts.iter().take(SPELLED_OUT);
-    let mut parts: Vec<String> = shown.map(|text| (*text).to_owned()).collect();
-    match texts.len().saturating_sub(SPELLED_OUT) {
-        0 => {}
-        rest if more => parts.push(format!("+{rest} or more")),
-        rest => parts.push(format!("+{rest}")),
-    }
-    parts
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::{
     text,
 };
 use crate::{
-    policy::{model::Service, rules::without},
+    policy::{denials::without, model::Service},
     record::Protocol,
 };
 
