@@ -141,7 +141,6 @@ fn an_absent_engine_is_told_and_costs_only_names() {
         "/nonexistent/podman.sock",
         "--cri-socket",
         "/nonexistent/containerd.sock",
-        "--no-user-engines",
     ];
     let ran = finish(
         Command::new(egress_tracer().unwrap())

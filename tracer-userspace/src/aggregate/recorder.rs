@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use tracer_common::{
     flow::{FlowKey, FlowValue},
     limits::loss,
+    translation::Translation,
 };
 
 use super::{
@@ -121,6 +122,10 @@ pub struct Recorder {
     pub(super) generation: u64,
     /// What is told to workloads that are new while counts from before are being told.
     pub(super) uncertain: Option<Gap>,
+    /// What was open before is told, or never will be.
+    pub(super) is_inventoried: bool,
+    /// Runs of containers that came while no daemon was there to attach hooks to them.
+    late: BTreeSet<Arc<str>>,
     /// Where hooks are asked for, and the mount of the cgroups that are to have them.
     watching: Option<(mpsc::Sender<Command>, PathBuf)>,
 }
@@ -187,6 +192,8 @@ impl Recorder {
             book: None,
             generation: 0,
             uncertain: None,
+            is_inventoried: false,
+            late: BTreeSet::new(),
             watching: None,
         }
     }
@@ -239,7 +246,7 @@ impl Recorder {
                 Ok(None)
             }
             Batch::Translations(all) => {
-                all.iter().for_each(|each| self.table.translate(each));
+                self.translate(&all);
                 Ok(None)
             }
             Batch::Preexisting(inventory) => {
@@ -254,6 +261,7 @@ impl Recorder {
             } => {
                 self.counters.sweeps += 1;
                 self.generation = generation;
+                self.table.swept();
                 let began_ns = began.monotonic_ns();
                 if self.losses.processes() != losses.processes() {
                     self.processes.lost(began_ns);
@@ -277,6 +285,12 @@ impl Recorder {
             self.preexisting.counted(key);
             self.table.absorb(key, value);
         }
+    }
+
+    pub(super) fn translate(&mut self, translations: &[Translation]) {
+        translations
+            .iter()
+            .for_each(|each| self.table.translate(each));
     }
 
     /// The container engine has answered.
@@ -455,6 +469,7 @@ impl Recorder {
         };
         let mut account = Account {
             generation: self.generation,
+            inventoried: self.is_inventoried,
             losses: self.losses.clone(),
             ..Account::default()
         };

@@ -96,9 +96,14 @@ impl Takeover {
         }
     }
 
-    /// Whether nothing is known of what happened before.
-    pub(super) fn is_new(&self) -> bool {
-        self.anew
+    /// Whether what was open before the kernel began to count is still to be listed.
+    pub(super) fn wants_inventory(&self) -> bool {
+        self.anew || !self.recovery.account.inventoried
+    }
+
+    /// Whether tables of an earlier daemon are gone on with.
+    pub(super) fn is_adopted(&self) -> bool {
+        !self.anew
     }
 
     fn of_adopted(recovery: Recovery, generation: u64, went_on: bool) -> Self {

@@ -30,6 +30,7 @@ impl Recorder {
             self.table
                 .absorb_open(&socket.key, &socket.value, socket.is_established);
         }
+        self.is_inventoried = true;
         let found = preexisting::gaps(inventory, |cgroup_id| self.concerned(cgroup_id));
         for affected in found {
             if affected.workload.is_none() {
@@ -80,6 +81,36 @@ impl Recorder {
             severity: Severity::Destinations,
         };
         self.tell_gap(Affected { workload, gap })
+    }
+
+    /// Containers got their hooks only now, although an earlier daemon's were kept: what they did
+    /// before that is not known. Told when their runs begin.
+    pub fn came_late(&mut self, cgroup_ids: &[u64]) {
+        let Subject::Machine(machine) = &self.subject else {
+            return;
+        };
+        let runs = cgroup_ids.iter().filter_map(|id| machine.run_in(*id));
+        self.late.extend(runs);
+    }
+
+    pub(super) fn tell_late(
+        &mut self,
+        workload: &Arc<str>,
+        run: &Arc<str>,
+    ) -> Result<(), WorkloadError> {
+        if !self.late.remove(run) {
+            return Ok(());
+        }
+        let gap = Gap {
+            what: GapKind::NotAttached,
+            detail:
+                "the container was started while no daemon was running: it had no hooks until now"
+                    .to_owned(),
+            lost: None,
+            severity: Severity::Destinations,
+        };
+        self.workload(workload, run)?.workload.tell_gap(run, gap);
+        Ok(())
     }
 
     pub(super) fn ask_for(&mut self, cgroup_id: u64, command: impl FnOnce(&Path) -> Command) {

@@ -19,6 +19,7 @@ impl Recorder {
             match change {
                 Change::RunBegan { workload, run } => {
                     self.workload(&workload, &run)?;
+                    self.tell_late(&workload, &run)?;
                 }
                 Change::RunEnded { workload, run } => {
                     // What the run did last is still in the kernel.

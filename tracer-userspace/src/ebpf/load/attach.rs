@@ -163,6 +163,12 @@ impl Loaded {
         missing
     }
 
+    /// The cgroups on which links are pinned.
+    #[must_use]
+    pub fn linked_cgroups(&self) -> BTreeSet<u64> {
+        self.links.cgroups()
+    }
+
     /// Drops pinned links on other cgroups than these: before anything is attached, since hooks on
     /// a cgroup and on one above it count twice.
     ///
