@@ -335,7 +335,7 @@ fn a_full_disk_holds_whole_lines_and_gets_the_rest_when_there_is_room() {
 #[test]
 fn what_a_full_disk_costs_in_the_end_is_told_by_a_gap() {
     needs_root!();
-    const SENT: u64 = 4 * 12_000;
+    const SENT: u64 = 4 * 6_000;
     let tiny = OnTinyDisk::start(&[
         "--table-entries",
         "131072",
@@ -351,7 +351,7 @@ fn what_a_full_disk_costs_in_the_end_is_told_by_a_gap() {
     for _round in 0..2 {
         // Each far beyond what waits in memory, together.
         tiny.world
-            .act(&tiny.cgroup, "fork 2 flood 203.0.113.2 1 12000 ::");
+            .act(&tiny.cgroup, "fork 2 flood 203.0.113.2 1 6000 ::");
     }
     tiny.complains();
     assert_whole_lines(&path);

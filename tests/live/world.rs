@@ -11,7 +11,7 @@ use lab::{Cgroup, Log, Namespace, Process, binary, cgroup2_root, egress_tracer, 
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 const CANDIDATES: [&str; 5] = [
     "policy.toml",
