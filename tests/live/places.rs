@@ -121,7 +121,11 @@ fn doctor_approves_of_this_machine() {
         "type information",
         "cgroup v2",
         "cgroup events",
+        "process events",
         "connection hooks",
+        // Linux 6.15: a program that goes first.
+        "other programs",
+        "open connections",
     ] {
         let works = format!("ok    {what} ");
         assert!(ran.out.contains(&works), "{what}: {}", ran.out);
