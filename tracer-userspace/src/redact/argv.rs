@@ -73,7 +73,7 @@ const JOINED: [(&str, &[&str]); 3] = [
 
 /// SQL's own words (MySQL's, PostgreSQL's and Oracle's).
 static SQL: Lazy = Lazy::new(|| {
-    pattern(r#"(?i)\b(identified\s+(?:with\s+\S+\s+)?by|password)(\s+)(?:'[^']*'?|"[^"]*"?)"#)
+    pattern(r#"(?i)\b(identified\s+(?:with\s+\S+\s+)?by|password)(\s+)('[^']*'?|"[^"]*"?)"#)
 });
 
 /// OpenSSL's notation (openssl-passphrase-options(1)).
@@ -196,7 +196,10 @@ impl<'a> Line<'a> {
         if self.depth == DEEPEST {
             return MARK.to_owned();
         }
-        let text = SQL.replace_all(text, format!("${{1}}${{2}}'{MARK}'"));
+        let text = SQL.replace_all(text, |found: &regex::Captures<'_>| {
+            let quote = &found[3][..1];
+            format!("{}{}{quote}{MARK}{quote}", &found[1], &found[2])
+        });
         let mut line = Line {
             text: &str::to_owned,
             program: self.program,
