@@ -39,9 +39,6 @@ pub struct Account {
     pub generation: u64,
     /// Since when the kernel has counted without a break.
     pub since: Timestamp,
-    /// What was open before the kernel began to count is in the logs.
-    #[serde(default)]
-    pub inventoried: bool,
     /// Losses that the logs tell.
     pub losses: Losses,
     /// The logs that are open, by workload.

@@ -122,8 +122,6 @@ pub struct Recorder {
     pub(super) generation: u64,
     /// What is told to workloads that are new while counts from before are being told.
     pub(super) uncertain: Option<Gap>,
-    /// What was open before is told, or never will be.
-    pub(super) is_inventoried: bool,
     /// Runs of containers that came while no daemon was there to attach hooks to them.
     late: BTreeSet<Arc<str>>,
     /// Where hooks are asked for, and the mount of the cgroups that are to have them.
@@ -192,7 +190,6 @@ impl Recorder {
             book: None,
             generation: 0,
             uncertain: None,
-            is_inventoried: false,
             late: BTreeSet::new(),
             watching: None,
         }
@@ -469,7 +466,6 @@ impl Recorder {
         };
         let mut account = Account {
             generation: self.generation,
-            inventoried: self.is_inventoried,
             losses: self.losses.clone(),
             ..Account::default()
         };

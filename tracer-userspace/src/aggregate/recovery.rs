@@ -100,7 +100,6 @@ impl Recorder {
         } = recovery;
         self.uncertain = uncertain;
         self.losses = account.losses;
-        self.is_inventoried = account.inventoried;
         for (name, mark) in &account.logs {
             self.take_over(&name.as_str().into(), mark)?;
         }

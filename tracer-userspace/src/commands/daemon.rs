@@ -143,10 +143,10 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
         attach(&mut loaded, cgroup2, chosen)?;
     }
     let takeover = Takeover::find(&args.output, &mut loaded)?;
-    // What was open before an earlier daemon's tables has been told by it.
-    let listing = takeover.wants_inventory().then(|| inventory(args, cgroup2));
-    let inventory = listing.flatten();
     let is_adopted = takeover.is_adopted();
+    // Listing again would count a second time what an earlier daemon has counted.
+    let listing = (!is_adopted).then(|| inventory(args, cgroup2));
+    let inventory = listing.flatten();
     let mut start = live::start_record(&loaded, Vec::new());
     if args.open_sockets > 0 && !inventory::is_supported() {
         let missing = ("sock_diag".to_owned(), inventory::UNLISTED.to_owned());

@@ -96,12 +96,6 @@ impl Takeover {
         }
     }
 
-    /// Whether what was open before the kernel began to count is still to be listed.
-    pub(super) fn wants_inventory(&self) -> bool {
-        // Listing again after a commit would count a second time what was counted by then.
-        self.anew
-    }
-
     /// Whether tables of an earlier daemon are gone on with.
     pub(super) fn is_adopted(&self) -> bool {
         !self.anew

@@ -30,7 +30,6 @@ impl Recorder {
             self.table
                 .absorb_open(&socket.key, &socket.value, socket.is_established);
         }
-        self.is_inventoried = true;
         let found = preexisting::gaps(inventory, |cgroup_id| self.concerned(cgroup_id));
         for affected in found {
             if affected.workload.is_none() {
