@@ -56,7 +56,7 @@ fn with_engine(number: u32, socket: &Path) {
         "--cri-socket",
         "/nonexistent",
     ];
-    let options = [&engine[..], &none, &["--no-user-engines"]].concat();
+    let options = [&engine[..], &none].concat();
     let mut recording = Recording::start(&options);
     unknown.act();
     // The first twelve digits are the same for every one of these.

@@ -94,7 +94,7 @@ impl Daemon {
     }
 
     fn wait_ready(&mut self, ready: &Path) -> Result<()> {
-        let became = wait_until("the daemon is ready", Duration::from_secs(30), || {
+        let became = wait_until("the daemon is ready", Duration::from_secs(90), || {
             if let Some(status) = self.process.status()? {
                 bail!("the daemon ended: {status}");
             }
@@ -174,7 +174,7 @@ impl Daemon {
     /// # Errors
     /// When it takes longer than 30 s or its exit code is not 0; the error holds its stderr.
     pub fn stop(mut self) -> Result<String> {
-        let status = self.process.stop(Duration::from_secs(30))?;
+        let status = self.process.stop(Duration::from_secs(90))?;
         let stderr = self.stderr();
         if !status.success() {
             bail!("the daemon ended with {status}: {stderr}");

@@ -115,18 +115,20 @@ pub(crate) fn ask_first(address: [u8; 16], port: u16, socket_cookie: u64) {
 /// Puts what was asked for in place of what other programs made of it, where that was noted.
 #[inline(always)]
 pub(crate) fn restore(key: &mut FlowKey, socket_cookie: u64) {
-    // SAFETY: only read; both maps' values are plain integers.
+    // SAFETY: both maps' values are plain integers, and the slot is this CPU's.
     unsafe {
         match FIRST_ATTACHED.get_ptr(0) {
             Some(attached) if *attached != 0 => {}
             Some(_) | None => return,
         }
-        let Some(slot) = FIRST_ASKED.get_ptr(0) else {
+        let Some(slot) = FIRST_ASKED.get_ptr_mut(0) else {
             return;
         };
         if (*slot).caller == bpf_get_current_pid_tgid() && (*slot).socket_cookie == socket_cookie {
             key.address = (*slot).address;
             key.port = (*slot).port as u16;
+            // Once: nobody may be going first by the time of this caller's next call.
+            (*slot).caller = 0;
         }
     }
 }

@@ -5,8 +5,10 @@
 //!  tracer-ebpf ─► ebpf/ ─► decode/ ─► enrich/ ─► aggregate/ ─► record ───┼─► policy/ ─► render/
 //!  (hooks, flow table)  (only aya)  (pure)    (who, where)   (per        │  (pure)      (pure text)
 //!                                                            workload)   │
-//!                                                  import/ (other logs) ─┘
+//!                                        import/ (other logs, captures) ─┘
 //! ```
+//!
+//! `import/capture/` reads what is on the wire with the decoders of `decode/`, which are pure.
 //!
 //! Beside `ebpf`, `inventory/` asks the kernel once for the connections that are open already.
 //!

@@ -96,7 +96,7 @@ impl Waiting {
 #[serde(rename_all = "lowercase")]
 enum Line {
     Opened { workload: String, mark: Mark },
-    Named(Remembered),
+    Named(Box<Remembered>),
 }
 
 /// Reads the account in `directory`; `None` if there is none.
@@ -119,7 +119,7 @@ pub fn read(directory: &Path) -> io::Result<Option<Account>> {
             Ok(Line::Opened { workload, mark }) => {
                 account.logs.insert(workload, mark);
             }
-            Ok(Line::Named(container)) => account.containers.push(container),
+            Ok(Line::Named(container)) => account.containers.push(*container),
             Err(_cut_off) => break,
         }
     }
@@ -197,7 +197,7 @@ impl Book {
 
     /// Keeps a container's name, which the engine may not know any more after a crash.
     pub fn named(&mut self, container: Remembered) {
-        self.add(&Line::Named(container));
+        self.add(&Line::Named(Box::new(container)));
     }
 
     fn add(&mut self, line: &Line) {

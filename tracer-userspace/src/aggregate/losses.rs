@@ -40,11 +40,6 @@ pub fn gaps(
             GapKind::Process,
             "forks, execs or exits were not told: command lines and ancestors of short-lived processes may be missing (raise --process-ring-bytes)",
         ),
-        (
-            loss::TRANSLATIONS_FULL,
-            GapKind::Translation,
-            "destinations were rewritten to more places than are kept: rules may lack some",
-        ),
     ];
     for (reason, kind, text) in detail {
         let lost = now.by_reason[reason as usize] - before.by_reason[reason as usize];
@@ -57,6 +52,9 @@ pub fn gaps(
         "observations came before there was a flow table",
         Severity::Destinations,
     ));
+    let lost = now.by_reason[loss::TRANSLATIONS_FULL as usize]
+        - before.by_reason[loss::TRANSLATIONS_FULL as usize];
+    gaps.extend(translations(lost));
     let lost = now.undecodable - before.undecodable;
     gaps.extend(everybody(
         GapKind::Undecodable,
@@ -155,7 +153,7 @@ pub fn translations(lost: u64) -> Option<Affected> {
         GapKind::Translation,
         lost,
         "a destination was rewritten to more places than are kept: rules may lack some",
-        Severity::Detail,
+        Severity::Destinations,
     )
 }
 

@@ -1,61 +1,57 @@
 //! The one owner of the aggregation: takes batches in, writes records out.
+//!
+//! | file | defines |
+//! |---|---|
+//! | `flows` | flows as records |
+//! | `gaps` | what is known to be missing |
+//! | `runs` | runs and their logs |
+
+mod flows;
+mod gaps;
+mod runs;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tracer_common::{
-    flow::{FlowKey, FlowValue, channel},
-    limits::loss,
-};
-
 use tokio::sync::mpsc;
+use tracer_common::{
+    flow::{FlowKey, FlowValue},
+    limits::loss,
+    translation::Translation,
+};
 
 use super::{
     account::{Account, Book, Waiting},
-    losses::{Affected, forgotten, gaps, translations},
-    preexisting::{self, Preexisting},
+    losses::translations,
+    preexisting::Preexisting,
     recorded::Recorded,
-    table::{Left, Table, Tally, Told},
+    table::Table,
     workload::{Continuity, Keeping, Workload, WorkloadError},
 };
 use crate::{
-    decode::{
-        event::Event,
-        process::{ProcessEvent, ProcessId},
-    },
+    decode::{event::Event, process::ProcessEvent},
     ebpf::capture::{Batch, ClockSample, Command, Losses, SweepReason},
     enrich::{
         cgroup::is_below,
         engine::Answer,
-        machine::{Attribution, Change, Concerned, Machine, Origin},
-        process::{
-            image::comm_text,
-            proc::Proc,
-            table::{Processes, Sender},
-        },
+        machine::Machine,
+        process::{proc::Proc, table::Processes},
     },
-    inventory::Inventory,
-    place::place,
-    record::{
-        Channel, Direction, Flow, Gap, GapKind, Outcome, Process, Protocol, Record, Severity,
-        Start, Translated, ip_from_mapped,
-    },
+    record::{Gap, Start},
     redact::Redactor,
 };
+use flows::process_id;
 
 /// Runs that are remembered after they have ended.
 const ENDED: usize = 1024;
 
 /// A workload with news tells the counters at most this often.
 const STATS_INTERVAL: Duration = Duration::from_secs(60);
-
-/// `IPPROTO_MPTCP`: TCP, on the wire and in every rule.
-const MPTCP: u16 = 262;
 
 /// Where records go.
 #[derive(Clone, Debug)]
@@ -126,6 +122,8 @@ pub struct Recorder {
     pub(super) generation: u64,
     /// What is told to workloads that are new while counts from before are being told.
     pub(super) uncertain: Option<Gap>,
+    /// Runs of containers that came while no daemon was there to attach hooks to them.
+    late: BTreeSet<Arc<str>>,
     /// Where hooks are asked for, and the mount of the cgroups that are to have them.
     watching: Option<(mpsc::Sender<Command>, PathBuf)>,
 }
@@ -192,6 +190,7 @@ impl Recorder {
             book: None,
             generation: 0,
             uncertain: None,
+            late: BTreeSet::new(),
             watching: None,
         }
     }
@@ -244,7 +243,7 @@ impl Recorder {
                 Ok(None)
             }
             Batch::Translations(all) => {
-                all.iter().for_each(|each| self.table.translate(each));
+                self.translate(&all);
                 Ok(None)
             }
             Batch::Preexisting(inventory) => {
@@ -259,6 +258,7 @@ impl Recorder {
             } => {
                 self.counters.sweeps += 1;
                 self.generation = generation;
+                self.table.swept();
                 let began_ns = began.monotonic_ns();
                 if self.losses.processes() != losses.processes() {
                     self.processes.lost(began_ns);
@@ -282,6 +282,12 @@ impl Recorder {
             self.preexisting.counted(key);
             self.table.absorb(key, value);
         }
+    }
+
+    pub(super) fn translate(&mut self, translations: &[Translation]) {
+        translations
+            .iter()
+            .for_each(|each| self.table.translate(each));
     }
 
     /// The container engine has answered.
@@ -390,33 +396,6 @@ impl Recorder {
         }
     }
 
-    /// Takes in what was open before the hooks were there.
-    fn take_inventory(&mut self, inventory: &Inventory, now: Instant) -> Result<(), WorkloadError> {
-        for socket in self.preexisting.news(inventory) {
-            self.learn(&socket.key, now);
-            if socket.key.pid != 0 {
-                self.processes.sends(process_id(&socket.key));
-            }
-            self.table
-                .absorb_open(&socket.key, &socket.value, socket.is_established);
-        }
-        let found = preexisting::gaps(inventory, |cgroup_id| self.concerned(cgroup_id));
-        for affected in found {
-            if affected.workload.is_none() {
-                self.preexisting.for_everybody.push(affected.gap.clone());
-            }
-            self.tell_gap(affected)?;
-        }
-        Ok(())
-    }
-
-    fn concerned(&mut self, cgroup_id: u64) -> Concerned {
-        match &mut self.subject {
-            Subject::Machine(machine) => machine.concerned(cgroup_id),
-            Subject::Command { workload, .. } => Concerned::Workload(workload.clone()),
-        }
-    }
-
     fn swept(
         &mut self,
         losses: Losses,
@@ -480,34 +459,6 @@ impl Recorder {
             .retain(|_, recorded| recorded.is_running() || !recorded.close());
     }
 
-    /// Writes what is new. A log is rotated between two flows, at a moment when the account says
-    /// how far each log goes: what a closed segment has is never told again.
-    fn tell_flows(&mut self) -> Result<(), WorkloadError> {
-        loop {
-            self.tell_until_full()?;
-            if !self.rotate_full() {
-                return Ok(());
-            }
-        }
-    }
-
-    fn rotate_full(&mut self) -> bool {
-        let is_full = |recorded: &Recorded| recorded.workload.is_full();
-        if !self.workloads.values().any(is_full) {
-            return false;
-        }
-        self.settle_account();
-        for (name, recorded) in &mut self.workloads {
-            if is_full(recorded) {
-                recorded.workload.rotate();
-                if let (Some(book), Some(mark)) = (&mut self.book, recorded.mark()) {
-                    book.opened(name, mark);
-                }
-            }
-        }
-        true
-    }
-
     /// Says for the next daemon what the logs hold by now.
     pub(super) fn settle_account(&mut self) {
         let Some(mut book) = self.book.take() else {
@@ -537,322 +488,6 @@ impl Recorder {
         }
         book.save(account);
         self.book = Some(book);
-    }
-
-    fn tell_until_full(&mut self) -> Result<(), WorkloadError> {
-        // The table lends its entries while records are made, which needs the rest of `self`.
-        let mut table = std::mem::take(&mut self.table);
-        let mut result = Ok(());
-        let mut is_full = false;
-        table.tell(|key, tally, told| {
-            if is_full {
-                return false;
-            }
-            let origin = match self.attribute(key, tally) {
-                Attribution::Waiting => return false,
-                Attribution::NotSelected => return true,
-                Attribution::Known(origin) => origin,
-            };
-            for told in told {
-                let flow = self.flow(key, tally, told, &origin);
-                match self.tell_flow(flow, &origin) {
-                    Ok(full) => is_full |= full,
-                    Err(error) => {
-                        result = Err(error);
-                        return false;
-                    }
-                }
-            }
-            true
-        });
-        self.table = table;
-        result
-    }
-
-    fn attribute(&mut self, key: &FlowKey, tally: &Tally) -> Attribution {
-        match &mut self.subject {
-            Subject::Machine(machine) => {
-                let command = machine
-                    .needs_command()
-                    .then(|| command(&mut self.processes, key, tally));
-                machine.attribute(key, &tally.comm, command.as_deref())
-            }
-            Subject::Command {
-                workload,
-                run,
-                cgroups,
-                ..
-            } => {
-                let cgroup = cgroups.get(key.cgroup_id, &self.proc, key.pid);
-                Attribution::Known(Origin {
-                    workload: workload.clone(),
-                    run: run.clone(),
-                    cgroup_path: cgroup.map(|cgroup| cgroup.path.as_str().into()),
-                    container: None,
-                    via: None,
-                })
-            }
-        }
-    }
-
-    fn flow(&mut self, key: &FlowKey, tally: &Tally, told: &Told, origin: &Origin) -> Flow {
-        let protocol = match key.protocol {
-            MPTCP => Protocol::TCP,
-            number => Protocol(u8::try_from(number).unwrap_or(u8::MAX)),
-        };
-        let dest_ip = ip_from_mapped(key.address);
-        let port_of = |port| protocol.has_ports().then_some(port);
-        let translated = |left: Left| Translated {
-            ip: ip_from_mapped(left.address),
-            port: port_of(left.port),
-        };
-        Flow {
-            protocol,
-            dest_ip,
-            dest_port: port_of(key.port),
-            names: Vec::new(),
-            channel: told.channel,
-            direction: match key.channel {
-                channel::PREEXISTING_REPLY => Direction::Reply,
-                _others => Direction::Egress,
-            },
-            place: place(dest_ip),
-            translated: told.translated.map(translated),
-            via: origin.via,
-            outcomes: outcomes(told),
-            count: told.count,
-            bytes_sent: None,
-            bytes_received: None,
-            first_seen: self.clock.wall(told.first_ns),
-            last_seen: self.clock.wall(told.last_ns),
-            process: self.process(key, tally, told.first_ns),
-            cgroup_id: Some(key.cgroup_id),
-            cgroup_path: origin.cgroup_path.as_deref().map(str::to_owned),
-            container: origin.container.as_deref().cloned(),
-        }
-    }
-
-    fn process(&mut self, key: &FlowKey, tally: &Tally, first_ns: u64) -> Process {
-        if key.pid == 0 {
-            // A socket that nobody holds any more; its owner's user is what is left.
-            return Process {
-                uid: Some(tally.uid),
-                ..Process::default()
-            };
-        }
-        let mut process = Process {
-            pid: Some(key.pid),
-            tid: Some(tally.tid),
-            ppid: Some(tally.parent_pid),
-            uid: Some(tally.uid),
-            comm: Some(
-                self.settings
-                    .redactor
-                    .text(&comm_text(&tally.comm))
-                    .into_owned(),
-            ),
-            ..Process::default()
-        };
-        let sender = sender(key, tally, first_ns);
-        let Self {
-            processes,
-            subject,
-            clock,
-            proc,
-            ..
-        } = self;
-        let clock = |boot_ns| clock.wall_of_boot(boot_ns);
-        match subject {
-            Subject::Machine(machine) => {
-                let container = machine.container_of(key.cgroup_id, key.pid);
-                let within = |cgroup_id, pid| machine.container_of(cgroup_id, pid) == container;
-                processes.describe(&sender, clock, within, &mut process);
-            }
-            Subject::Command {
-                cgroups, cgroup, ..
-            } => {
-                let within = |cgroup_id, pid| {
-                    let found = cgroups.get(cgroup_id, proc, pid);
-                    found.is_some_and(|found| is_below(&found.path, cgroup))
-                };
-                processes.describe(&sender, clock, within, &mut process);
-            }
-        }
-        process
-    }
-
-    /// Whether the log is due for rotation.
-    fn tell_flow(&mut self, flow: Flow, origin: &Origin) -> Result<bool, WorkloadError> {
-        let recorded = self.workload(&origin.workload, &origin.run)?;
-        let record = Record::Flow(recorded.workload.envelope(&origin.run, Box::new(flow)));
-        recorded.workload.tell(&record);
-        Ok(recorded.workload.is_full())
-    }
-
-    pub(super) fn tell_losses(&mut self, now: Losses) -> Result<(), WorkloadError> {
-        let before = std::mem::replace(&mut self.losses, now);
-        let evicted = self.processes.take_evicted();
-        let losses = self.losses.clone();
-        let mut found = gaps(&before, &losses, |cgroup_id| self.concerned(cgroup_id));
-        found.extend(forgotten(&evicted, |cgroup_id| self.concerned(cgroup_id)));
-        found
-            .into_iter()
-            .try_for_each(|affected| self.tell_gap(affected))
-    }
-
-    /// Destinations may be missing where hooks could not be attached.
-    fn not_attached(&mut self, cgroup_id: u64, reason: &str) -> Result<(), WorkloadError> {
-        self.counters.not_attached += 1;
-        let Subject::Machine(machine) = &mut self.subject else {
-            return Ok(());
-        };
-        let workload = match machine.concerned(cgroup_id) {
-            Concerned::Workload(name) => Some(name),
-            Concerned::Everybody => None,
-            Concerned::Nobody => return Ok(()),
-        };
-        let gap = Gap {
-            what: GapKind::NotAttached,
-            detail: format!("the hooks could not be attached to a container: {reason}"),
-            lost: None,
-            severity: Severity::Destinations,
-        };
-        self.tell_gap(Affected { workload, gap })
-    }
-
-    fn ask_for(&mut self, cgroup_id: u64, command: impl FnOnce(&Path) -> Command) {
-        let Some((commands, mount)) = &self.watching else {
-            return;
-        };
-        if commands.try_send(command(mount)).is_err()
-            && let Err(error) = self.not_attached(cgroup_id, "too many were asked for at once")
-        {
-            tracing::warn!("{error}");
-        }
-    }
-
-    pub(super) fn tell_gap(
-        &mut self,
-        Affected { workload, gap }: Affected,
-    ) -> Result<(), WorkloadError> {
-        if let Some(name) = workload {
-            let run = self.run_of(&name);
-            self.workload(&name, &run)?.workload.tell_gap(&run, gap);
-            return Ok(());
-        }
-        for recorded in self.workloads.values_mut() {
-            let run = recorded.last_run.clone();
-            recorded.workload.tell_gap(&run, gap.clone());
-        }
-        Ok(())
-    }
-
-    /// A run of the workload to which a gap can be told.
-    fn run_of(&self, workload: &Arc<str>) -> Arc<str> {
-        if let Some(recorded) = self.workloads.get(workload) {
-            return recorded.last_run.clone();
-        }
-        match &self.subject {
-            Subject::Machine(machine) => machine.boot_run(workload),
-            Subject::Command { run, .. } => run.clone(),
-        }
-    }
-
-    pub(super) fn tell_changes(&mut self) -> Result<(), WorkloadError> {
-        let Subject::Machine(machine) = &mut self.subject else {
-            return Ok(());
-        };
-        for change in machine.take_changes() {
-            match change {
-                Change::RunBegan { workload, run } => {
-                    self.workload(&workload, &run)?;
-                }
-                Change::RunEnded { workload, run } => {
-                    // What the run did last is still in the kernel.
-                    if let Some(recorded) = self.workloads.get_mut(&workload) {
-                        recorded.ending.push(run);
-                    }
-                }
-                Change::Renamed {
-                    provisional,
-                    workload,
-                    run,
-                } => {
-                    self.tell_alias(&provisional, &workload, &run)?;
-                }
-                Change::Missing { workload, gap } => {
-                    self.tell_gap(Affected { workload, gap })?;
-                }
-                Change::Watch { cgroup_id, path } => self.ask_for(cgroup_id, |mount| {
-                    let path = mount.join(path.trim_start_matches('/'));
-                    Command::Attach { cgroup_id, path }
-                }),
-                Change::Unwatch { cgroup_id } => {
-                    self.ask_for(cgroup_id, |_| Command::Detach { cgroup_id });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Both logs say so: whoever reads either finds the other. What was observed under the
-    /// provisional name counts for the real one from now on.
-    fn tell_alias(
-        &mut self,
-        provisional: &Arc<str>,
-        workload: &Arc<str>,
-        run: &Arc<str>,
-    ) -> Result<(), WorkloadError> {
-        let body = crate::record::Alias {
-            provisional: provisional.to_string(),
-        };
-        let named = self.workload(workload, run)?;
-        let record = Record::Alias(named.workload.envelope(run, body));
-        named.workload.tell(&record);
-        let Some(before) = self.workloads.get_mut(provisional) else {
-            return Ok(());
-        };
-        before.workload.tell(&record);
-        before.workload.end(run, "renamed", None);
-        before.write_out();
-        let observed = before.workload.observations().clone();
-        self.workload(workload, run)?.workload.merge(&observed);
-        Ok(())
-    }
-
-    /// The workload of that name with that run begun, opened if need be.
-    fn workload(
-        &mut self,
-        name: &Arc<str>,
-        run: &Arc<str>,
-    ) -> Result<&mut Recorded, WorkloadError> {
-        let mut is_new = false;
-        let recorded = match self.workloads.entry(name.clone()) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let mut opened = Recorded::open(&self.settings, name, run, None)
-                    .or_else(|error| self.counters.without_log(&self.settings, name, run, error))?;
-                opened.workload.ended_here(self.ended.iter());
-                if let (Some(book), Some(mark)) = (&mut self.book, opened.mark()) {
-                    book.opened(name, mark);
-                }
-                is_new = true;
-                new.insert(opened)
-            }
-        };
-        recorded.last_run.clone_from(run);
-        if recorded.workload.is_unheard_of()
-            && let Some(gap) = &self.uncertain
-        {
-            recorded.workload.tell_gap(run, gap.clone());
-        }
-        recorded.workload.begin(run, &self.settings.start);
-        if is_new {
-            for gap in &self.preexisting.for_everybody {
-                recorded.workload.tell_gap(run, gap.clone());
-            }
-        }
-        Ok(recorded)
     }
 
     fn machine_counters(&self) -> Vec<(&'static str, u64)> {
@@ -887,53 +522,5 @@ impl Recorder {
         .chain(self.machine_counters())
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
-    }
-}
-
-/// The executable's name; where the process was gone, what it called itself.
-fn command(processes: &mut Processes, key: &FlowKey, tally: &Tally) -> String {
-    let sender = sender(key, tally, tally.first_ns());
-    let exe = processes.exe(&sender);
-    let name = exe.as_deref().map(Path::new).and_then(Path::file_name);
-    name.map_or_else(
-        || comm_text(&tally.comm),
-        |name| name.to_string_lossy().into_owned(),
-    )
-}
-
-fn sender(key: &FlowKey, tally: &Tally, at_ns: u64) -> Sender {
-    Sender {
-        id: process_id(key),
-        tid: tally.tid,
-        comm: tally.comm,
-        at_ns,
-    }
-}
-
-/// What became of the attempts, as far as it is known. Of probes only that they were denied.
-fn outcomes(told: &Told) -> BTreeMap<Outcome, u64> {
-    let known = told.blocked + told.established;
-    let unknown = match told.channel {
-        Channel::UdpProbe => 0,
-        Channel::Connect
-        | Channel::Sendmsg
-        | Channel::UdpConnect
-        | Channel::Preexisting
-        | Channel::Import => told.count.saturating_sub(known),
-    };
-    [
-        (Outcome::Established, told.established),
-        (Outcome::Blocked, told.blocked),
-        (Outcome::Unknown, unknown),
-    ]
-    .into_iter()
-    .filter(|(_, count)| *count > 0)
-    .collect()
-}
-
-fn process_id(key: &FlowKey) -> ProcessId {
-    ProcessId {
-        pid: key.pid,
-        start: key.process_start,
     }
 }

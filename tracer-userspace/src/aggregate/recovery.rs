@@ -62,8 +62,8 @@ impl Recovery {
         let mut last = account.generation;
         for frame in &frames {
             match frame.content {
-                Content::Sweep { .. } if frame.generation == last + 1 => last += 1,
-                Content::Sweep { .. } => return Err(Unknown::Incomplete),
+                Content::Sweep(_) if frame.generation == last + 1 => last += 1,
+                Content::Sweep(_) => return Err(Unknown::Incomplete),
                 Content::News(_) => {}
             }
         }
@@ -122,9 +122,11 @@ impl Recorder {
                         self.hear(event, now);
                     }
                 }
-                Content::Sweep { losses, counts } => {
-                    self.absorb(&counts, now);
-                    self.tell_losses(losses)?;
+                Content::Sweep(sweep) => {
+                    self.absorb(&sweep.counts, now);
+                    self.translate(&sweep.translations);
+                    self.table.swept();
+                    self.tell_losses(sweep.losses)?;
                 }
             }
         }

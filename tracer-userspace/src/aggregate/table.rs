@@ -13,12 +13,18 @@ use crate::record::Channel;
 /// Places to which one flow was rewritten that are kept until they are told.
 const TRANSLATIONS: usize = 64;
 
+/// Translations that may wait for their flow: as many as the kernel keeps.
+const EARLY: usize = 8192;
+
 /// Flows that have something to tell, and a few that had.
 #[derive(Debug, Default)]
 pub struct Table {
     tallies: HashMap<FlowKey, Tally>,
     /// Translations for which there was no room, since they were last asked for.
     turned_away: u64,
+    /// Those of the last sweep, and of the one before, whose flow is not there yet.
+    early: Vec<Translation>,
+    late: Vec<Translation>,
 }
 
 /// What is known of one flow.
@@ -96,7 +102,24 @@ impl Table {
     }
 
     /// Notes where packets of a flow went.
+    /// The counts of a flow that began after the tables were exchanged come with the next sweep.
     pub fn translate(&mut self, translation: &Translation) {
+        if self.tallies.contains_key(&translation.key) {
+            self.place(translation);
+        } else if self.early.len() < EARLY {
+            self.early.push(*translation);
+        } else {
+            self.turned_away += 1;
+        }
+    }
+
+    /// A sweep is complete: what was early for the one before has its flow by now.
+    pub fn swept(&mut self) {
+        let late = std::mem::replace(&mut self.late, std::mem::take(&mut self.early));
+        late.iter().for_each(|translation| self.place(translation));
+    }
+
+    fn place(&mut self, translation: &Translation) {
         let left = Left {
             address: translation.address,
             port: translation.port,
@@ -375,11 +398,31 @@ mod tests {
     #[test]
     fn translations_are_bounded_and_counted() {
         let mut table = Table::default();
-        table.translate(&left(1, 1));
         table.absorb(&key(channel::CONNECT), &value(1, 0, 10));
         (0..100).for_each(|port| table.translate(&left(1, port)));
-        assert_eq!(table.take_turned_away(), 1 + 100 - TRANSLATIONS as u64);
+        assert_eq!(table.take_turned_away(), 100 - TRANSLATIONS as u64);
         assert_eq!(table.take_turned_away(), 0);
+    }
+
+    #[test]
+    fn a_translation_waits_one_sweep_for_its_flow() {
+        let mut table = Table::default();
+        table.translate(&left(1, 1));
+        table.swept();
+        table.absorb(&key(channel::CONNECT), &value(1, 0, 10));
+        table.swept();
+        assert_eq!(table.take_turned_away(), 0);
+        let mut places = 0;
+        table.tell(|_, _, told| {
+            places += told.iter().filter(|told| told.translated.is_some()).count();
+            true
+        });
+        assert_eq!(places, 1);
+        let mut table = Table::default();
+        table.translate(&left(1, 1));
+        table.swept();
+        table.swept();
+        assert_eq!(table.take_turned_away(), 1);
     }
 
     #[test]

@@ -134,18 +134,19 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
         Instant::now(),
     )
     .hiding(args.bounds.redaction.redactor());
+    let kept = loaded.linked_cgroups();
     if by_container {
         let containers = machine.memory().map(|known| known.cgroup_id);
-        loaded.keep_cgroups(&containers.collect())?;
+        let wanted = containers.chain(machine.engine_cgroup()).collect();
+        loaded.keep_cgroups(&wanted)?;
     } else {
         attach(&mut loaded, cgroup2, chosen)?;
     }
     let takeover = Takeover::find(&args.output, &mut loaded)?;
-    // What was open before an earlier daemon's tables has been told by it.
-    let inventory = takeover
-        .is_new()
-        .then(|| inventory(args, cgroup2))
-        .flatten();
+    let is_adopted = takeover.is_adopted();
+    // Listing again would count a second time what an earlier daemon has counted.
+    let listing = (!is_adopted).then(|| inventory(args, cgroup2));
+    let inventory = listing.flatten();
     let mut start = live::start_record(&loaded, Vec::new());
     if args.open_sockets > 0 && !inventory::is_supported() {
         let missing = ("sock_diag".to_owned(), inventory::UNLISTED.to_owned());
@@ -176,7 +177,12 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
         recorder.begin()?;
         Terms::unpinned(commands)
     };
-    obey(&mut loaded, &mut terms.commands);
+    let attached = obey(&mut loaded, &mut terms.commands);
+    if by_container && is_adopted {
+        let is_late = |id: &u64| !kept.contains(id);
+        let late: Vec<u64> = attached.into_iter().filter(is_late).collect();
+        recorder.came_late(&late);
+    }
 
     let cancel = CancellationToken::new();
     let reopen = Arc::new(tokio::sync::Notify::new());
@@ -214,17 +220,22 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
         .and(left)
 }
 
-/// Attaches what the recorder asks for at the start, so that being ready means it.
-fn obey(loaded: &mut Loaded, commands: &mut mpsc::Receiver<Command>) {
+/// Attaches what the recorder asks for at the start, so that being ready means it; the cgroups.
+fn obey(loaded: &mut Loaded, commands: &mut mpsc::Receiver<Command>) -> Vec<u64> {
+    let mut attached = Vec::new();
     while let Ok(command) = commands.try_recv() {
         let obeyed = match command {
-            Command::Attach { path, .. } => loaded.attach_cgroup(&path),
+            Command::Attach { cgroup_id, path } => {
+                attached.push(cgroup_id);
+                loaded.attach_cgroup(&path)
+            }
             Command::Detach { cgroup_id } => loaded.detach_cgroup(cgroup_id),
         };
         if let Err(error) = obeyed {
             tracing::warn!("{error}");
         }
     }
+    attached
 }
 
 /// SIGINT comes from a person who wants the tracer gone; anything else from what starts the next.

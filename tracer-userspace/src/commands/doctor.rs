@@ -215,8 +215,14 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
     };
     loaded.attach_process_events();
     let processes = processes(&loaded);
-    let attached = RunCgroup::make(&cgroup2.mount, proc)
-        .and_then(|cgroup| Ok(loaded.attach_cgroup(cgroup.path())?));
+    // Kept until all is tried: nothing is attached to a cgroup that is gone.
+    let cgroup = RunCgroup::make(&cgroup2.mount, proc);
+    let attached = match &cgroup {
+        Ok(cgroup) => loaded
+            .attach_cgroup(cgroup.path())
+            .map_err(anyhow::Error::from),
+        Err(error) => Err(anyhow::anyhow!("{error:#}")),
+    };
     let rewrites = attached.is_ok().then(|| others(&mut loaded));
     let address = match attached {
         Ok(()) => finding("connection hooks", Verdict::Works, loaded.hooks.join(", ")),

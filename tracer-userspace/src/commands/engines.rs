@@ -34,9 +34,9 @@ pub(super) struct Engines {
     /// Where containerd or CRI-O listens (CRI); may be given several times
     #[arg(long, value_name = "SOCKET", default_values = sockets::CRI)]
     cri_socket: Vec<PathBuf>,
-    /// Do not ask users' own (rootless) engines below /run/user
+    /// Ask users' own (rootless) engines below /run/user too; a user may run any program there
     #[arg(long)]
-    no_user_engines: bool,
+    user_engines: bool,
 }
 
 /// An engine that is there, and what it answers.
@@ -53,7 +53,7 @@ impl Engines {
         Places {
             docker: own.into_iter().chain(&self.engine).cloned().collect(),
             cri: self.cri_socket.clone(),
-            users: (!self.no_user_engines).then(|| sockets::USERS.into()),
+            users: self.user_engines.then(|| sockets::USERS.into()),
         }
     }
 

@@ -96,9 +96,9 @@ impl Takeover {
         }
     }
 
-    /// Whether nothing is known of what happened before.
-    pub(super) fn is_new(&self) -> bool {
-        self.anew
+    /// Whether tables of an earlier daemon are gone on with.
+    pub(super) fn is_adopted(&self) -> bool {
+        !self.anew
     }
 
     fn of_adopted(recovery: Recovery, generation: u64, went_on: bool) -> Self {

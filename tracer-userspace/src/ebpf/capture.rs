@@ -393,12 +393,16 @@ impl Capture {
                     self.send(Batch::NotAttached { cgroup_id, reason }).await?;
                 }
             }
-            Command::Detach { cgroup_id } => self
-                .loaded
-                .detach_cgroup(cgroup_id)
-                .map_err(io::Error::other)?,
+            Command::Detach { cgroup_id } => self.let_go(cgroup_id),
         }
         Ok(())
+    }
+
+    /// Hooks that stay where nobody asked for them cost time, not evidence.
+    fn let_go(&mut self, cgroup_id: u64) {
+        if let Err(error) = self.loaded.detach_cgroup(cgroup_id) {
+            tracing::warn!("cannot detach from a cgroup: {error}");
+        }
     }
 
     /// Passes the ring's content on; false if there was none.
@@ -507,12 +511,11 @@ impl Capture {
         self.loaded
             .tables
             .sweep(|key, value| counts.push((*key, *value)))?;
-        // After the counts that they are about. An element is noted again once it is taken out,
-        // so that nothing is lost between the two.
+        // After the counts that they are about. Taken out once the journal has them.
         let mut translations = Vec::new();
         sys::read_all(
             self.loaded.translations.as_fd(),
-            sys::Batch::Take,
+            sys::Batch::Look,
             |translation: &Translation, _: &u64| translations.push(*translation),
         )?;
         self.new_keys = 0;
@@ -538,7 +541,10 @@ impl Capture {
         self.read_processes().await?;
         self.update_losses()?;
         let generation = self.loaded.tables.generation();
-        self.keep(generation, &counts)?;
+        self.keep(generation, &counts, &translations)?;
+        for translation in &translations {
+            sys::delete(self.loaded.translations.as_fd(), translation)?;
+        }
         self.loaded.tables.empty()?;
         if !counts.is_empty() {
             self.send(Batch::Counts(counts, ClockSample::now())).await?;
@@ -557,12 +563,17 @@ impl Capture {
     }
 
     /// A disk that refuses costs no recording: only that a daemon killed now leaves a gap.
-    fn keep(&mut self, generation: u64, counts: &[(FlowKey, FlowValue)]) -> io::Result<()> {
+    fn keep(
+        &mut self,
+        generation: u64,
+        counts: &[(FlowKey, FlowValue)],
+        translations: &[Translation],
+    ) -> io::Result<()> {
         let Some(journal) = &mut self.terms.journal else {
             return Ok(());
         };
         let told = *self.terms.told.borrow();
-        let kept = journal.sweep(generation, &self.losses, counts, told);
+        let kept = journal.sweep(generation, &self.losses, counts, translations, told);
         let Err(error) = kept else {
             self.is_refused = false;
             return Ok(());
@@ -600,9 +611,7 @@ impl Capture {
         for cgroup_id in std::mem::take(&mut self.removed) {
             sys::delete(self.loaded.quotas.as_fd(), &cgroup_id)?;
             // Its hooks went with it; their pins did not.
-            self.loaded
-                .detach_cgroup(cgroup_id)
-                .map_err(io::Error::other)?;
+            self.let_go(cgroup_id);
         }
         Ok(())
     }

@@ -84,6 +84,7 @@ impl Foreign {
     }
 
     fn begin_again(&mut self) {
+        self.lower_flag();
         self.links.clear();
         self.state = State::Alone;
     }
@@ -121,6 +122,7 @@ impl Foreign {
                 sys::update(self.flag.as_fd(), &0_u32, &1_u64)
             }
             Err(error) => {
+                self.lower_flag();
                 tracing::warn!("{REWRITES_UNSEEN}: {error}");
                 self.state = State::Refused;
                 Ok(())
@@ -135,9 +137,17 @@ impl Foreign {
 
     /// Detaches all.
     pub fn detach(&mut self) {
+        self.lower_flag();
         self.links.clear();
         self.cgroups.clear();
         self.state = State::Alone;
+    }
+
+    /// Before the links go: what is noted is believed as long as the flag is up.
+    fn lower_flag(&self) {
+        if let Err(error) = sys::update(self.flag.as_fd(), &0_u32, &0_u64) {
+            tracing::debug!("cannot tell the programs that none goes first: {error}");
+        }
     }
 
     fn links(&self) -> io::Result<Vec<OwnedFd>> {

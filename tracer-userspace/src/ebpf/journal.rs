@@ -16,7 +16,11 @@ use std::{
 };
 
 use bytemuck::{Pod, Zeroable};
-use tracer_common::flow::{FlowKey, FlowValue};
+use serde::{Deserialize, Serialize};
+use tracer_common::{
+    flow::{FlowKey, FlowValue},
+    translation::Translation,
+};
 
 use super::capture::Losses;
 
@@ -40,10 +44,23 @@ pub struct Frame {
 pub enum Content {
     /// An event as it stood in the ring buffer.
     News(Vec<u8>),
-    Sweep {
-        losses: Losses,
-        counts: Vec<(FlowKey, FlowValue)>,
-    },
+    Sweep(Sweep),
+}
+
+/// What one sweep took out of the kernel.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sweep {
+    pub losses: Losses,
+    pub counts: Vec<(FlowKey, FlowValue)>,
+    pub translations: Vec<Translation>,
+}
+
+/// A sweep's JSON, before its counts.
+#[derive(Deserialize, Serialize)]
+struct Told {
+    losses: Losses,
+    /// Bytes of [`Translation`]s.
+    translations: Vec<Vec<u8>>,
 }
 
 #[repr(C)]
@@ -130,11 +147,16 @@ impl Journal {
         generation: u64,
         losses: &Losses,
         counts: &[(FlowKey, FlowValue)],
+        translations: &[Translation],
         told: u64,
     ) -> io::Result<()> {
         self.take_turns(told)?;
-        let losses = serde_json::to_vec(losses)?;
-        self.start(generation, &losses, counts.len() as u32);
+        let bytes = |each: &Translation| bytemuck::bytes_of(each).to_vec();
+        let json = serde_json::to_vec(&Told {
+            losses: losses.clone(),
+            translations: translations.iter().map(bytes).collect(),
+        })?;
+        self.start(generation, &json, counts.len() as u32);
         for (key, value) in counts {
             let entry = Entry {
                 key: *key,
@@ -194,7 +216,7 @@ pub fn read(directory: &Path, instance: u64, told: u64) -> Vec<Frame> {
         .collect();
     // An event belongs before the sweep that follows it.
     frames.sort_by_key(|frame| {
-        let is_sweep = matches!(frame.content, Content::Sweep { .. });
+        let is_sweep = matches!(frame.content, Content::Sweep(_));
         (frame.generation, is_sweep)
     });
     frames
@@ -245,9 +267,19 @@ fn next(rest: &mut &[u8]) -> Option<(Header, Content)> {
         .map(bytemuck::pod_read_unaligned::<Entry>)
         .map(|entry| (entry.key, entry.value))
         .collect();
-    let losses = serde_json::from_slice(bytes).ok()?;
+    let Told {
+        losses,
+        translations,
+    } = serde_json::from_slice(bytes).ok()?;
+    let read = |bytes: &Vec<u8>| bytemuck::try_pod_read_unaligned(bytes).ok();
+    let translations = translations.iter().filter_map(read).collect();
     *rest = &rest[entries_end..];
-    Some((header, Content::Sweep { losses, counts }))
+    let sweep = Sweep {
+        losses,
+        counts,
+        translations,
+    };
+    Some((header, Content::Sweep(sweep)))
 }
 
 #[cfg(test)]
@@ -259,6 +291,13 @@ mod tests {
 
     fn counts(n: usize) -> Vec<(FlowKey, FlowValue)> {
         vec![(FlowKey::zeroed(), FlowValue::zeroed()); n]
+    }
+
+    fn translation() -> Translation {
+        Translation {
+            port: 7,
+            ..Translation::zeroed()
+        }
     }
 
     fn generations(directory: &Path, told: u64) -> Vec<u64> {
@@ -274,7 +313,13 @@ mod tests {
             journal.news(generation, b"news").unwrap();
             let told = generation.saturating_sub(3);
             journal
-                .sweep(generation, &Losses::default(), &counts(3), told)
+                .sweep(
+                    generation,
+                    &Losses::default(),
+                    &counts(3),
+                    &[translation()],
+                    told,
+                )
                 .unwrap();
             let kept = generations(root.path(), told);
             let expected: Vec<u64> = (told + 1..=generation).flat_map(|g| [g, g]).collect();
@@ -283,11 +328,12 @@ mod tests {
         assert_eq!(read(root.path(), 8, 0), []);
         let frames = read(root.path(), 7, 8);
         assert_eq!(frames[0].content, Content::News(b"news".to_vec()));
-        let sweep = Content::Sweep {
+        let sweep = Sweep {
             losses: Losses::default(),
             counts: counts(3),
+            translations: vec![translation()],
         };
-        assert_eq!(frames[1].content, sweep);
+        assert_eq!(frames[1].content, Content::Sweep(sweep));
     }
 
     #[test]
@@ -297,7 +343,7 @@ mod tests {
         for generation in 1..200 {
             let told = generation - 1;
             journal
-                .sweep(generation, &Losses::default(), &counts(100), told)
+                .sweep(generation, &Losses::default(), &counts(100), &[], told)
                 .unwrap();
         }
         let bytes = |name: &str| fs::metadata(root.path().join(name)).unwrap().len();
@@ -309,8 +355,12 @@ mod tests {
     fn an_entry_that_was_cut_off_is_none() {
         let root = tempfile::tempdir().unwrap();
         let mut journal = Journal::begin(root.path(), 7).unwrap();
-        journal.sweep(1, &Losses::default(), &counts(2), 0).unwrap();
-        journal.sweep(2, &Losses::default(), &counts(2), 0).unwrap();
+        journal
+            .sweep(1, &Losses::default(), &counts(2), &[], 0)
+            .unwrap();
+        journal
+            .sweep(2, &Losses::default(), &counts(2), &[], 0)
+            .unwrap();
         let path = root.path().join(FILES[0]);
         let whole = fs::read(&path).unwrap();
         for length in whole.len() / 2..whole.len() {

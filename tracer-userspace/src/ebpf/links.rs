@@ -5,7 +5,7 @@
 //! before the old one goes, so those programs may tell a thing twice.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs, io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
@@ -50,6 +50,13 @@ impl Links {
             held,
             attached_anew: false,
         })
+    }
+
+    /// The cgroups that have links.
+    #[must_use]
+    pub fn cgroups(&self) -> BTreeSet<u64> {
+        let ids = self.held.keys().filter_map(|name| cgroup_of(name));
+        ids.map(|(_, id)| id).collect()
     }
 
     /// Whether all that is attached was attached before.

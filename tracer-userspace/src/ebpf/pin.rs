@@ -11,9 +11,9 @@
 //! (`/proc/locks`) tells who has it.
 
 use std::{
-    fs::{self, File},
+    fs::{self, DirBuilder, File},
     io,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -41,6 +41,8 @@ pub enum PinError {
     NotBpffs(PathBuf),
     #[error("another daemon (pid {pid}) holds the pins in {root}")]
     Held { root: PathBuf, pid: String },
+    #[error("{0} is open to others than root: remove it, or choose another --pin")]
+    Open(PathBuf),
     #[error("cannot use the pins in {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
 }
@@ -68,7 +70,10 @@ impl Pins {
         if !is_bpffs(root) {
             mount_bpffs(root)?;
         }
-        fs::create_dir_all(root).map_err(at(root))?;
+        let mut private = DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private.create(root).map_err(at(root))?;
+        check_owner(root)?;
         let lock = lock(root)?;
         let pins = Self {
             root: root.to_owned(),
@@ -168,12 +173,23 @@ pub fn is_bpffs(path: &Path) -> bool {
         .is_some_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
 }
 
+/// Whoever may write there could put others' objects in place of ours.
+fn check_owner(root: &Path) -> Result<(), PinError> {
+    let found = fs::symlink_metadata(root).map_err(at(root))?;
+    let is_private = found.is_dir() && found.mode() & 0o077 == 0;
+    if is_private && found.uid() == nix::unistd::geteuid().as_raw() {
+        Ok(())
+    } else {
+        Err(PinError::Open(root.to_owned()))
+    }
+}
+
 fn mount_bpffs(root: &Path) -> Result<(), PinError> {
     if !root.starts_with(BPFFS) {
         return Err(PinError::NotBpffs(root.to_owned()));
     }
     let kind = Some("bpf");
-    mount(kind, BPFFS, kind, MsFlags::empty(), None::<&str>)
+    mount(kind, BPFFS, kind, MsFlags::empty(), Some("mode=0700"))
         .map_err(|errno| PinError::Mount(errno.into()))?;
     tracing::info!("mounted a bpffs at {BPFFS}");
     Ok(())

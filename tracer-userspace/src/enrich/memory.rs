@@ -1,6 +1,6 @@
 //! What one daemon tells the next of containers: what the next could not find out any more.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,14 @@ impl Machine {
                 Naming::Asked { .. } | Naming::Provisional { .. } => None,
             },
         })
+    }
+
+    /// The run of the container whose own cgroup this is.
+    #[must_use]
+    pub fn run_in(&self, cgroup_id: u64) -> Option<Arc<str>> {
+        let mut containers = self.containers.values();
+        let known = containers.find(|known| known.cgroup_id == cgroup_id)?;
+        Some(known.run.clone())
     }
 
     /// Takes in what an earlier daemon knew. Cgroups that are gone meanwhile are treated so.

@@ -3,18 +3,23 @@
 
 use std::{ffi::OsStr, fs, path::Path};
 
-use super::cgroup::cgroup_of;
+use super::{
+    cgroup::cgroup_of,
+    container::{Owner, owner},
+};
 
-/// The v2 path of the cgroup that a process runs in whose executable is called `name`.
+/// The v2 path of the cgroup that a process runs in whose executable is called `name`. What a
+/// container calls so is not the engine.
 #[must_use]
 pub fn cgroup_of_program(proc: &Path, name: &str) -> Option<String> {
     let processes = fs::read_dir(proc).ok()?.flatten();
-    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let pid = pids.find(|pid| {
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let called = pids.filter(|pid| {
         let exe = fs::read_link(proc.join(pid.to_string()).join("exe"));
         exe.is_ok_and(|exe| exe.file_name() == Some(OsStr::new(name)))
-    })?;
-    cgroup_of(proc, pid)
+    });
+    let mut cgroups = called.filter_map(|pid| cgroup_of(proc, pid));
+    cgroups.find(|path| !matches!(owner(path), Owner::Container(_)))
 }
 
 #[cfg(test)]

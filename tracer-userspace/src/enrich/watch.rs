@@ -15,15 +15,23 @@ impl Machine {
         if self.engine.is_some_and(has_hooks) {
             return;
         }
-        let Some(path) = resolver::cgroup_of_program(&self.proc, ENGINE) else {
-            return;
-        };
-        let mut cgroups = self.cgroups.iter();
-        let found = cgroups.find(|(_, cgroup)| cgroup.path == path);
-        if let Some((cgroup_id, _)) = found {
+        if let Some((cgroup_id, path)) = self.find_engine() {
             self.engine = Some(cgroup_id);
             self.changes.push(Change::Watch { cgroup_id, path });
         }
+    }
+
+    /// The cgroup in which the engine with the resolver runs, if one does.
+    #[must_use]
+    pub fn engine_cgroup(&self) -> Option<u64> {
+        self.find_engine().map(|(cgroup_id, _)| cgroup_id)
+    }
+
+    fn find_engine(&self) -> Option<(u64, String)> {
+        let path = resolver::cgroup_of_program(&self.proc, ENGINE)?;
+        let mut cgroups = self.cgroups.iter();
+        let (cgroup_id, _) = cgroups.find(|(_, cgroup)| cgroup.path == path)?;
+        Some((cgroup_id, path))
     }
 
     /// Decides anew whether a container's own cgroup needs hooks. Those of a chosen cgroup, or of

@@ -15,7 +15,7 @@ const NAMES: &str = "passw(?:or)?d|passwort|passphrase|passcode|pwd|pass|secret|
 /// A name, as the whole of a word.
 static NAME: Lazy = Lazy::new(|| {
     pattern(&format!(
-        "(?i)^(?:.*[-_.])?(?:{NAMES}|auth|sig)s?(?:[-_.](?:value|text|base64|b64|string|data|id))?$|(?i)(?:password|passwd|secret|apikey|accesskey|authtoken|token)$"
+        "(?i)^(?:.*[-_.])?(?:{NAMES}|auth|sig|creds)s?(?:[-_.](?:value|text|base64|b64|string|data|id))?$|(?i)(?:password|passwd|secret|apikey|accesskey|authtoken|token)$|^[A-Z][A-Z0-9_]*_KEY$"
     ))
 });
 
@@ -23,7 +23,7 @@ static NAME: Lazy = Lazy::new(|| {
 /// quotes, a blank or an ampersand.
 static ASSIGNMENT: Lazy = Lazy::new(|| {
     pattern(&format!(
-        r#"(?i)((?:^|[^A-Za-z0-9])(?:[A-Za-z0-9.-]*[A-Za-z0-9_.-]*)?(?:{NAMES}|[?&;]sig)[A-Za-z0-9_.-]*\\?["']?\s*(?:=|:=|:|%3[Dd])\s*)(\\?"[^"]*"?|'[^']*'?|(?:(?:bearer|basic|token|digest|negotiate)\s+)?[^\s&"']+)"#
+        r#"(?i)((?:^|[^A-Za-z0-9])(?:[A-Za-z0-9.-]*[A-Za-z0-9_.-]*)?(?:{NAMES}|[?&;]sig|[?&;]key|[A-Za-z0-9]_key)[A-Za-z0-9_.-]*\\?["']?\s*(?:=|:=|:|%3[Dd])\s*)(\\?"[^"]*"?|'[^']*'?|(?:(?:bearer|basic|token|digest|negotiate)\s+)?[^\s&"']+)"#
     ))
 });
 

@@ -51,7 +51,7 @@ static TOKEN: Lazy = Lazy::new(|| pattern(&format!("(?:{})", TOKENS.join("|"))))
 /// The beginning of a token, where the text was cut.
 static BEGINNING: Lazy = Lazy::new(|| {
     pattern(
-        r"(?:AKIA|ASIA|AIza|ya29\.|gh[opsur]_|github_pat_|glpat-|npm_|pypi-|dckr_|sk[-_]|rk_|hf_|gsk_|xox|eyJ|-----BEGIN|hvs\.|SG\.|lsv2_)[^\s]*$",
+        r"(?:AKIA|ASIA|AIza|ya29\.|gh[opsur]_|github_pat_|glpat-|npm_|pypi-|dckr_|sk[-_]|rk_|hf_|gsk_|xox|eyJ|-----BEGIN|hvs\.|SG\.|lsv2_)[^\s]*$|://[^\s/@:]*:[^\s@/]*$",
     )
 });
 

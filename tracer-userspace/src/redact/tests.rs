@@ -53,6 +53,52 @@ fn only_the_secret_is_hidden() {
             "mysql -uroot -p[redacted] shop",
         ),
         (&["ssh", "-p", "22", "host"], "ssh -p 22 host"),
+        (&["sudo", "mysql", "-phunter2"], "sudo mysql -p[redacted]"),
+        (
+            &["timeout", "5", "redis-cli", "-a", "hunter2", "get", "x"],
+            "timeout 5 redis-cli -a [redacted] get x",
+        ),
+        (
+            &[
+                "sh",
+                "-c",
+                "cd /x && mysql -phunter2 shop; sshpass -p hunter2 ssh x",
+            ],
+            "sh -c cd /x && mysql -p[redacted] shop; sshpass -p [redacted] ssh x",
+        ),
+        (
+            &["curl", "-u", "topsecret:", "http://h"],
+            "curl -u [redacted]: http://h",
+        ),
+        (
+            &["curl", "-ualice:pw", "--user=bob:pw", "http://h"],
+            "curl -ualice:[redacted] --user=bob:[redacted] http://h",
+        ),
+        (
+            &["skopeo", "copy", "--src-creds", "a:pw", "--dest-creds=b:pw"],
+            "skopeo copy --src-creds a:[redacted] --dest-creds=b:[redacted]",
+        ),
+        (
+            &["smbclient", "-U", "dom/user%pw", "//h/s"],
+            "smbclient -U dom/user%[redacted] //h/s",
+        ),
+        (
+            &["psql", "-c", "ALTER USER a PASSWORD 'x'"],
+            "psql -c ALTER USER a PASSWORD '[redacted]'",
+        ),
+        (
+            &["sh", "-c", "t --password \"a b c\" -q"],
+            "sh -c t --password \"[redacted]\" -q",
+        ),
+        (
+            &["sh", "-c", "sh -c 'mysql -phunter2'"],
+            "sh -c sh -c 'mysql -p[redacted]'",
+        ),
+        (&["env", "OPENAI_KEY=x", "c"], "env OPENAI_KEY=[redacted] c"),
+        (
+            &["c", "https://h/?key=x&n=2"],
+            "c https://h/?key=[redacted]&n=2",
+        ),
         (
             &["sh", "-c", "A_TOKEN='x y' go --api-key k1 on"],
             "sh -c A_TOKEN='[redacted]' go --api-key [redacted] on",

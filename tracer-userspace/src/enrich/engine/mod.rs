@@ -34,7 +34,7 @@ use std::{
 use tokio::{
     sync::{Semaphore, mpsc},
     task::{AbortHandle, JoinSet},
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
 use self::{
@@ -47,6 +47,9 @@ const QUEUE: usize = 1024;
 
 /// Containers that are asked about at once.
 const AT_ONCE: usize = 64;
+
+/// How long all engines together may take to answer one question.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often new sockets are looked for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -262,7 +265,9 @@ impl Room {
             .collect();
         let missed = missed.clone();
         tokio::spawn(async move {
-            if !ask(engines, &question.0).await {
+            // Whoever answers for ever must not keep the place of those who answer.
+            let asked = timeout(PATIENCE, ask(engines, &question.0)).await;
+            if !asked.unwrap_or(false) {
                 let _gone = missed.send(question).await;
             }
             drop(place);

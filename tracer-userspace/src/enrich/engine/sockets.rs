@@ -77,9 +77,14 @@ impl Places {
         for socket in given(&self.docker, Api::Docker)
             .into_iter()
             .chain(given(&self.cri, Api::Cri))
-            .chain(given(&self.rootless(), Api::Docker))
+            .chain(self.rootless())
         {
-            found.entry(socket.path.clone()).or_insert(socket);
+            let Ok(metadata) = fs::metadata(&socket.path) else {
+                continue;
+            };
+            // `/var/run` is `/run` on most machines: the file tells one socket from another.
+            let file = (metadata.dev(), metadata.ino());
+            found.entry(file).or_insert(socket);
         }
         let mut found: Vec<_> = found.into_values().collect();
         found.sort_by_key(|socket| socket.trust != Trust::Machine);
@@ -87,7 +92,9 @@ impl Places {
         found
     }
 
-    fn rootless(&self) -> Vec<PathBuf> {
+    /// Whoever owns the folder is believed for no more than his own, whatever stands there; what a
+    /// link leads to is not asked.
+    fn rootless(&self) -> Vec<Socket> {
         let users = self
             .users
             .iter()
@@ -95,14 +102,20 @@ impl Places {
         users
             .flatten()
             .flatten()
-            .flat_map(|user| ROOTLESS.map(|name| user.path().join(name)))
+            .filter_map(|user| Some((user.metadata().ok()?.uid(), user.path())))
+            .flat_map(|(uid, folder)| ROOTLESS.map(|name| (uid, folder.join(name))))
+            .filter(|(_, path)| fs::canonicalize(path).is_ok_and(|real| real == *path))
+            .filter_map(|(uid, path)| {
+                let found = socket(&path, Api::Docker)?;
+                let trust = Trust::User(uid);
+                Some(Socket { trust, ..found })
+            })
             .collect()
     }
 }
 
-/// `/var/run` is `/run` on most machines: the path without links tells one socket from another.
 fn socket(path: &Path, api: Api) -> Option<Socket> {
-    let path = fs::canonicalize(path).ok()?;
+    let path = path.to_owned();
     let metadata = fs::metadata(&path).ok()?;
     let trust = match metadata.uid() {
         0 => Trust::Machine,

@@ -1,0 +1,264 @@
+//! Flows as records: whose they are, who sent them, and what became of them.
+
+use std::{collections::BTreeMap, path::Path};
+
+use tracer_common::flow::{FlowKey, channel};
+
+use super::{Recorder, Subject};
+use crate::{
+    aggregate::{
+        recorded::Recorded,
+        table::{Left, Tally, Told},
+        workload::WorkloadError,
+    },
+    decode::process::ProcessId,
+    enrich::{
+        cgroup::is_below,
+        machine::{Attribution, Origin},
+        process::{
+            image::comm_text,
+            table::{Processes, Sender},
+        },
+    },
+    place::place,
+    record::{
+        Channel, Direction, Flow, Outcome, Process, Protocol, Record, Translated, ip_from_mapped,
+    },
+};
+
+/// `IPPROTO_MPTCP`: TCP, on the wire and in every rule.
+const MPTCP: u16 = 262;
+
+impl Recorder {
+    /// Writes what is new. A log is rotated between two flows, at a moment when the account says
+    /// how far each log goes: what a closed segment has is never told again.
+    pub(super) fn tell_flows(&mut self) -> Result<(), WorkloadError> {
+        loop {
+            self.tell_until_full()?;
+            if !self.rotate_full() {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(super) fn rotate_full(&mut self) -> bool {
+        let is_full = |recorded: &Recorded| recorded.workload.is_full();
+        if !self.workloads.values().any(is_full) {
+            return false;
+        }
+        self.settle_account();
+        for (name, recorded) in &mut self.workloads {
+            if is_full(recorded) {
+                recorded.workload.rotate();
+                if let (Some(book), Some(mark)) = (&mut self.book, recorded.mark()) {
+                    book.opened(name, mark);
+                }
+            }
+        }
+        true
+    }
+
+    pub(super) fn tell_until_full(&mut self) -> Result<(), WorkloadError> {
+        // The table lends its entries while records are made, which needs the rest of `self`.
+        let mut table = std::mem::take(&mut self.table);
+        let mut result = Ok(());
+        let mut is_full = false;
+        table.tell(|key, tally, told| {
+            if is_full {
+                return false;
+            }
+            let origin = match self.attribute(key, tally) {
+                Attribution::Waiting => return false,
+                Attribution::NotSelected => return true,
+                Attribution::Known(origin) => origin,
+            };
+            for told in told {
+                let flow = self.flow(key, tally, told, &origin);
+                match self.tell_flow(flow, &origin) {
+                    Ok(full) => is_full |= full,
+                    Err(error) => {
+                        result = Err(error);
+                        return false;
+                    }
+                }
+            }
+            true
+        });
+        self.table = table;
+        result
+    }
+
+    pub(super) fn attribute(&mut self, key: &FlowKey, tally: &Tally) -> Attribution {
+        match &mut self.subject {
+            Subject::Machine(machine) => {
+                let command = machine
+                    .needs_command()
+                    .then(|| command(&mut self.processes, key, tally));
+                machine.attribute(key, &tally.comm, command.as_deref())
+            }
+            Subject::Command {
+                workload,
+                run,
+                cgroups,
+                ..
+            } => {
+                let cgroup = cgroups.get(key.cgroup_id, &self.proc, key.pid);
+                Attribution::Known(Origin {
+                    workload: workload.clone(),
+                    run: run.clone(),
+                    cgroup_path: cgroup.map(|cgroup| cgroup.path.as_str().into()),
+                    container: None,
+                    via: None,
+                })
+            }
+        }
+    }
+
+    pub(super) fn flow(
+        &mut self,
+        key: &FlowKey,
+        tally: &Tally,
+        told: &Told,
+        origin: &Origin,
+    ) -> Flow {
+        let protocol = match key.protocol {
+            MPTCP => Protocol::TCP,
+            number => Protocol(u8::try_from(number).unwrap_or(u8::MAX)),
+        };
+        let dest_ip = ip_from_mapped(key.address);
+        let port_of = |port| protocol.has_ports().then_some(port);
+        let translated = |left: Left| Translated {
+            ip: ip_from_mapped(left.address),
+            port: port_of(left.port),
+        };
+        Flow {
+            protocol,
+            dest_ip,
+            dest_port: port_of(key.port),
+            names: Vec::new(),
+            channel: told.channel,
+            direction: match key.channel {
+                channel::PREEXISTING_REPLY => Direction::Reply,
+                _others => Direction::Egress,
+            },
+            place: place(dest_ip),
+            translated: told.translated.map(translated),
+            via: origin.via,
+            outcomes: outcomes(told),
+            count: told.count,
+            bytes_sent: None,
+            bytes_received: None,
+            first_seen: self.clock.wall(told.first_ns),
+            last_seen: self.clock.wall(told.last_ns),
+            process: self.process(key, tally, told.first_ns),
+            cgroup_id: Some(key.cgroup_id),
+            cgroup_path: origin.cgroup_path.as_deref().map(str::to_owned),
+            container: origin.container.as_deref().cloned(),
+        }
+    }
+
+    pub(super) fn process(&mut self, key: &FlowKey, tally: &Tally, first_ns: u64) -> Process {
+        if key.pid == 0 {
+            // A socket that nobody holds any more; its owner's user is what is left.
+            return Process {
+                uid: Some(tally.uid),
+                ..Process::default()
+            };
+        }
+        let mut process = Process {
+            pid: Some(key.pid),
+            tid: Some(tally.tid),
+            ppid: Some(tally.parent_pid),
+            uid: Some(tally.uid),
+            comm: Some(
+                self.settings
+                    .redactor
+                    .text(&comm_text(&tally.comm))
+                    .into_owned(),
+            ),
+            ..Process::default()
+        };
+        let sender = sender(key, tally, first_ns);
+        let Self {
+            processes,
+            subject,
+            clock,
+            proc,
+            ..
+        } = self;
+        let clock = |boot_ns| clock.wall_of_boot(boot_ns);
+        match subject {
+            Subject::Machine(machine) => {
+                let container = machine.container_of(key.cgroup_id, key.pid);
+                let within = |cgroup_id, pid| machine.container_of(cgroup_id, pid) == container;
+                processes.describe(&sender, clock, within, &mut process);
+            }
+            Subject::Command {
+                cgroups, cgroup, ..
+            } => {
+                let within = |cgroup_id, pid| {
+                    let found = cgroups.get(cgroup_id, proc, pid);
+                    found.is_some_and(|found| is_below(&found.path, cgroup))
+                };
+                processes.describe(&sender, clock, within, &mut process);
+            }
+        }
+        process
+    }
+
+    /// Whether the log is due for rotation.
+    pub(super) fn tell_flow(&mut self, flow: Flow, origin: &Origin) -> Result<bool, WorkloadError> {
+        let recorded = self.workload(&origin.workload, &origin.run)?;
+        let record = Record::Flow(recorded.workload.envelope(&origin.run, Box::new(flow)));
+        recorded.workload.tell(&record);
+        Ok(recorded.workload.is_full())
+    }
+}
+
+/// The executable's name; where the process was gone, what it called itself.
+fn command(processes: &mut Processes, key: &FlowKey, tally: &Tally) -> String {
+    let sender = sender(key, tally, tally.first_ns());
+    let exe = processes.exe(&sender);
+    let name = exe.as_deref().map(Path::new).and_then(Path::file_name);
+    name.map_or_else(
+        || comm_text(&tally.comm),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+fn sender(key: &FlowKey, tally: &Tally, at_ns: u64) -> Sender {
+    Sender {
+        id: process_id(key),
+        tid: tally.tid,
+        comm: tally.comm,
+        at_ns,
+    }
+}
+
+/// What became of the attempts, as far as it is known. Of probes only that they were denied.
+fn outcomes(told: &Told) -> BTreeMap<Outcome, u64> {
+    let known = told.blocked + told.established;
+    let unknown = match told.channel {
+        Channel::UdpProbe => 0,
+        Channel::Connect
+        | Channel::Sendmsg
+        | Channel::UdpConnect
+        | Channel::Preexisting
+        | Channel::Import => told.count.saturating_sub(known),
+    };
+    [
+        (Outcome::Established, told.established),
+        (Outcome::Blocked, told.blocked),
+        (Outcome::Unknown, unknown),
+    ]
+    .into_iter()
+    .filter(|(_, count)| *count > 0)
+    .collect()
+}
+
+pub(super) fn process_id(key: &FlowKey) -> ProcessId {
+    ProcessId {
+        pid: key.pid,
+        start: key.process_start,
+    }
+}

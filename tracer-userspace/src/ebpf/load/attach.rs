@@ -1,0 +1,239 @@
+//! Attaching programs to cgroups and tracepoints, and detaching them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::fs::MetadataExt as _,
+    },
+    path::{Path, PathBuf},
+};
+
+use aya::{Ebpf, programs::RawTracePoint};
+
+use super::{
+    CGROUP_HOOKS, LoadError, Loaded, ON_CGROUPS, PROCESS_HOOKS, VERDICTS_UNSEEN, failed, program,
+    refused,
+};
+use crate::ebpf::{adopt::Found, foreign};
+
+impl Loaded {
+    /// Attaches the address and egress hooks to a cgroup and all below it, beside whatever else
+    /// is attached there. Where it is inside one that is chosen already, that one covers it.
+    ///
+    /// # Errors
+    /// The cgroup cannot be opened or the kernel refuses.
+    pub fn attach_cgroup(&mut self, path: &Path) -> Result<(), LoadError> {
+        let cgroup = open_cgroup(path)?;
+        let id = cgroup_id_of(&cgroup)?;
+        self.chosen.insert(path.to_owned(), id);
+        if self.is_covered(path) {
+            return Ok(());
+        }
+        self.link_cgroup(id, &cgroup)?;
+        let inside: Vec<u64> = self
+            .chosen
+            .iter()
+            .filter(|(other, _)| *other != path && other.starts_with(path))
+            .map(|(_, id)| *id)
+            .collect();
+        let mut inside = inside.into_iter();
+        inside.try_for_each(|id| self.unlink_cgroup(id))
+    }
+
+    /// Detaches from a cgroup; what was counted in it stays. Chosen cgroups inside it are
+    /// attached to themselves first.
+    ///
+    /// # Errors
+    /// The kernel or the bpffs refuses.
+    pub fn detach_cgroup(&mut self, cgroup_id: u64) -> Result<(), LoadError> {
+        let path = self.chosen.iter().find(|(_, id)| **id == cgroup_id);
+        let Some(path) = path.map(|(path, _)| path.clone()) else {
+            return Ok(());
+        };
+        self.chosen.remove(&path);
+        let bare: Vec<PathBuf> = self
+            .chosen
+            .keys()
+            .filter(|inside| inside.starts_with(&path) && !self.is_covered(inside))
+            .cloned()
+            .collect();
+        for inside in bare {
+            // One that is gone meanwhile needs no hooks.
+            if let Ok(cgroup) = open_cgroup(&inside) {
+                self.link_cgroup(cgroup_id_of(&cgroup)?, &cgroup)?;
+            }
+        }
+        self.unlink_cgroup(cgroup_id)
+    }
+
+    fn unlink_cgroup(&mut self, cgroup_id: u64) -> Result<(), LoadError> {
+        self.foreign.remove(cgroup_id);
+        self.links.off_cgroup(cgroup_id).map_err(failed("detach"))
+    }
+
+    fn is_covered(&self, path: &Path) -> bool {
+        let mut above = path.ancestors().skip(1);
+        above.any(|above| self.chosen.contains_key(above))
+    }
+
+    fn link_cgroup(&mut self, id: u64, cgroup: &File) -> Result<(), LoadError> {
+        let ebpf = self.ebpf.as_ref().ok_or(LoadError::Missing("programs"))?;
+        for (name, kind) in ON_CGROUPS {
+            let program = program_fd(ebpf, name).ok_or(LoadError::Missing(name))?;
+            self.links
+                .on_cgroup((name, program), kind, (id, cgroup.as_fd()))
+                .map_err(failed(name))?;
+            note(&mut self.hooks, name);
+        }
+        let cgroup = cgroup.try_clone().map_err(failed("cgroup"))?;
+        self.foreign.add(id, cgroup);
+        if let Err(error) = self.foreign.check() {
+            tracing::warn!("cannot tell whether other address programs are loaded: {error}");
+        }
+        Ok(())
+    }
+
+    /// Attaches the cgroup tracepoints, which tell of containers before their first process.
+    ///
+    /// # Errors
+    /// The kernel lacks them or refuses.
+    pub fn attach_cgroup_events(&mut self) -> Result<(), LoadError> {
+        let ebpf = self.ebpf.as_ref().ok_or(LoadError::Missing("programs"))?;
+        for name in CGROUP_HOOKS {
+            let program = program_fd(ebpf, name).ok_or(LoadError::Missing(name))?;
+            self.links
+                .on_tracepoint(name, program)
+                .map_err(failed(name))?;
+            note(&mut self.hooks, name);
+        }
+        Ok(())
+    }
+
+    /// Attaches the tracepoints that follow processes. Without one of them, recording goes on
+    /// with less: [`Self::missing`] says so.
+    pub fn attach_process_events(&mut self) {
+        for (name, unseen) in PROCESS_HOOKS {
+            match self.attach_tracepoint(name) {
+                Ok(()) => note(&mut self.hooks, name),
+                Err(error) => {
+                    tracing::warn!("not seen: {unseen}: {error}");
+                    self.missing.insert(name.to_owned(), unseen.to_owned());
+                }
+            }
+        }
+    }
+
+    /// Loaded only now: a verifier that refuses it must not cost the other programs.
+    fn attach_tracepoint(&mut self, name: &'static str) -> Result<(), LoadError> {
+        let ebpf = self.ebpf.as_mut().ok_or(LoadError::Missing("programs"))?;
+        let tracepoint: &mut RawTracePoint = program(ebpf, name)?;
+        tracepoint.load().map_err(refused(name))?;
+        let verified = tracepoint
+            .info()
+            .ok()
+            .and_then(|info| info.verified_instruction_count());
+        tracing::debug!(
+            "{name}: the verifier looked at {} instructions",
+            verified.unwrap_or(0)
+        );
+        let fd = tracepoint.fd().map_err(refused(name))?;
+        self.links
+            .on_tracepoint(name, fd.as_fd())
+            .map_err(failed(name))
+    }
+
+    /// The tracepoints of processes that this kernel refused.
+    #[must_use]
+    pub fn unfollowed(&self) -> &BTreeMap<String, String> {
+        &self.missing
+    }
+
+    /// What this kernel lacks, by name, each with what is therefore not seen.
+    #[must_use]
+    pub fn missing(&self) -> BTreeMap<String, String> {
+        let mut missing = self.missing.clone();
+        if !self.reads_verdict {
+            missing.insert("verdict".to_owned(), VERDICTS_UNSEEN.to_owned());
+        }
+        if self.foreign.state() == foreign::State::Refused {
+            missing.insert("preorder".to_owned(), foreign::REWRITES_UNSEEN.to_owned());
+        }
+        missing
+    }
+
+    /// The cgroups on which links are pinned.
+    #[must_use]
+    pub fn linked_cgroups(&self) -> BTreeSet<u64> {
+        self.links.cgroups()
+    }
+
+    /// Drops pinned links on other cgroups than these: before anything is attached, since hooks on
+    /// a cgroup and on one above it count twice.
+    ///
+    /// # Errors
+    /// The bpffs refuses.
+    pub fn keep_cgroups(&mut self, ids: &BTreeSet<u64>) -> Result<(), LoadError> {
+        self.links
+            .keep_cgroups(|id| ids.contains(&id))
+            .map_err(failed("detach"))
+    }
+
+    /// Everything that a cgroup gets, attached by now or not.
+    #[must_use]
+    pub fn all_hooks(&self) -> Vec<String> {
+        let mut hooks = self.hooks.clone();
+        ON_CGROUPS
+            .iter()
+            .for_each(|(name, _)| note(&mut hooks, name));
+        hooks
+    }
+
+    /// Whether the maps were adopted and all that is attached was attached all the time.
+    #[must_use]
+    pub fn went_on(&self) -> bool {
+        matches!(self.found, Found::Adopted) && self.links.were_all_there()
+    }
+
+    pub(super) fn update_links(&mut self) -> Result<(), LoadError> {
+        let ebpf = self.ebpf.as_ref().ok_or(LoadError::Missing("programs"))?;
+        self.links
+            .update(|name| program_fd(ebpf, name))
+            .map_err(failed("a pinned link"))
+    }
+
+    /// Detaches every program; the maps stay readable, so that what is in them can be drained.
+    ///
+    /// # Errors
+    /// The bpffs refuses.
+    pub fn detach(&mut self) -> Result<(), LoadError> {
+        self.foreign.detach();
+        self.ebpf = None;
+        self.hooks.clear();
+        self.links.drop_all().map_err(failed("detach"))
+    }
+}
+
+fn note(hooks: &mut Vec<String>, name: &str) {
+    if !hooks.iter().any(|known| known == name) {
+        hooks.push(name.to_owned());
+    }
+}
+
+fn program_fd<'a>(ebpf: &'a Ebpf, name: &str) -> Option<BorrowedFd<'a>> {
+    Some(ebpf.program(name)?.fd().ok()?.as_fd())
+}
+
+fn open_cgroup(path: &Path) -> Result<File, LoadError> {
+    File::open(path).map_err(|source| LoadError::Cgroup {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The inode number of its directory.
+fn cgroup_id_of(cgroup: &File) -> Result<u64, LoadError> {
+    let metadata = cgroup.metadata().map_err(failed("cgroup"))?;
+    Ok(metadata.ino())
+}
