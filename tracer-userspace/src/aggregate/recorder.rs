@@ -471,9 +471,10 @@ impl Recorder {
         };
         for (name, recorded) in &mut self.workloads {
             let mark = recorded.mark();
-            let is_open = recorded.workload.has_open_runs();
+            // Also while only the candidates are behind: the next daemon is to write them.
+            let is_running = recorded.is_running();
             account.logs.extend(
-                mark.filter(|_| is_open)
+                mark.filter(|_| is_running)
                     .map(|mark| (name.to_string(), mark)),
             );
         }

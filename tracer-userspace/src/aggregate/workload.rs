@@ -176,7 +176,10 @@ impl Workload {
             foreign: keeping.foreign,
         });
         match (mark.filter(|_| resumed), ending) {
-            (Some(mark), _) => workload.resume(mark),
+            (Some(mark), _) => {
+                workload.resume(mark);
+                workload.continue_ended(continuity, modified);
+            }
             // One gap for all that it left open.
             (None, Ending::Unclosed) => {
                 let gap = match continuity {
@@ -185,10 +188,7 @@ impl Workload {
                 };
                 workload.unclosed = Some(gap);
             }
-            (None, Ending::Closed) => {
-                workload.between = continuity.gap_since(modified);
-                workload.continued = workload.observations.run_ids().cloned().collect();
-            }
+            (None, Ending::Closed) => workload.continue_ended(continuity, modified),
             (None, Ending::New) => {}
         }
         Ok(workload)
@@ -202,6 +202,16 @@ impl Workload {
             .map(|(run, totals)| (run.as_str().into(), *totals))
             .collect();
         self.unclosed = (mark.unwritten > 0).then(|| refused_lines(mark.unwritten));
+    }
+
+    /// Runs that the log has ended may come back, and are then told what happened between.
+    fn continue_ended(&mut self, continuity: &Continuity, modified: Option<SystemTime>) {
+        self.between = continuity.gap_since(modified);
+        let ended = self.observations.run_ids();
+        self.continued = ended
+            .filter(|run| !self.runs.contains_key(*run))
+            .cloned()
+            .collect();
     }
 
     /// Ends the runs of a writer that was killed: they go on under this one, if they do.
