@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+const DELETE: u8 = 0x7f;
+
 /// Control characters, line and paragraph separators, bidirectional controls and other invisible
 /// characters.
 #[must_use]
@@ -34,6 +36,10 @@ pub fn pretty_json<T: Serialize>(value: &T) -> serde_json::Result<String> {
 /// serde_json spells out no more than JSON demands. Whatever is left is in a string, but for the
 /// newlines between them.
 fn spelled_out(json: String) -> String {
+    // Of ASCII, serde_json leaves one that steers; the log is written a million lines at a time.
+    if json.is_ascii() && memchr::memchr(DELETE, json.as_bytes()).is_none() {
+        return json;
+    }
     let is_left = |character: char| steers(character) && character != '\n';
     if !json.contains(is_left) {
         return json;
