@@ -6,6 +6,7 @@
 mod counting;
 mod daemon;
 mod foreign;
+mod host_rewrites;
 mod hostile;
 mod losses;
 mod pins;
