@@ -8,6 +8,7 @@ mod daemon;
 mod foreign;
 mod host_rewrites;
 mod hostile;
+mod io_uring;
 mod losses;
 mod pins;
 mod places;
