@@ -107,6 +107,32 @@ fn lost_destinations_are_refused_for_their_workload_alone() {
 }
 
 #[test]
+fn a_gap_of_a_later_versions_kind_counts_by_its_severity() {
+    let world = World::new();
+    for (name, severity) in [("lossy.jsonl", "destinations"), ("vague.jsonl", "detail")] {
+        let seen = flow("a", "10.0.0.1", 1, "") + &gap("a", "solar-flare", severity);
+        world.write(name, whole("a", &seen));
+    }
+    world
+        .generate(&["lossy.jsonl"])
+        .exits(REFUSED)
+        .says("something that this version does not know: solar-flare (1 gap record(s), 3 lost)");
+    world
+        .generate(&["vague.jsonl"])
+        .exits(0)
+        .says("note: a: 1 gap record(s)");
+    let kinds: String = (0..200)
+        .map(|kind| gap("a", &format!("\\u001b[31m{kind}"), "destinations"))
+        .collect();
+    let hostile = flow("a", "10.0.0.1", 1, "") + &kinds;
+    world.write("hostile.jsonl", whole("a", &hostile));
+    world
+        .generate(&["hostile.jsonl"])
+        .exits(REFUSED)
+        .says("does not know: more");
+}
+
+#[test]
 fn a_missing_segment_is_worth_a_note() {
     let world = World::new();
     let first = start("w") + &flow("w", "10.0.0.1", 1, "") + &rotate("w", "flows.2.jsonl");

@@ -5,6 +5,7 @@
 
 mod cri;
 mod docker;
+mod docker_in_docker;
 mod engines;
 mod podman;
 mod world;

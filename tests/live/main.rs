@@ -6,7 +6,9 @@
 mod counting;
 mod daemon;
 mod foreign;
+mod host_rewrites;
 mod hostile;
+mod io_uring;
 mod losses;
 mod pins;
 mod places;

@@ -48,5 +48,5 @@ pub struct CgroupChange {
     pub path: [u8; CGROUP_PATH_BYTES],
 }
 
-const _: () = assert!(size_of::<NewFlow>() == 144);
+const _: () = assert!(size_of::<NewFlow>() == 168);
 const _: () = assert!(size_of::<CgroupChange>() == 24 + CGROUP_PATH_BYTES);

@@ -68,6 +68,13 @@ pub struct FlowValue {
     pub comm: [u8; 16],
     /// Of the attempts, those that another program had denied already.
     pub blocked: u64,
+    /// Where the first packet came from, as it left the network namespace: network byte order, IPv4
+    /// as IPv4-mapped. Zero until one has left, and where that one was rewritten.
+    pub source: [u8; 16],
+    /// Host byte order; 0 where the protocol has none.
+    pub source_port: u16,
+    /// Always zero.
+    pub reserved: [u8; 6],
 }
 
 /// Kept in the storage of a connected datagram socket until its first datagram has left.
@@ -88,5 +95,5 @@ pub struct ConnectedDatagram {
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 56);
-const _: () = assert!(size_of::<FlowValue>() == 80);
+const _: () = assert!(size_of::<FlowValue>() == 104);
 const _: () = assert!(size_of::<ConnectedDatagram>() == 112);

@@ -23,4 +23,4 @@ pub mod process;
 pub mod translation;
 
 /// Raised whenever a type in this crate changes its layout or its meaning.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;

@@ -78,6 +78,22 @@ pub(crate) fn mark_translated(key: &FlowKey) {
     }
 }
 
+/// Remembers where a packet of the flow came from: by that it is found again where the host
+/// rewrites it.
+#[inline(always)]
+pub(crate) fn note_source(key: &FlowKey, address: [u8; 16], port: u16) {
+    if let Some(table) = FLOWS.get(0)
+        && let Some(value) = table.get_ptr_mut(key)
+    {
+        // SAFETY: the pointer is a map value. Of two CPUs that write here at once, each writes a
+        // source of this flow; a mixture of the two is found nowhere, which costs a detail.
+        unsafe {
+            (*value).source = address;
+            (*value).source_port = port;
+        }
+    }
+}
+
 #[inline(always)]
 fn count(value: *mut FlowValue, attempt: Attempt) -> Look {
     // SAFETY: the pointer is a map value, valid until the program ends. Entries are only deleted
@@ -155,6 +171,9 @@ fn first_value(attempt: Attempt, caller: &Caller) -> FlowValue {
         translated: 0,
         comm: caller.comm,
         blocked: u64::from(attempt.blocked),
+        source: [0; 16],
+        source_port: 0,
+        reserved: [0; 6],
     }
 }
 

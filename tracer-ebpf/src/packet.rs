@@ -7,20 +7,34 @@ use crate::hooks::{bytes_of, mapped};
 /// `ETH_P_IP`, as `__sk_buff.protocol` has it (network order).
 const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
 /// Offsets in the IP headers (RFC 791 section 3.1, RFC 8200 section 3).
+const IP4_SOURCE: u32 = 12;
 const IP4_DESTINATION: u32 = 16;
+const IP6_SOURCE: u32 = 8;
 const IP6_DESTINATION: u32 = 24;
 const IP6_NEXT_HEADER: u32 = 6;
 const IP6_HEADER: u32 = 40;
-/// Offset of the destination port in the header of each protocol that has ports.
+/// Offsets of the ports in the header of each protocol that has some.
+const SOURCE_PORT: u32 = 0;
 const DESTINATION_PORT: u32 = 2;
 
 /// The destination, IPv4 as IPv4-mapped.
 #[inline(always)]
 pub(crate) fn destination(skb: *mut __sk_buff) -> Option<[u8; 16]> {
+    address(skb, IP4_DESTINATION, IP6_DESTINATION)
+}
+
+/// The source, likewise.
+#[inline(always)]
+pub(crate) fn source(skb: *mut __sk_buff) -> Option<[u8; 16]> {
+    address(skb, IP4_SOURCE, IP6_SOURCE)
+}
+
+#[inline(always)]
+fn address(skb: *mut __sk_buff, in_ip4: u32, in_ip6: u32) -> Option<[u8; 16]> {
     if is_ip4(skb) {
-        load::<u32>(skb, IP4_DESTINATION).map(|ip4| bytes_of(mapped(ip4)))
+        load::<u32>(skb, in_ip4).map(|ip4| bytes_of(mapped(ip4)))
     } else {
-        load::<[u32; 4]>(skb, IP6_DESTINATION).map(bytes_of)
+        load::<[u32; 4]>(skb, in_ip6).map(bytes_of)
     }
 }
 
@@ -28,6 +42,17 @@ pub(crate) fn destination(skb: *mut __sk_buff) -> Option<[u8; 16]> {
 /// where an IPv6 extension header is in the way.
 #[inline(always)]
 pub(crate) fn destination_port(skb: *mut __sk_buff, protocol: u16) -> Option<u16> {
+    port(skb, protocol, DESTINATION_PORT)
+}
+
+/// The source port, likewise.
+#[inline(always)]
+pub(crate) fn source_port(skb: *mut __sk_buff, protocol: u16) -> Option<u16> {
+    port(skb, protocol, SOURCE_PORT)
+}
+
+#[inline(always)]
+fn port(skb: *mut __sk_buff, protocol: u16, offset: u32) -> Option<u16> {
     let transport = if is_ip4(skb) {
         let first: u8 = load(skb, 0)?;
         u32::from(first & 0xf) * 4
@@ -38,7 +63,7 @@ pub(crate) fn destination_port(skb: *mut __sk_buff, protocol: u16) -> Option<u16
         }
         IP6_HEADER
     };
-    load::<u16>(skb, transport + DESTINATION_PORT).map(u16::from_be)
+    load::<u16>(skb, transport + offset).map(u16::from_be)
 }
 
 #[inline(always)]

@@ -19,9 +19,9 @@ use tracer_common::{
 };
 
 use crate::{
-    flow::{EXISTS, Look, mark_translated},
+    flow::{EXISTS, Look, mark_translated, note_source},
     maps::{ASKED, FIRST_ASKED, FIRST_ATTACHED, TRANSLATIONS, count_loss},
-    packet::{destination, destination_port},
+    packet::{destination, destination_port, source, source_port},
 };
 
 /// IANA's numbers of TCP, UDP, DCCP, SCTP and UDP-Lite.
@@ -70,12 +70,16 @@ pub(crate) fn compare(skb: *mut __sk_buff, key: &FlowKey, were: bool) {
     let Some(address) = destination(skb) else {
         return;
     };
-    let port = if WITH_PORTS.contains(&key.protocol) {
+    let has_ports = WITH_PORTS.contains(&key.protocol);
+    let port = if has_ports {
         destination_port(skb, key.protocol).unwrap_or(key.port)
     } else {
         key.port
     };
     let is_rewritten = address != key.address || port != key.port;
+    if !is_rewritten {
+        leave_source(skb, key, has_ports);
+    }
     if is_rewritten && !were {
         mark_translated(key);
     }
@@ -86,6 +90,21 @@ pub(crate) fn compare(skb: *mut __sk_buff, key: &FlowKey, were: bool) {
             port,
             reserved: [0; 6],
         });
+    }
+}
+
+/// What leaves as it was asked for may be rewritten by the host.
+#[inline(always)]
+fn leave_source(skb: *mut __sk_buff, key: &FlowKey, has_ports: bool) {
+    let mut port = 0;
+    if has_ports {
+        let Some(found) = source_port(skb, key.protocol) else {
+            return;
+        };
+        port = found;
+    }
+    if let Some(address) = source(skb) {
+        note_source(key, address, port);
     }
 }
 

@@ -10,7 +10,8 @@
 //!
 //! `import/capture/` reads what is on the wire with the decoders of `decode/`, which are pure.
 //!
-//! Beside `ebpf`, `inventory/` asks the kernel once for the connections that are open already.
+//! Beside `ebpf`, `inventory/` asks the kernel once for the connections that are open already, and
+//! `conntrack` from time to time for what the host rewrites (both by `netlink`).
 //!
 //! Around them: `cli` (what can be asked for), `settings` (the same from a file), `commands/` (one
 //! thin function a verb), `output/` (files and terminals), `workload_name` (what a workload is
@@ -22,6 +23,8 @@ pub mod aggregate;
 pub mod analysis;
 pub mod cli;
 pub mod commands;
+#[cfg(feature = "capture")]
+pub mod conntrack;
 pub mod decode;
 #[cfg(feature = "capture")]
 pub mod ebpf;
@@ -31,6 +34,8 @@ pub mod harmless;
 pub mod import;
 #[cfg(feature = "capture")]
 pub mod inventory;
+#[cfg(feature = "capture")]
+mod netlink;
 pub mod output;
 pub mod place;
 pub mod policy;

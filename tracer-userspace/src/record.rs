@@ -109,6 +109,17 @@ pub struct Translated {
     /// Absent where the protocol has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// Absent where it was rewritten on its way out of the sender's network namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<RewrittenBy>,
+}
+
+/// Who rewrote a destination, where not something in the sender's network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RewrittenBy {
+    /// The host's NAT, after the packet had left the namespace.
+    Host,
 }
 
 /// Who sent. Absent fields could not be read (the process was gone).
@@ -326,7 +337,7 @@ pub struct Gap {
     pub severity: Severity,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GapKind {
     /// The kernel's flow table was full.
@@ -364,6 +375,9 @@ pub enum GapKind {
     NotAttached,
     /// More connections at a time than are followed: counts and names of some are uncertain.
     Connections,
+    /// A kind that this version does not know, of a later one. Its severity is what counts.
+    #[serde(untagged)]
+    Other(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

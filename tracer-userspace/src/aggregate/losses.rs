@@ -157,6 +157,16 @@ pub fn translations(lost: u64) -> Option<Affected> {
     )
 }
 
+/// What the host rewrites that could not be put down to a flow.
+pub fn host_rewrites(lost: u64) -> Option<Affected> {
+    everybody(
+        GapKind::Translation,
+        lost,
+        "the host rewrote connections that could not be put down to a flow: rules for forwarded traffic may lack where they went",
+        Severity::Detail,
+    )
+}
+
 fn everybody(what: GapKind, lost: u64, detail: &str, severity: Severity) -> Option<Affected> {
     let gap = Gap {
         what,

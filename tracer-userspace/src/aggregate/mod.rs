@@ -8,6 +8,7 @@
 //! | [`workload`] | one workload's log, observations and candidates |
 //! | [`account`] | what the logs hold of what was taken out of the kernel |
 //! | [`recovery`] | going on where the daemon before this one stopped |
+//! | `rewrites` | whose connections the host has rewritten |
 //! | `recorded` | a workload in the recorder's hands |
 //! | [`recorder`] | the one owner of the aggregation: takes batches in, writes records out |
 
@@ -17,5 +18,6 @@ mod preexisting;
 mod recorded;
 pub mod recorder;
 pub mod recovery;
+mod rewrites;
 pub mod table;
 pub mod workload;

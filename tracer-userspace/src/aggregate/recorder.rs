@@ -27,15 +27,19 @@ use tracer_common::{
 
 use super::{
     account::{Account, Book, Waiting},
-    losses::translations,
+    losses::{host_rewrites, translations},
     preexisting::Preexisting,
     recorded::Recorded,
+    rewrites::Rewrites,
     table::Table,
     workload::{Continuity, Keeping, Workload, WorkloadError},
 };
 use crate::{
     decode::{event::Event, process::ProcessEvent},
-    ebpf::capture::{Batch, ClockSample, Command, Losses, SweepReason},
+    ebpf::{
+        capture::{Batch, ClockSample, Command, Losses, SweepReason},
+        sys,
+    },
     enrich::{
         cgroup::is_below,
         engine::Answer,
@@ -113,6 +117,7 @@ pub struct Recorder {
     pub(super) losses: Losses,
     pub(super) workloads: BTreeMap<Arc<str>, Recorded>,
     preexisting: Preexisting,
+    rewrites: Rewrites,
     /// Runs that this process has ended, the most recent ones.
     ended: VecDeque<Arc<str>>,
     counters: Counters,
@@ -124,6 +129,8 @@ pub struct Recorder {
     pub(super) uncertain: Option<Gap>,
     /// Runs of containers that came while no daemon was there to attach hooks to them.
     late: BTreeSet<Arc<str>>,
+    /// The logs were moved away.
+    is_reopening: bool,
     /// Where hooks are asked for, and the mount of the cgroups that are to have them.
     watching: Option<(mpsc::Sender<Command>, PathBuf)>,
 }
@@ -185,12 +192,14 @@ impl Recorder {
             losses: Losses::default(),
             workloads: BTreeMap::new(),
             preexisting,
+            rewrites: Rewrites::new(sys::own_netns_cookie().unwrap_or(0)),
             ended: VecDeque::new(),
             counters: Counters::default(),
             book: None,
             generation: 0,
             uncertain: None,
             late: BTreeSet::new(),
+            is_reopening: false,
             watching: None,
         }
     }
@@ -246,6 +255,10 @@ impl Recorder {
                 self.translate(&all);
                 Ok(None)
             }
+            Batch::Rewritten(listing) => {
+                self.rewrites.listed(listing);
+                Ok(None)
+            }
             Batch::Preexisting(inventory) => {
                 self.take_inventory(&inventory, now)?;
                 Ok(None)
@@ -259,11 +272,15 @@ impl Recorder {
                 self.counters.sweeps += 1;
                 self.generation = generation;
                 self.table.swept();
+                self.translate_by_host();
                 let began_ns = began.monotonic_ns();
                 if self.losses.processes() != losses.processes() {
                     self.processes.lost(began_ns);
                 }
                 self.swept(losses, reason, now)?;
+                if std::mem::take(&mut self.is_reopening) {
+                    self.reopen_logs();
+                }
                 self.forget_processes(reason, began_ns);
                 Ok(Some(reason))
             }
@@ -276,6 +293,7 @@ impl Recorder {
 
     pub(super) fn absorb(&mut self, counts: &[(FlowKey, FlowValue)], now: Instant) {
         self.counters.counted_keys += counts.len() as u64;
+        self.rewrites.departed(counts);
         for (key, value) in counts {
             self.learn(key, now);
             self.processes.sends(process_id(key));
@@ -288,6 +306,15 @@ impl Recorder {
         translations
             .iter()
             .for_each(|each| self.table.translate(each));
+    }
+
+    /// What the host has made of flows whose counts are all in by now.
+    fn translate_by_host(&mut self) {
+        for (key, sent) in self.rewrites.swept() {
+            if !self.table.translate_by_host(&key, sent.address, sent.port) {
+                self.rewrites.turned_away();
+            }
+        }
     }
 
     /// The container engine has answered.
@@ -306,14 +333,21 @@ impl Recorder {
         self.tell_changes()
     }
 
-    /// Opens every log again.
+    /// Opens every log again with the next sweep: before that, counts may have been taken in of
+    /// which the account cannot say whether they are told.
     pub fn reopen(&mut self) {
+        self.is_reopening = true;
+    }
+
+    fn reopen_logs(&mut self) {
         // What was moved away is not to be told again.
         self.settle_account();
-        for recorded in self.workloads.values_mut() {
+        for (name, recorded) in &mut self.workloads {
             recorded.workload.reopen();
+            if let (Some(book), Some(mark)) = (&mut self.book, recorded.mark()) {
+                book.opened(name, mark);
+            }
         }
-        self.settle_account();
     }
 
     /// Ends every run and writes the last candidates.
@@ -413,6 +447,9 @@ impl Recorder {
         }
         self.tell_losses(losses)?;
         if let Some(affected) = translations(self.table.take_turned_away()) {
+            self.tell_gap(affected)?;
+        }
+        if let Some(affected) = host_rewrites(self.rewrites.take_lost()) {
             self.tell_gap(affected)?;
         }
         match reason {
@@ -520,6 +557,7 @@ impl Recorder {
             ("processes_evicted", self.processes.all_evicted()),
         ]
         .into_iter()
+        .chain(self.rewrites.counters())
         .chain(self.machine_counters())
         .map(|(name, value)| (name.to_owned(), value))
         .collect()

@@ -57,6 +57,9 @@ pub struct Tally {
 /// Where packets went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Left {
+    /// Rewritten by the host, after the packet had left its network namespace.
+    #[serde(default)]
+    pub by_host: bool,
     /// Network byte order; IPv4 as IPv4-mapped.
     pub address: [u8; 16],
     pub port: u16,
@@ -121,15 +124,33 @@ impl Table {
 
     fn place(&mut self, translation: &Translation) {
         let left = Left {
+            by_host: false,
             address: translation.address,
             port: translation.port,
         };
-        match self.tallies.get_mut(&translation.key) {
+        if !self.add_place(&translation.key, left) {
+            self.turned_away += 1;
+        }
+    }
+
+    /// Notes where the host has sent packets of a flow; false if there is no room for it.
+    pub fn translate_by_host(&mut self, key: &FlowKey, address: [u8; 16], port: u16) -> bool {
+        let left = Left {
+            by_host: true,
+            address,
+            port,
+        };
+        self.add_place(key, left)
+    }
+
+    fn add_place(&mut self, key: &FlowKey, left: Left) -> bool {
+        match self.tallies.get_mut(key) {
             Some(tally) if tally.left.len() < TRANSLATIONS => {
                 tally.left.insert(left);
+                true
             }
-            Some(tally) if tally.left.contains(&left) => {}
-            Some(_) | None => self.turned_away += 1,
+            Some(tally) => tally.left.contains(&left),
+            None => false,
         }
     }
 
@@ -212,6 +233,7 @@ impl Tally {
         let channel = channel_of(key.channel);
         let probes = self.new_probes();
         let own = Left {
+            by_host: false,
             address: key.address,
             port: key.port,
         };
@@ -393,6 +415,38 @@ mod tests {
         table.translate(&left(7, 80));
         assert_eq!(told(&mut table), [(Channel::Connect, 0, 11, 11)]);
         assert_eq!(table.take_turned_away(), 0);
+    }
+
+    #[test]
+    fn what_the_host_rewrites_comes_after_what_left_the_namespace() {
+        let mut table = Table::default();
+        let flow = key(channel::CONNECT);
+        table.absorb(&flow, &value(3, 0, 10));
+        for last in [8, 7] {
+            let mut address = [0; 16];
+            address[15] = last;
+            assert!(table.translate_by_host(&flow, address, 80));
+        }
+        let places = |table: &mut Table| {
+            let mut all = Vec::new();
+            table.tell(|_, _, told| {
+                let place = |t: &Told| {
+                    let left = t.translated.map(|l| (l.by_host, l.address[15]));
+                    (t.count, left)
+                };
+                all.extend(told.iter().map(place));
+                true
+            });
+            all
+        };
+        let by_host = [(3, Some((true, 7))), (0, Some((true, 8)))];
+        assert_eq!(places(&mut table), by_host);
+        table.absorb(&flow, &value(1, 0, 20));
+        table.translate(&left(9, 80));
+        assert!(table.translate_by_host(&flow, [1; 16], 80));
+        let both = [(1, Some((false, 9))), (0, Some((true, 1)))];
+        assert_eq!(places(&mut table), both);
+        assert!(!table.translate_by_host(&key(channel::SENDMSG), [1; 16], 80));
     }
 
     #[test]

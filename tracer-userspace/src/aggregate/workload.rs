@@ -1,30 +1,34 @@
 //! One workload's log, what it has shown so far, and the candidate files made from it.
 
+mod continuity;
+mod disk;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
 };
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::account::{Mark, Totals};
 use crate::{
     import::{self, Input},
-    output::{
-        files,
-        log::{Ending, LogError, LogWriter, OPEN_SEGMENT, Opened, Rotation},
-    },
-    policy::{Observations, candidates},
-    record::{Entry, Gap, GapKind, Record, SCHEMA, Severity, Start, Stop},
+    output::log::{Ending, LogError, LogWriter, OPEN_SEGMENT, Opened, Rotation},
+    policy::Observations,
+    record::{Entry, Gap, GapKind, Record, SCHEMA, Start, Stop},
 };
 
-/// Beside the candidates: digests of what we wrote, to tell our files from other people's.
-pub const WRITTEN: &str = ".written.json";
+pub use self::{
+    continuity::Continuity,
+    disk::{CandidatesError, WRITTEN},
+};
+use self::{
+    continuity::{downtime, refused_lines},
+    disk::{Disk, Written},
+};
 
 /// How a workload's files are kept.
 #[derive(Clone, Copy, Debug)]
@@ -33,33 +37,6 @@ pub struct Keeping {
     pub max_destinations: usize,
     /// What to do with candidate files that somebody else wrote last.
     pub foreign: Foreign,
-}
-
-/// What happened between the recording before this one and this one.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Continuity {
-    /// Nothing was counted, for the reason that the gap gives.
-    Broken(Gap),
-    /// The kernel has gone on counting since then, and this recording has all of it.
-    Since(SystemTime),
-}
-
-impl Default for Continuity {
-    /// Nobody recorded.
-    fn default() -> Self {
-        Self::Broken(away())
-    }
-}
-
-impl Continuity {
-    /// The gap in a log that was written to at `modified` and never since.
-    fn gap_since(&self, modified: Option<SystemTime>) -> Option<Gap> {
-        match self {
-            Self::Broken(gap) => Some(gap.clone()),
-            Self::Since(since) if modified.is_some_and(|modified| modified >= *since) => None,
-            Self::Since(_) => Some(away()),
-        }
-    }
 }
 
 /// Candidate files that somebody else wrote last.
@@ -106,26 +83,6 @@ pub struct Workload {
     unclosed: Option<Gap>,
     /// Something was told since the candidates were last written.
     has_news: bool,
-}
-
-#[derive(Debug)]
-struct Disk {
-    directory: PathBuf,
-    log: LogWriter,
-    written: Written,
-    foreign: Foreign,
-}
-
-/// The content of [`WRITTEN`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Written {
-    /// SHA-256 by file name.
-    files: BTreeMap<String, String>,
-    /// The same of what was about to be written: whoever was killed then wrote one or the other.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    next: BTreeMap<String, String>,
-    /// Log segments were deleted: the policy knows more than the log does.
-    segments_deleted: bool,
 }
 
 impl Workload {
@@ -487,93 +444,6 @@ impl Workload {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum CandidatesError {
-    #[error(transparent)]
-    Candidates(#[from] candidates::CandidateError),
-    #[error(transparent)]
-    Write(#[from] files::WriteError),
-    #[error("cannot read {path}: {error}")]
-    Read { path: PathBuf, error: io::Error },
-}
-
-impl Disk {
-    fn write_candidates(&mut self, observations: &Observations) -> Result<(), CandidatesError> {
-        let existing = self.existing_policy()?;
-        let files = candidates(observations, existing.as_deref())?;
-        let ours: Vec<(&str, &str)> = files
-            .named()
-            .into_iter()
-            .filter(|(name, _)| self.may_write(name))
-            .collect();
-        let digests = ours
-            .iter()
-            .map(|(name, text)| ((*name).to_owned(), digest(text.as_bytes())));
-        self.written.next = digests.collect();
-        self.written.save(&self.directory)?;
-        files::write_all(&self.directory, &ours)?;
-        let next = std::mem::take(&mut self.written.next);
-        self.written.files.extend(next);
-        Ok(())
-    }
-
-    /// The policy to merge into: somebody's decisions, or what deleted segments have shown. What
-    /// we wrote ourselves from a whole log is made anew, so that it is always what `generate`
-    /// would say.
-    fn existing_policy(&self) -> Result<Option<String>, CandidatesError> {
-        let path = self.directory.join("policy.toml");
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(CandidatesError::Read { path, error }),
-        };
-        let is_ours = self.written.is_ours("policy.toml", text.as_bytes());
-        Ok((!is_ours || self.written.segments_deleted).then_some(text))
-    }
-
-    fn may_write(&self, name: &str) -> bool {
-        let current = fs::read(self.directory.join(name));
-        let is_foreign = current.is_ok_and(|bytes| !self.written.is_ours(name, &bytes));
-        if is_foreign && self.foreign == Foreign::Leave {
-            let path = self.directory.join(name);
-            tracing::warn!(
-                "{} was changed by somebody else: left alone",
-                path.display()
-            );
-            return false;
-        }
-        true
-    }
-}
-
-impl Written {
-    fn read(directory: &Path) -> Self {
-        fs::read(directory.join(WRITTEN))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default()
-    }
-
-    fn save(&self, directory: &Path) -> Result<(), files::WriteError> {
-        let text = serde_json::to_string(self).unwrap_or_default();
-        files::write(&directory.join(WRITTEN), &text)
-    }
-
-    fn is_ours(&self, name: &str, bytes: &[u8]) -> bool {
-        let digest = digest(bytes);
-        [&self.files, &self.next]
-            .iter()
-            .any(|digests| digests.get(name) == Some(&digest))
-    }
-}
-
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
 /// Somebody may have moved other segments here, under any name.
 fn is_open_segment(input: &Input) -> bool {
     match input {
@@ -584,31 +454,4 @@ fn is_open_segment(input: &Input) -> bool {
 
 fn has_closed_segments(directory: &Path) -> bool {
     directory.join("flows.1.jsonl.zst").exists() || directory.join("flows.1.jsonl").exists()
-}
-
-fn away() -> Gap {
-    Gap {
-        what: GapKind::Downtime,
-        detail: "nothing was recorded between the recording before this one and now".to_owned(),
-        lost: None,
-        severity: Severity::Destinations,
-    }
-}
-
-fn downtime() -> Gap {
-    Gap {
-        what: GapKind::Downtime,
-        detail: "the recording before this one did not end in good order".to_owned(),
-        lost: None,
-        severity: Severity::Destinations,
-    }
-}
-
-fn refused_lines(lost: u64) -> Gap {
-    Gap {
-        what: GapKind::LogWrite,
-        detail: "the disk refused lines of this log".to_owned(),
-        lost: Some(lost),
-        severity: Severity::Destinations,
-    }
 }

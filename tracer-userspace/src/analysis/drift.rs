@@ -215,14 +215,17 @@ impl<'p> Known<'p> {
         let open: Vec<Left> = seen
             .left()
             .into_iter()
-            .filter(|left| !said.contains(left))
+            .filter(|left| !left.is_among(&said))
+            // Behind a service address backends come and go. Who has reviewed none of them holds
+            // the address, in the namespace, where that is what leaves.
+            .filter(|left| !(left.is_by_host() && is_held_by_address(&said)))
             .collect();
         if denied.is_none() && open.is_empty() {
             return None;
         }
         let speaks = |index: &usize| {
             let said = self.said(&[*index], &seen.service);
-            said.iter().any(|left| open.contains(left))
+            open.iter().any(|left| left.is_among(&said))
         };
         let speaking: Vec<usize> = covering.iter().copied().filter(speaks).collect();
         let expired = of(&|entry| entry.status == Status::Approved, &speaking);
@@ -303,6 +306,11 @@ pub fn changes(old: &Policy, new: &Policy) -> Vec<String> {
     let mut all: Vec<String> = gone.chain(come).collect();
     all.sort_by(|one, other| one[2..].cmp(&other[2..]));
     all
+}
+
+/// Whether the address that is asked for is reviewed, and nothing that the host makes of it.
+fn is_held_by_address(said: &[Left]) -> bool {
+    said.contains(&Left::AsAsked) && !said.iter().any(Left::is_by_host)
 }
 
 /// Each entry in one line, whatever its layout and place.

@@ -15,6 +15,7 @@ use super::{
     run_cgroup::RunCgroup,
 };
 use crate::{
+    conntrack,
     ebpf::{
         load::{self, Loaded, Sizes},
         offsets::{self, VMLINUX_BTF},
@@ -85,16 +86,12 @@ fn describe(findings: &[Finding]) -> String {
 }
 
 /// What no hook of this version sees.
-const UNSEEN: [(&str, &str); 5] = [
+const UNSEEN: [(&str, &str); 4] = [
     (
         "raw and ping sockets",
         "ICMP and own headers: they pass no address hook",
     ),
     ("AF_PACKET, TUN, vsock", "they bypass IP sockets"),
-    (
-        "rewrites by the host",
-        "NAT beyond a container's own network namespace",
-    ),
     (
         "later programs",
         "what a cgroup program that runs after ours denies or rewrites; the latter shows on the packet",
@@ -123,6 +120,18 @@ fn examine(args: &DoctorArgs) -> Vec<Finding> {
             "the daemon lists them once",
         ),
         false => finding("open connections", Verdict::Reduced, inventory::UNLISTED),
+    });
+    findings.push(match conntrack::check() {
+        Ok(()) => finding(
+            "rewrites by the host",
+            Verdict::Works,
+            "NAT of this network namespace is told, for containers too",
+        ),
+        Err(error) => finding(
+            "rewrites by the host",
+            Verdict::Reduced,
+            format!("not seen: {}: {error}", conntrack::UNSEEN),
+        ),
     });
     findings.push(pins(&args.pin));
     findings.extend(engines(&args.engines));

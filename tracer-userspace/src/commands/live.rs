@@ -18,6 +18,7 @@ use crate::{
         recorder::Recorder,
         workload::{Foreign, Keeping},
     },
+    conntrack,
     ebpf::{
         capture::{Batch, SweepReason},
         load::{Loaded, Sizes},
@@ -146,11 +147,16 @@ impl Bounds {
 /// The `start` record of this process.
 #[must_use]
 pub fn start_record(loaded: &Loaded, command: Vec<String>) -> Start {
+    let mut missing = loaded.missing();
+    if let Err(error) = conntrack::check() {
+        tracing::info!("cannot read the host's connection tracking: {error}");
+        missing.insert("conntrack".to_owned(), conntrack::UNSEEN.to_owned());
+    }
     Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         hooks: loaded.all_hooks(),
-        missing: loaded.missing(),
+        missing,
         command,
     }
 }

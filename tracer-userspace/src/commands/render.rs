@@ -187,7 +187,7 @@ fn rules(
         )));
     }
     let today = policy_file::today(arguments.now);
-    let seen_at = SeenAt::from(&options.scope);
+    let seen_at = SeenAt::of(arguments.format, &options.scope);
     let made = if arguments.include_unreviewed {
         rules::with_candidates(policy, &evidence, seen_at, today)
     } else {

@@ -37,6 +37,7 @@ use super::{
     sys,
 };
 use crate::{
+    conntrack::{self, Listing},
     decode::{
         event::{self, Event},
         process::{self, ProcessEvent},
@@ -61,6 +62,8 @@ pub enum Batch {
     Counts(Vec<(FlowKey, FlowValue)>, ClockSample),
     /// What left in place of what was asked for, since the last sweep.
     Translations(Vec<Translation>),
+    /// What the host has rewritten by now.
+    Rewritten(Listing),
     /// Connections that were open before the hooks were there. Whatever was counted between the
     /// two has been told.
     Preexisting(Inventory),
@@ -141,6 +144,9 @@ pub struct Losses {
     pub by_reason: [u64; loss::COUNT as usize],
     /// Observations refused, by cgroup id (0: cgroups beyond the table of quotas).
     pub refused: HashMap<u64, u64>,
+    /// The same for cgroups that are gone and whose last refusals are told.
+    #[serde(default)]
+    pub refused_to_gone: u64,
     /// Observations refused that no cgroup accounts for.
     pub unattributed: u64,
     pub undecodable: u64,
@@ -163,9 +169,14 @@ impl Losses {
     /// before the sum does, so that the sum never exceeds them for want of a moment; the other
     /// way round, refusals between the two readings are no news the next time either.
     pub fn settle(&mut self) {
-        let attributed: u64 = self.refused.values().sum();
+        let attributed = self.refused.values().sum::<u64>() + self.refused_to_gone;
         let rest = self.all_refused().saturating_sub(attributed);
         self.unattributed = self.unattributed.max(rest);
+    }
+
+    /// Forgets a cgroup that is gone, whose refusals an earlier reading has told.
+    fn forget(&mut self, cgroup_id: u64) {
+        self.refused_to_gone += self.refused.remove(&cgroup_id).unwrap_or(0);
     }
 }
 
@@ -285,8 +296,11 @@ struct Capture {
     /// Events that earlier processes could not decode.
     undecodable_before: u64,
     removed: Vec<u64>,
+    /// Those before the last sweep, which told what was refused to them.
+    gone: Vec<u64>,
     /// On its way.
     inventory: Option<JoinHandle<Inventory>>,
+    host: conntrack::Watch,
     /// The disk refused the journal, and that was told.
     is_refused: bool,
 }
@@ -313,7 +327,9 @@ impl Capture {
             undecodable_before: terms.losses.undecodable,
             terms,
             removed: Vec::new(),
+            gone: Vec::new(),
             inventory: None,
+            host: conntrack::Watch::new(sys::own_netns_cookie().unwrap_or(0)),
             is_refused: false,
         })
     }
@@ -343,10 +359,13 @@ impl Capture {
         let mut ticks = interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
+        let mut looks = interval(conntrack::PERIOD);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
                 _ = ticks.tick() => self.end_interval().await?,
+                _ = looks.tick() => self.ask_host(false).await?,
                 Some(command) = self.terms.commands.recv() => self.obey(command).await?,
                 woken = self.ring.woken() => {
                     woken?;
@@ -468,7 +487,10 @@ impl Capture {
     fn note(&mut self, events: &[Event]) {
         for event in events {
             match event {
-                Event::NewFlow { .. } => self.new_keys += 1,
+                Event::NewFlow { key, .. } => {
+                    self.new_keys += 1;
+                    self.host.note(key.netns_cookie);
+                }
                 Event::CgroupRemoved { cgroup_id, .. } => self.removed.push(*cgroup_id),
                 Event::CgroupCreated { .. } => {}
             }
@@ -508,9 +530,11 @@ impl Capture {
     async fn sweep(&mut self, reason: SweepReason) -> io::Result<()> {
         let began = ClockSample::now();
         let mut counts = Vec::with_capacity(self.new_keys as usize);
-        self.loaded
-            .tables
-            .sweep(|key, value| counts.push((*key, *value)))?;
+        let Self { loaded, host, .. } = self;
+        loaded.tables.sweep(|key, value| {
+            host.note(key.netns_cookie);
+            counts.push((*key, *value));
+        })?;
         // After the counts that they are about. Taken out once the journal has them.
         let mut translations = Vec::new();
         sys::read_all(
@@ -552,6 +576,8 @@ impl Capture {
         if !translations.is_empty() {
             self.send(Batch::Translations(translations)).await?;
         }
+        // After what left was read: whatever of that the host has rewritten is in its table by now.
+        self.ask_host(reason == SweepReason::End).await?;
         let losses = self.losses.clone();
         self.send(Batch::Swept {
             losses,
@@ -560,6 +586,14 @@ impl Capture {
             generation,
         })
         .await
+    }
+
+    /// Passes on what the host has rewritten, if that is worth a look.
+    async fn ask_host(&mut self, is_last: bool) -> io::Result<()> {
+        match self.host.look(is_last).await {
+            Some(listing) => self.send(Batch::Rewritten(listing)).await,
+            None => Ok(()),
+        }
     }
 
     /// A disk that refuses costs no recording: only that a daemon killed now leaves a gap.
@@ -586,6 +620,9 @@ impl Capture {
     }
 
     fn update_losses(&mut self) -> io::Result<()> {
+        for cgroup_id in std::mem::take(&mut self.gone) {
+            self.losses.forget(cgroup_id);
+        }
         let before = self.losses.all_refused();
         self.losses.by_reason = read_losses(&self.loaded)?;
         if self.losses.all_refused() != before {
@@ -610,6 +647,7 @@ impl Capture {
     fn forget_removed(&mut self) -> io::Result<()> {
         for cgroup_id in std::mem::take(&mut self.removed) {
             sys::delete(self.loaded.quotas.as_fd(), &cgroup_id)?;
+            self.gone.push(cgroup_id);
             // Its hooks went with it; their pins did not.
             self.let_go(cgroup_id);
         }
@@ -640,5 +678,23 @@ fn matters(event: &Event) -> bool {
     match event {
         Event::CgroupCreated { .. } | Event::CgroupRemoved { .. } => true,
         Event::NewFlow { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_to_cgroups_that_are_gone_stays_accounted_for() {
+        let mut losses = Losses::default();
+        losses.by_reason[loss::QUOTA_FULL as usize] = 12;
+        losses.refused = [(7, 5), (8, 7)].into();
+        losses.settle();
+        losses.forget(7);
+        losses.forget(9);
+        losses.settle();
+        assert_eq!(losses.unattributed, 0);
+        assert_eq!(losses.refused, [(8, 7)].into());
     }
 }

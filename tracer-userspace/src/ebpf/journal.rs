@@ -29,6 +29,9 @@ const FILES: [&str; 2] = [".daemon.journal.0", ".daemon.journal.1"];
 /// A file of this size is given up as soon as the other one may be written to.
 const FILE_BYTES: u64 = 4 << 20;
 
+/// No file grows beyond this size, which it has if the logs' account cannot be saved.
+const MOST_BYTES: u64 = 64 << 20;
+
 /// "egtrjrn1"
 const MAGIC: u64 = u64::from_le_bytes(*b"egtrjrn1");
 
@@ -194,6 +197,11 @@ impl Journal {
 
     fn append(&mut self, generation: u64) -> io::Result<()> {
         let part = &mut self.files[self.current];
+        if part.bytes + self.buffer.len() as u64 > MOST_BYTES {
+            return Err(io::Error::other(
+                "it is full: the account of what the logs hold could not be saved for too long",
+            ));
+        }
         if let Err(error) = part.file.write_all(&self.buffer) {
             // Half an entry would end the reading there.
             part.file.set_len(part.bytes)?;
@@ -349,6 +357,27 @@ mod tests {
         let bytes = |name: &str| fs::metadata(root.path().join(name)).unwrap().len();
         assert!(FILES.iter().map(|name| bytes(name)).sum::<u64>() < 60_000);
         assert_eq!(generations(root.path(), 198), [199]);
+    }
+
+    #[test]
+    fn what_is_never_told_fills_no_disk() {
+        let root = tempfile::tempdir().unwrap();
+        let mut journal = Journal::begin(root.path(), 7).unwrap();
+        let bytes = || {
+            let length = |name: &&str| fs::metadata(root.path().join(name)).unwrap().len();
+            FILES.iter().map(length).sum::<u64>()
+        };
+        let mut sweep = |generation, told| {
+            let counts = counts(20_000);
+            journal.sweep(generation, &Losses::default(), &counts, &[], told)
+        };
+        let refused = (1..100).find(|generation| sweep(*generation, 0).is_err());
+        let last = refused.unwrap() - 1;
+        assert!(bytes() <= 2 * MOST_BYTES);
+        assert_eq!(generations(root.path(), 0), (1..=last).collect::<Vec<_>>());
+        // Once the account is there again, so is the room.
+        sweep(200, 200).unwrap();
+        assert_eq!(generations(root.path(), 199), [200]);
     }
 
     #[test]

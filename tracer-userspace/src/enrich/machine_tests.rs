@@ -281,7 +281,7 @@ async fn a_kernel_of_its_own_is_a_gap_of_that_workload() {
     };
     assert_eq!(workload.as_deref(), Some("guest"));
     assert_eq!(
-        (gap.what, gap.severity),
+        (gap.what.clone(), gap.severity),
         (GapKind::OtherKernel, Severity::Destinations)
     );
 }

@@ -123,6 +123,9 @@ fn open_socket(
         translated: 0,
         comm: owner.comm,
         blocked: 0,
+        source: socket.source,
+        source_port: socket.source_port,
+        reserved: [0; 6],
     };
     OpenSocket {
         key,

@@ -6,21 +6,18 @@ use std::{
     net::IpAddr,
 };
 
-use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla as _,
-};
+use netlink_packet_core::Nla as _;
 use netlink_packet_sock_diag::{
     SockDiagMessage,
     constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP},
     inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags},
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+
+use crate::netlink;
 
 /// `INET_DIAG_CGROUP_ID` (inet_diag.h), Linux 5.8.
 const CGROUP_ID: u16 = 21;
-
-/// Of one answer of the kernel's, which sends at most 32 KiB at once.
-const ANSWER_BYTES: usize = 64 * 1024;
 
 /// One connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +26,9 @@ pub(super) struct Listed {
     /// The peer's, network byte order; IPv4 as IPv4-mapped.
     pub(super) address: [u8; 16],
     pub(super) port: u16,
+    /// The socket's own address, likewise.
+    pub(super) source: [u8; 16],
+    pub(super) source_port: u16,
     /// Of the socket's creator, by the kernel's own account; 0 if it does not say.
     pub(super) cgroup_id: u64,
     pub(super) cookie: u64,
@@ -109,15 +109,17 @@ fn connected(protocol: u8) -> StateFlags {
 fn listed(protocol: u8, response: &InetResponse, cgroup_id: u64, peer_was_first: bool) -> Listed {
     let header = &response.header;
     let id = &header.socket_id;
-    let address = match id.destination_address {
-        IpAddr::V4(address) => address.to_ipv6_mapped(),
-        IpAddr::V6(address) => address,
+    let octets = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
     };
     let state = StateFlags::from_bits_truncate(1_u32.checked_shl(header.state.into()).unwrap_or(0));
     Listed {
         protocol,
-        address: address.octets(),
+        address: octets(id.destination_address),
         port: id.destination_port,
+        source: octets(id.source_address),
+        source_port: id.source_port,
         cgroup_id,
         cookie: u64::from_ne_bytes(id.cookie),
         inode: header.inode,
@@ -145,55 +147,24 @@ fn dump(
     states: StateFlags,
     mut take: impl FnMut(&InetResponse),
 ) -> io::Result<()> {
-    let socket = Socket::new(NETLINK_SOCK_DIAG)?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&request(family, protocol, states), 0)?;
-    let mut answer = Vec::with_capacity(ANSWER_BYTES);
-    loop {
-        answer.clear();
-        socket.recv(&mut answer, 0)?;
-        let mut rest = answer.as_slice();
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-            match message.payload {
-                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                    take(&response);
-                }
-                NetlinkPayload::Done(_) => return Ok(()),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::Overrun(_) => {
-                    return Err(io::Error::other("the kernel's answer was cut"));
-                }
-                NetlinkPayload::Noop | NetlinkPayload::InnerMessage(_) | _ => {}
-            }
-            rest = rest.get(aligned(message.header.length)..).unwrap_or(&[]);
+    let request = SockDiagMessage::InetRequest(request(family, protocol, states));
+    netlink::dump(NETLINK_SOCK_DIAG, request, |answer| {
+        if let SockDiagMessage::InetResponse(response) = answer {
+            take(&response);
         }
-    }
+    })
 }
 
-/// Messages begin at multiples of four bytes (`NLMSG_ALIGN`), and none is shorter than its header.
-fn aligned(length: u32) -> usize {
-    (length as usize).next_multiple_of(4).max(16)
-}
-
-fn request(family: u8, protocol: u8, states: StateFlags) -> Vec<u8> {
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+fn request(family: u8, protocol: u8, states: StateFlags) -> InetRequest {
     let socket_id = match family {
         AF_INET => SocketId::new_v4(),
         _ip6 => SocketId::new_v6(),
     };
-    let request = InetRequest {
+    InetRequest {
         family,
         protocol,
         extensions: ExtensionFlags::empty(),
         states,
         socket_id,
-    };
-    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    bytes
+    }
 }

@@ -3,13 +3,17 @@
 //! The writer holds an exclusive lock on the open segment, which tells readers that an open end
 //! is as it should be. A line is on disk whole or not at all.
 
+mod segment;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    fs::{self, File},
+    io::{self, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     thread::JoinHandle,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use jiff::Timestamp;
@@ -22,6 +26,7 @@ use crate::{
     policy::observe::Source,
     record::{Entry, Record, Rotate, SCHEMA},
 };
+use segment::{cut_back, finish_compressing, is_same, open_segment, read_segment};
 
 /// The open segment's name.
 pub const OPEN_SEGMENT: &str = "flows.jsonl";
@@ -31,10 +36,6 @@ const PENDING_BYTES: usize = 16 << 20;
 
 /// Lines are handed to the kernel in pieces of about this size.
 const PIECE_BYTES: usize = 1 << 20;
-
-/// How long a reader that asks for the lock is waited for.
-const LOCK_ATTEMPTS: u32 = 10;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// When a segment is closed, and how many closed ones are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -358,297 +359,9 @@ fn rotation(envelope: &Entry<()>, now: Timestamp) -> Record {
     })
 }
 
-fn open_segment(path: &Path) -> Result<File, LogError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .open(path)
-        .map_err(|error| at(path, error))?;
-    // A reader that asks whether the log is held holds it for a moment itself.
-    for _attempt in 0..LOCK_ATTEMPTS {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
-            Err(fs::TryLockError::Error(error)) => return Err(at(path, error)),
-        }
-    }
-    Err(LogError::Held {
-        path: path.to_owned(),
-    })
-}
-
-/// Digest, ending, length and number of records of a segment. A last line that was cut off is
-/// ended, so that the next record starts on a line of its own.
-fn read_segment(file: &mut File) -> io::Result<(Sha256, Ending, u64, u64)> {
-    let mut digest = Sha256::new();
-    let mut records = 0;
-    let mut last_line = Vec::new();
-    let mut buffer = vec![0; 1 << 16];
-    file.seek(SeekFrom::Start(0))?;
-    loop {
-        let length = file.read(&mut buffer)?;
-        if length == 0 {
-            break;
-        }
-        let bytes = &buffer[..length];
-        digest.update(bytes);
-        records += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
-        keep_last_line(&mut last_line, bytes);
-    }
-    if last_line.last().is_some_and(|byte| *byte != b'\n') {
-        file.write_all(b"\n")?;
-        digest.update(b"\n");
-        records += 1;
-    }
-    let length = file.seek(SeekFrom::End(0))?;
-    let is_stop = serde_json::from_slice(&last_line)
-        .is_ok_and(|record| matches!(record, Record::Stop(_) | Record::Rotate(_)));
-    let ending = match (length, is_stop) {
-        (0, _) => Ending::New,
-        (_, true) => Ending::Closed,
-        (_, false) => Ending::Unclosed,
-    };
-    Ok((digest, ending, length, records))
-}
-
-/// Keeps the bytes from the start of the last line that `bytes` begins or continues.
-fn keep_last_line(line: &mut Vec<u8>, bytes: &[u8]) {
-    /// A record is shorter; of anything longer only the end would matter, and it is no record.
-    const LONGEST: usize = 1 << 20;
-    let before_end = &bytes[..bytes.len() - 1];
-    if line.last() == Some(&b'\n') {
-        line.clear();
-    }
-    match before_end.iter().rposition(|byte| *byte == b'\n') {
-        Some(at) => {
-            line.clear();
-            line.extend_from_slice(&bytes[at + 1..]);
-        }
-        None if line.len() < LONGEST => line.extend_from_slice(bytes),
-        None => {}
-    }
-}
-
-/// Compresses `flows.1.jsonl` to `flows.1.jsonl.zst`. At every moment one of the two is whole; a
-/// reader that finds both counts them once.
-fn finish_compressing(directory: &Path) -> io::Result<()> {
-    let plain = directory.join("flows.1.jsonl");
-    if !plain.exists() {
-        return Ok(());
-    }
-    let mut compressed = tempfile::NamedTempFile::new_in(directory)?;
-    zstd::stream::copy_encode(File::open(&plain)?, &mut compressed, 3)?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o640);
-    compressed.as_file().set_permissions(mode)?;
-    compressed.as_file().sync_all()?;
-    compressed.persist(directory.join("flows.1.jsonl.zst"))?;
-    fs::remove_file(plain)
-}
-
-/// Cuts off what a segment has beyond a position in it. False if it is another file, or shorter.
-fn cut_back(file: &File, keep: Option<Position>) -> io::Result<bool> {
-    let found = file.metadata()?;
-    let Some(keep) = keep.filter(|keep| keep.inode == found.ino() && keep.bytes <= found.len())
-    else {
-        return Ok(false);
-    };
-    file.set_len(keep.bytes)?;
-    Ok(true)
-}
-
-fn is_same(found: &fs::Metadata, file: &File) -> bool {
-    file.metadata()
-        .is_ok_and(|ours| (ours.dev(), ours.ino()) == (found.dev(), found.ino()))
-}
-
 fn at(path: &Path, error: io::Error) -> LogError {
     LogError::Io {
         path: path.to_owned(),
         error,
-    }
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
-mod tests {
-    use super::*;
-    use crate::record::{Stats, Stop};
-
-    fn envelope<T>(body: T) -> Entry<T> {
-        Entry {
-            schema: SCHEMA.to_owned(),
-            ts: Timestamp::UNIX_EPOCH,
-            host: "h".into(),
-            run: "r".into(),
-            workload: "w".into(),
-            body,
-        }
-    }
-
-    fn stats() -> Record {
-        Record::Stats(envelope(Stats::default()))
-    }
-
-    fn stop() -> Record {
-        let body = Stop {
-            reason: "test".into(),
-            records: 0,
-            count: 0,
-            exit_code: None,
-        };
-        Record::Stop(envelope(body))
-    }
-
-    fn open_at(directory: &Path, keep: Option<Position>) -> Opened {
-        let rotation = Rotation {
-            bytes: 500,
-            keep: 2,
-        };
-        LogWriter::open(directory, rotation, keep).unwrap()
-    }
-
-    fn open(directory: &Path) -> (LogWriter, Ending) {
-        let Opened { log, ending, .. } = open_at(directory, None);
-        (log, ending)
-    }
-
-    fn sha256(bytes: &[u8]) -> String {
-        Sha256::digest(bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
-    }
-
-    #[test]
-    fn tells_how_it_ended_and_continues_the_digest() {
-        let root = tempfile::tempdir().unwrap();
-        let (mut log, ending) = open(root.path());
-        assert_eq!(ending, Ending::New);
-        log.append(&stats()).unwrap();
-        log.close().unwrap();
-        drop(log);
-
-        let (mut log, ending) = open(root.path());
-        assert_eq!(ending, Ending::Unclosed);
-        log.append(&stop()).unwrap();
-        log.close().unwrap();
-        let text = fs::read(root.path().join(OPEN_SEGMENT)).unwrap();
-        assert_eq!(
-            log.source(),
-            Source {
-                sha256: sha256(&text),
-                records: 2
-            }
-        );
-        drop(log);
-        assert_eq!(open(root.path()).1, Ending::Closed);
-    }
-
-    #[test]
-    fn a_cut_line_stays_a_line_of_its_own() {
-        let root = tempfile::tempdir().unwrap();
-        fs::write(root.path().join(OPEN_SEGMENT), "{\"type\":\"fl").unwrap();
-        let (mut log, ending) = open(root.path());
-        assert_eq!(ending, Ending::Unclosed);
-        log.append(&stop()).unwrap();
-        log.close().unwrap();
-        let text = fs::read_to_string(root.path().join(OPEN_SEGMENT)).unwrap();
-        assert_eq!(text.lines().count(), 2);
-        assert_eq!(log.source().sha256, sha256(text.as_bytes()));
-    }
-
-    #[test]
-    fn what_is_beyond_a_position_is_cut_off_in_that_file_only() {
-        let root = tempfile::tempdir().unwrap();
-        let (mut log, _) = open(root.path());
-        log.append(&stop()).unwrap();
-        log.flush().unwrap();
-        let kept = log.position().unwrap();
-        log.append(&stats()).unwrap();
-        log.close().unwrap();
-        drop(log);
-
-        let other = Position {
-            inode: kept.inode + 1,
-            ..kept
-        };
-        let too_far = Position {
-            bytes: kept.bytes * 100,
-            ..kept
-        };
-        for wrong in [other, too_far] {
-            let opened = open_at(root.path(), Some(wrong));
-            assert!(!opened.resumed);
-            assert_eq!(opened.ending, Ending::Unclosed);
-        }
-        let opened = open_at(root.path(), Some(kept));
-        assert!(opened.resumed && opened.modified.is_some());
-        assert_eq!(opened.ending, Ending::Closed);
-        assert_eq!(opened.log.position().unwrap(), kept);
-    }
-
-    #[test]
-    fn one_writer_at_a_time() {
-        let root = tempfile::tempdir().unwrap();
-        let (_log, _) = open(root.path());
-        let error = LogWriter::open(root.path(), Rotation::default(), None).unwrap_err();
-        assert!(matches!(error, LogError::Held { .. }), "{error}");
-    }
-
-    #[test]
-    fn rotates_compresses_and_keeps_the_newest() {
-        let root = tempfile::tempdir().unwrap();
-        let (mut log, _) = open(root.path());
-        for round in 0..4 {
-            while !log.is_full() {
-                log.append(&stats()).unwrap();
-            }
-            log.rotate(&envelope(()), Timestamp::UNIX_EPOCH).unwrap();
-            assert_eq!(log.take_closed().len(), 1, "round {round}");
-        }
-        log.close().unwrap();
-        let mut names: Vec<_> = fs::read_dir(root.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        assert_eq!(
-            names,
-            ["flows.1.jsonl.zst", "flows.2.jsonl.zst", "flows.jsonl"]
-        );
-        assert_eq!(log.deleted(), 2);
-        let closed = File::open(root.path().join("flows.1.jsonl.zst")).unwrap();
-        let text = String::from_utf8(zstd::stream::decode_all(closed).unwrap()).unwrap();
-        assert!(
-            text.lines().last().unwrap().contains("\"type\":\"rotate\""),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn a_moved_file_is_opened_anew() {
-        let root = tempfile::tempdir().unwrap();
-        let (mut log, _) = open(root.path());
-        log.append(&stats()).unwrap();
-        log.flush().unwrap();
-        fs::rename(
-            root.path().join(OPEN_SEGMENT),
-            root.path().join("kept.jsonl"),
-        )
-        .unwrap();
-        log.reopen(&envelope(()), Timestamp::UNIX_EPOCH).unwrap();
-        log.append(&stop()).unwrap();
-        log.close().unwrap();
-        let lines = |name: &str| {
-            fs::read_to_string(root.path().join(name))
-                .unwrap()
-                .lines()
-                .count()
-        };
-        assert_eq!((lines("kept.jsonl"), lines(OPEN_SEGMENT)), (2, 1));
-        let kept = fs::read_to_string(root.path().join("kept.jsonl")).unwrap();
-        assert!(kept.contains("\"type\":\"rotate\""), "{kept}");
     }
 }

@@ -198,7 +198,7 @@ pub fn candidate_rules(
     making: &Making,
 ) -> Result<(Rendered, Breadth), CandidateError> {
     let policy = document::parse(&policy_text(observations, None)?)?;
-    let seen_at = SeenAt::from(&making.options.scope);
+    let seen_at = SeenAt::of(format, &making.options.scope);
     let rules = rules::unreviewed(&policy, &infer::evidence(observations), seen_at);
     let (rules, breadth) = made(rules, making);
     Ok((format.backend().render(&rules, &making.options), breadth))

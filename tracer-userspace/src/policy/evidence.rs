@@ -68,7 +68,7 @@ pub struct Vanished {
 }
 
 /// Gap records of one kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GapFigures {
     pub what: GapKind,
     pub severity: Severity,

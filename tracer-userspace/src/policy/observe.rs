@@ -19,6 +19,9 @@ use crate::{
 
 /// Destinations kept per workload unless the caller says otherwise.
 pub const DEFAULT_MAX_DESTINATIONS: usize = 65_536;
+/// Kinds of gaps that are kept apart, and the letters of one that this version does not know.
+const MAX_GAP_KINDS: usize = 64;
+const MAX_GAP_KIND: usize = 40;
 
 /// Where a flow went.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,8 +124,8 @@ impl Observations {
         }
         self.runs.extend(other.runs.iter().cloned());
         self.sources.extend(other.sources().cloned());
-        for (&kind, tally) in &other.gaps {
-            self.tally(kind, tally.records, tally.lost);
+        for (kind, tally) in &other.gaps {
+            self.tally(kind.clone(), tally.records, tally.lost);
         }
         for (hook, unseen) in &other.missing_hooks {
             self.missing_hook(hook, unseen);
@@ -198,7 +201,7 @@ impl Observations {
     pub fn gaps(&self) -> impl Iterator<Item = (Severity, GapKind, GapTally)> {
         self.gaps
             .iter()
-            .map(|(&(severity, kind), &tally)| (severity, kind, tally))
+            .map(|((severity, kind), &tally)| (*severity, kind.clone(), tally))
     }
 
     /// Hooks that the recording kernels lacked, each with what was therefore not seen.
@@ -231,7 +234,7 @@ impl Observations {
         let mut reasons: Vec<String> = self
             .gaps()
             .filter(|(severity, ..)| *severity == Severity::Destinations)
-            .map(|(_, kind, tally)| gap_reason(kind, tally))
+            .map(|(_, kind, tally)| gap_reason(&kind, tally))
             .collect();
         let mut counted = |number: u64, what: &str| {
             if number > 0 {
@@ -271,7 +274,8 @@ impl Observations {
     }
 
     fn observe_gap(&mut self, gap: &Gap) {
-        self.tally((gap.severity, gap.what), 1, gap.lost.unwrap_or(0));
+        let kind = bounded(&gap.what, self.gaps.len() < MAX_GAP_KINDS);
+        self.tally((gap.severity, kind), 1, gap.lost.unwrap_or(0));
     }
 
     fn observe_start(&mut self, start: &Start) {
@@ -321,7 +325,20 @@ impl Observations {
     }
 }
 
-fn gap_reason(kind: GapKind, tally: GapTally) -> String {
+/// A kind that this version does not know is a text out of a file: short, few and harmless.
+fn bounded(kind: &GapKind, has_room: bool) -> GapKind {
+    match kind {
+        GapKind::Other(_) if !has_room => GapKind::Other("more".to_owned()),
+        GapKind::Other(text) => {
+            let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+            let shown = |letter| if plain(letter) { letter } else { '?' };
+            GapKind::Other(text.chars().take(MAX_GAP_KIND).map(shown).collect())
+        }
+        known => known.clone(),
+    }
+}
+
+fn gap_reason(kind: &GapKind, tally: GapTally) -> String {
     let what = match kind {
         GapKind::FlowTable => "the kernel's flow table was full",
         GapKind::CgroupQuota => "the workload's share of the flow table was used up",
@@ -340,6 +357,7 @@ fn gap_reason(kind: GapKind, tally: GapTally) -> String {
         GapKind::Replaced => "the tracer was replaced by one that could not go on with its tables",
         GapKind::NotAttached => "hooks could not be attached to a container",
         GapKind::Connections => "more connections at a time than are followed",
+        GapKind::Other(kind) => &format!("something that this version does not know: {kind}"),
     };
     let GapTally { records, lost } = tally;
     match lost {

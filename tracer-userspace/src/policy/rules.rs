@@ -17,18 +17,55 @@ use crate::{
         observe::stays_inside,
         translation::Translation,
     },
-    render::{NamedRule, Origin, Rule, RuleSet, Scope},
+    render::{Format, NamedRule, Origin, Rule, RuleSet, Scope},
 };
 
 /// How many of the destinations that a rule stands for its comment spells out.
 const NAMED_DESTINATIONS: usize = 3;
 
-/// Where rules are enforced: what left a network namespace is seen by its own output hook and
-/// whoever forwards it, but only the former sees what never leaves the host.
+/// Where rules are enforced. Each sees what the rewrites before it have made of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeenAt {
+    /// In the network namespace, on the way out.
     Output,
+    /// On the host, which has rewritten by then. Does not see what never leaves the namespace.
     Forward,
+    /// By whatever enforces a cluster's network policies: before the host rewrites, or after it.
+    Network,
+}
+
+impl SeenAt {
+    /// Where rules of that format and scope are enforced.
+    #[must_use]
+    pub fn of(format: Format, scope: &Scope) -> Self {
+        match format {
+            Format::NetworkPolicy | Format::Cilium | Format::Calico => Self::Network,
+            Format::Nftables
+            | Format::Iptables
+            | Format::Ip6tables
+            | Format::Ipset
+            | Format::IptablesIpset
+            | Format::Ip6tablesIpset
+            | Format::Dnsmasq
+            | Format::Squid
+            | Format::Domains
+            | Format::HardenRunner
+            | Format::SandboxRuntime
+            | Format::Json => Self::from(scope),
+        }
+    }
+
+    /// What is seen there of a service that was asked for; `None`: as asked.
+    fn sees(self, translation: &Translation) -> Vec<Option<(IpAddr, Service)>> {
+        match self {
+            Self::Output => vec![translation.leaves()],
+            Self::Forward => vec![translation.is_forwarded()],
+            Self::Network if translation.left.is_by_host() => {
+                vec![None, translation.is_forwarded()]
+            }
+            Self::Network => vec![translation.leaves()],
+        }
+    }
 }
 
 impl From<&Scope> for SeenAt {
@@ -162,12 +199,14 @@ impl Building<'_> {
                     service: service.clone(),
                     left,
                 };
-                match translation.leaves() {
-                    None => self.allow_as_asked(entry, &network, service, &parts),
-                    // Nothing of it was left to allow.
-                    Some(_) if parts.is_empty() => {}
-                    Some((ip, leaves)) => {
-                        self.allow_translated(entry, service, (ip, &leaves));
+                for seen in self.seen_at.sees(&translation) {
+                    match seen {
+                        None => self.allow_as_asked(entry, &network, service, &parts),
+                        // Nothing of it was left to allow.
+                        Some(_) if parts.is_empty() => {}
+                        Some((ip, leaves)) => {
+                            self.allow_translated(entry, service, (ip, &leaves));
+                        }
                     }
                 }
             }
@@ -196,7 +235,7 @@ impl Building<'_> {
         service: &Service,
         (ip, leaves): (IpAddr, &Service),
     ) {
-        if self.seen_at == SeenAt::Forward && stays_inside(ip) {
+        if self.seen_at != SeenAt::Output && stays_inside(ip) {
             return;
         }
         for part in self.denials.subtract(IpNet::from(ip), leaves) {
@@ -238,11 +277,16 @@ impl Building<'_> {
             .filter(|entry| entry.status == Status::Denied);
         for entry in denied {
             for translation in &entry.translated {
-                let is_open = translation.leaves().is_some_and(|(ip, service)| {
-                    self.rules
-                        .keys()
-                        .any(|(to, open)| to.contains(&ip) && open.covers(&service))
-                });
+                let is_open =
+                    self.seen_at
+                        .sees(translation)
+                        .into_iter()
+                        .flatten()
+                        .any(|(ip, service)| {
+                            self.rules
+                                .keys()
+                                .any(|(to, open)| to.contains(&ip) && open.covers(&service))
+                        });
                 if is_open {
                     self.omitted.insert(format!(
                         "{} {translation} is denied, but something else that goes there is allowed",

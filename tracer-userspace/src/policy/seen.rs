@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     policy::translation::Left,
-    record::{Channel, Flow, Name, Outcome, Process, Translated, Via},
+    record::{Channel, Flow, Name, Outcome, Process, RewrittenBy, Translated, Via},
 };
 
 /// How many process names are kept per destination.
@@ -80,7 +80,10 @@ impl<'a> From<&'a Flow> for Figures<'a> {
             writable_path: flow.process.exe.as_deref().is_some_and(is_writable),
             channel: flow.channel,
             left: match flow.translated {
-                Some(Translated { ip, port }) => Some(Left::To { ip, port }),
+                Some(Translated { ip, port, by }) => Some(match by {
+                    None => Left::To { ip, port },
+                    Some(RewrittenBy::Host) => Left::ByHost { ip, port },
+                }),
                 // Of what was counted in another record, only that one says where it went.
                 None => (flow.count > 0).then_some(Left::AsAsked),
             },

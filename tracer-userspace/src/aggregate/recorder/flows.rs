@@ -22,7 +22,8 @@ use crate::{
     },
     place::place,
     record::{
-        Channel, Direction, Flow, Outcome, Process, Protocol, Record, Translated, ip_from_mapped,
+        Channel, Direction, Flow, Outcome, Process, Protocol, Record, RewrittenBy, Translated,
+        ip_from_mapped,
     },
 };
 
@@ -130,6 +131,7 @@ impl Recorder {
         let translated = |left: Left| Translated {
             ip: ip_from_mapped(left.address),
             port: port_of(left.port),
+            by: left.by_host.then_some(RewrittenBy::Host),
         };
         Flow {
             protocol,
@@ -152,7 +154,7 @@ impl Recorder {
             last_seen: self.clock.wall(told.last_ns),
             process: self.process(key, tally, told.first_ns),
             cgroup_id: Some(key.cgroup_id),
-            cgroup_path: origin.cgroup_path.as_deref().map(str::to_owned),
+            cgroup_path: origin.cgroup_path.as_deref().map(|path| self.hidden(path)),
             container: origin.container.as_deref().cloned(),
         }
     }
@@ -170,12 +172,7 @@ impl Recorder {
             tid: Some(tally.tid),
             ppid: Some(tally.parent_pid),
             uid: Some(tally.uid),
-            comm: Some(
-                self.settings
-                    .redactor
-                    .text(&comm_text(&tally.comm))
-                    .into_owned(),
-            ),
+            comm: Some(self.hidden(&comm_text(&tally.comm))),
             ..Process::default()
         };
         let sender = sender(key, tally, first_ns);
@@ -203,7 +200,15 @@ impl Recorder {
                 processes.describe(&sender, clock, within, &mut process);
             }
         }
+        for ancestor in &mut process.ancestors {
+            ancestor.comm = ancestor.comm.take().map(|comm| self.hidden(&comm));
+        }
         process
+    }
+
+    /// A text without the secrets in it.
+    fn hidden(&self, text: &str) -> String {
+        self.settings.redactor.text(text).into_owned()
     }
 
     /// Whether the log is due for rotation.

@@ -27,6 +27,7 @@ impl Recorder {
             if socket.key.pid != 0 {
                 self.processes.sends(process_id(&socket.key));
             }
+            self.rewrites.departed(&[(socket.key, socket.value)]);
             self.table
                 .absorb_open(&socket.key, &socket.value, socket.is_established);
         }

@@ -211,7 +211,7 @@ fn unsaid(known: &[&Entry], service: &Service, seen: Vec<Left>) -> Vec<Left> {
         }
     }
     seen.into_iter()
-        .filter(|left| !said.contains(left))
+        .filter(|left| !left.is_among(&said))
         .collect()
 }
 

@@ -1,0 +1,129 @@
+//! A workload's files: its log, and the candidates beside it, which others may change.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::Foreign;
+use crate::{
+    output::{files, log::LogWriter},
+    policy::{Observations, candidates},
+};
+
+/// Beside the candidates: digests of what we wrote, to tell our files from other people's.
+pub const WRITTEN: &str = ".written.json";
+
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) directory: PathBuf,
+    pub(super) log: LogWriter,
+    pub(super) written: Written,
+    pub(super) foreign: Foreign,
+}
+
+/// The content of [`WRITTEN`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Written {
+    /// SHA-256 by file name.
+    files: BTreeMap<String, String>,
+    /// The same of what was about to be written: whoever was killed then wrote one or the other.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    next: BTreeMap<String, String>,
+    /// Log segments were deleted: the policy knows more than the log does.
+    pub(super) segments_deleted: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CandidatesError {
+    #[error(transparent)]
+    Candidates(#[from] candidates::CandidateError),
+    #[error(transparent)]
+    Write(#[from] files::WriteError),
+    #[error("cannot read {path}: {error}")]
+    Read { path: PathBuf, error: io::Error },
+}
+
+impl Disk {
+    pub(super) fn write_candidates(
+        &mut self,
+        observations: &Observations,
+    ) -> Result<(), CandidatesError> {
+        let existing = self.existing_policy()?;
+        let files = candidates(observations, existing.as_deref())?;
+        let ours: Vec<(&str, &str)> = files
+            .named()
+            .into_iter()
+            .filter(|(name, _)| self.may_write(name))
+            .collect();
+        let digests = ours
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), digest(text.as_bytes())));
+        self.written.next = digests.collect();
+        self.written.save(&self.directory)?;
+        files::write_all(&self.directory, &ours)?;
+        let next = std::mem::take(&mut self.written.next);
+        self.written.files.extend(next);
+        Ok(())
+    }
+
+    /// The policy to merge into: somebody's decisions, or what deleted segments have shown. What
+    /// we wrote ourselves from a whole log is made anew, so that it is always what `generate`
+    /// would say.
+    fn existing_policy(&self) -> Result<Option<String>, CandidatesError> {
+        let path = self.directory.join("policy.toml");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(CandidatesError::Read { path, error }),
+        };
+        let is_ours = self.written.is_ours("policy.toml", text.as_bytes());
+        Ok((!is_ours || self.written.segments_deleted).then_some(text))
+    }
+
+    fn may_write(&self, name: &str) -> bool {
+        let current = fs::read(self.directory.join(name));
+        let is_foreign = current.is_ok_and(|bytes| !self.written.is_ours(name, &bytes));
+        if is_foreign && self.foreign == Foreign::Leave {
+            let path = self.directory.join(name);
+            tracing::warn!(
+                "{} was changed by somebody else: left alone",
+                path.display()
+            );
+            return false;
+        }
+        true
+    }
+}
+
+impl Written {
+    pub(super) fn read(directory: &Path) -> Self {
+        fs::read(directory.join(WRITTEN))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default()
+    }
+
+    fn save(&self, directory: &Path) -> Result<(), files::WriteError> {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        files::write(&directory.join(WRITTEN), &text)
+    }
+
+    fn is_ours(&self, name: &str, bytes: &[u8]) -> bool {
+        let digest = digest(bytes);
+        [&self.files, &self.next]
+            .iter()
+            .any(|digests| digests.get(name) == Some(&digest))
+    }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
