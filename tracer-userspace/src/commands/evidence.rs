@@ -38,6 +38,8 @@ fn read(arguments: &InputFlags) -> anyhow::Result<Imported> {
         strict: arguments.strict,
         max_destinations: arguments.max_destinations,
         local: arguments.local.clone(),
+        runs: arguments.runs,
+        ..import::Settings::default()
     };
     let inputs = import::find(&arguments.inputs)?;
     let imported = import::import(&inputs, &settings)?;
