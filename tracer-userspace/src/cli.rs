@@ -85,6 +85,9 @@ Examples:
   # Ten runs, merged
   sudo egress-tracer run -o out --repeat 10 -- ./test.sh
 
+  # A run for each prompt, until hardly anything is new
+  sudo egress-tracer run -o out --each prompts.txt --until-unseen 5% -- python agent.py --task '{}'
+
 Exit codes: the command's own; 125 if recording failed, 126 if the command cannot be executed, 127
 if it does not exist, 128+n if signal n ended it.";
 
@@ -288,7 +291,7 @@ pub struct Replay {
 }
 
 /// A share such as 95% or 0.95.
-fn share(text: &str) -> Result<f64, String> {
+pub(crate) fn share(text: &str) -> Result<f64, String> {
     let share = match text.strip_suffix('%') {
         Some(percent) => percent.parse::<f64>().map(|percent| percent / 100.0),
         None => text.parse::<f64>(),

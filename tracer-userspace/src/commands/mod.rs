@@ -20,6 +20,8 @@ mod policy;
 mod policy_file;
 mod ranges;
 mod render;
+#[cfg(feature = "capture")]
+mod repetition;
 mod replay;
 #[cfg(feature = "capture")]
 mod run;

@@ -22,9 +22,9 @@ pub(super) struct Row {
     uid: Option<String>,
     /// Exporters replace dots.
     #[serde(rename = "id.orig_h", alias = "id_orig_h")]
-    client: Option<IpAddr>,
+    client: Option<String>,
     #[serde(rename = "id.resp_h", alias = "id_resp_h")]
-    server: Option<IpAddr>,
+    server: Option<String>,
     #[serde(rename = "id.resp_p", alias = "id_resp_p")]
     server_port: Whole,
     proto: Text,
@@ -83,11 +83,15 @@ impl Row {
         if self.local_orig == Some(false) && self.local_resp == Some(true) {
             return Ok(Told::Ingress { workload: None });
         }
-        let server = self.server.ok_or("id.resp_h is missing, or no address")?;
+        let server = self.server.as_deref().ok_or("id.resp_h is missing")?;
+        let server = server.parse().map_err(|_| {
+            let shown: String = server.chars().take(60).collect();
+            format!("id.resp_h {shown:?} is not an address")
+        })?;
         let protocol = self.protocol(server)?;
         let state = self.conn_state.as_deref().unwrap_or_default();
         Ok(Sighting {
-            client: self.client,
+            client: self.client(),
             time: self.ts.0,
             outcome: Some(outcome(protocol, state)),
             bytes_sent: self.orig_bytes.or_zero(),
@@ -96,6 +100,10 @@ impl Row {
             ..Sighting::new(protocol, server, self.server_port.port()?)?
         }
         .told())
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        self.client.as_deref()?.parse().ok()
     }
 
     fn protocol(&self, server: IpAddr) -> Result<Protocol, String> {
@@ -109,7 +117,7 @@ impl Row {
     /// What was asked for may have gone by other names on the way: each address is used no longer
     /// than the shortest-lived of those before it.
     fn answer(self) -> Told {
-        let Some(client) = self.client else {
+        let Some(client) = self.client() else {
             return Told::Nothing;
         };
         let mut shortest = None;
