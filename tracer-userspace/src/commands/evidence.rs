@@ -7,7 +7,7 @@ use anyhow::anyhow;
 
 use crate::{
     cli::InputFlags,
-    commands::Failure,
+    commands::{Failure, progress::Progress},
     import::{self, Imported},
     output::terminal,
     policy::Observations,
@@ -42,7 +42,10 @@ fn read(arguments: &InputFlags) -> anyhow::Result<Imported> {
         ..import::Settings::default()
     };
     let inputs = import::find(&arguments.inputs)?;
-    let imported = import::import(&inputs, &settings)?;
+    let imported = {
+        let _bar = Progress::begin(&inputs, &settings.read);
+        import::import(&inputs, &settings)?
+    };
     for problem in imported.problems.shown() {
         terminal::tell(&format!("skipped {problem}"));
     }

@@ -18,6 +18,7 @@ mod launch;
 mod live;
 mod policy;
 mod policy_file;
+mod progress;
 mod ranges;
 mod render;
 #[cfg(feature = "capture")]

@@ -14,6 +14,9 @@ mod line;
 mod lines;
 mod plain;
 mod problems;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod properties;
 mod source;
 mod tally;
 mod tools;
