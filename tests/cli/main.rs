@@ -14,5 +14,6 @@ mod render;
 mod replay;
 mod review;
 mod rules;
+mod tools;
 mod workloads;
 mod world;

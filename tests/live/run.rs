@@ -335,6 +335,32 @@ fn the_number_of_the_run_is_in_the_environment() {
 }
 
 #[test]
+fn each_run_gets_its_line_until_enough_was_seen() {
+    needs_root!();
+    let world = World::new();
+    let inputs = world.path("inputs");
+    fs::write(&inputs, "a 'b\r\n\n$(c)\n").unwrap();
+    let each = ["--each", inputs.to_str().unwrap()];
+    let script = "echo \"$EGRESS_TRACER_RUN $EGRESS_TRACER_INPUT\" \"$1\"";
+    let command = ["sh", "-c", script, "sh", "<{}>"];
+    let ran = world.run(&each, &command);
+    assert_eq!(ran.out, "1 a 'b <a 'b>\n2 $(c) <$(c)>\n", "{ran:?}");
+    let three = world.run(&[&each[..], &["--repeat", "3"]].concat(), &["echo", "{}"]);
+    assert_eq!(three.out, "a 'b\n$(c)\na 'b\n", "{three:?}");
+    // Half of what a run does can be new after two runs at the least.
+    let agent = [&agent()[..], "flood", "203.0.113.1", "1", "2"];
+    let until = ["--repeat", "9", "--until-unseen", "50%"];
+    let enough = world.run(&until, &agent);
+    let told = "run 2: 0.0 % of what a further run does is new; enough after 2 runs";
+    assert!(enough.err.contains(told), "{enough:?}");
+    fs::write(&inputs, "\n").unwrap();
+    world.run(&each, &["true"]).failed(125, "has no line");
+    world
+        .run(&["--until-unseen", "5%"], &["true"])
+        .failed(125, "needs --repeat");
+}
+
+#[test]
 fn signals_reach_the_command_which_decides() {
     needs_root!();
     for (signal, code) in [

@@ -19,10 +19,17 @@ use crate::{
     traffic::socket_address,
 };
 
-/// Policies in the suite; the variable asks for another number.
+/// Policies in the suite, and packets for each of them; the variables ask for other numbers. 1,000
+/// policies with 10,000 packets each take most of an hour.
 const POLICIES: usize = 100;
-const VARIABLE: &str = "EGRESS_TRACER_DIFFERENTIAL_POLICIES";
-const PACKETS: usize = 10;
+const POLICIES_VARIABLE: &str = "EGRESS_TRACER_DIFFERENTIAL_POLICIES";
+const PACKETS: usize = 100;
+const PACKETS_VARIABLE: &str = "EGRESS_TRACER_DIFFERENTIAL_PACKETS";
+
+fn size(variable: &str, otherwise: usize) -> usize {
+    let asked = env::var(variable).ok();
+    asked.map_or(otherwise, |number| number.parse().unwrap())
+}
 
 /// A namespace whose packets go to one that swallows them, without asking for neighbours.
 fn nowhere() -> (Netns, Netns) {
@@ -123,7 +130,8 @@ fn case() -> impl Strategy<Value = (RuleSet, Vec<Packet>)> {
         Some(Aggregate::Exact),
         Some(Aggregate::Prefix { bits: 30, hosts: 2 }),
     ]);
-    (vec(rule(), 0..40), ways, vec(packet(), PACKETS)).prop_map(|(mut rules, way, packets)| {
+    let packets = vec(packet(), size(PACKETS_VARIABLE, PACKETS));
+    (vec(rule(), 0..40), ways, packets).prop_map(|(mut rules, way, packets)| {
         rules.sort();
         rules.dedup();
         let rules = RuleSet::new("random", Origin::Candidate, rules);
@@ -178,10 +186,7 @@ fn differs(name: &str, formats: &[(Format, &str)]) {
     if !ready(name) {
         return;
     }
-    let asked = env::var(VARIABLE)
-        .ok()
-        .map(|number| number.parse().unwrap());
-    let policies = asked.unwrap_or(POLICIES);
+    let policies = size(POLICIES_VARIABLE, POLICIES);
     let (netns, _drain) = nowhere();
     let mut runner = TestRunner::deterministic();
     let (mut allowed, mut not_allowed) = (0, 0);

@@ -1,6 +1,8 @@
 //! An approval's end reaches the packet filter: the kernel's own clock decides.
 
-use jiff::{Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
+use std::{thread, time::Duration};
+
+use jiff::{SignedDuration, Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 use tracer_userspace::render::{Format, RuleSet, Scope, Verdict};
 
 use crate::{
@@ -26,6 +28,10 @@ fn passes(netns: &Netns, last: Date) -> Vec<bool> {
         Scope::Namespace,
     );
     netns.must_with("nft -f -", &made.text);
+    let_out(netns)
+}
+
+fn let_out(netns: &Netns) -> Vec<bool> {
     ["198.51.100.7", "203.0.113.9"]
         .into_iter()
         .map(|to| {
@@ -36,16 +42,51 @@ fn passes(netns: &Netns, last: Date) -> Vec<bool> {
         .collect()
 }
 
-#[test]
-fn nft_stops_allowing_what_has_expired() {
-    if !ready("nft_stops_allowing_what_has_expired") {
-        return;
-    }
+fn with_a_way_out() -> Netns {
     let netns = Netns::new();
     netns.must(
         "ip link add away type veth peer name far && ip link set far up && ip link set away up && ip addr add 192.0.2.1/24 dev away",
     );
     netns.must("ip route add default dev away");
+    netns
+}
+
+/// The end of a day comes while the rules are loaded. The clock is the kernel's, which the whole
+/// machine shares and a test must not set: so the day's end is moved to a few seconds from now, in
+/// the rules as they are rendered, and nothing else in them.
+#[test]
+fn nft_stops_allowing_when_the_day_ends() {
+    if !ready("nft_stops_allowing_when_the_day_ends") {
+        return;
+    }
+    let netns = with_a_way_out();
+    let last = Timestamp::now().to_zoned(TimeZone::UTC).date();
+    let midnight = last.checked_add(1.day()).unwrap().to_zoned(TimeZone::UTC);
+    let day_ends = format!("meta time < {} ", midnight.unwrap().timestamp().as_second());
+    let made = render(
+        Format::Nftables,
+        &until(last),
+        Verdict::Drop,
+        Scope::Namespace,
+    );
+    assert!(made.text.contains(&day_ends), "{}", made.text);
+    let end = Timestamp::now() + SignedDuration::from_secs(4);
+    let soon = format!("meta time < {} ", end.as_second());
+    let rules = made.text.replace(&day_ends, &soon);
+    netns.must_with("nft -f -", &rules);
+    assert_eq!(let_out(&netns), [true, true]);
+    while Timestamp::now() < end + SignedDuration::from_millis(100) {
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(let_out(&netns), [false, false]);
+}
+
+#[test]
+fn nft_stops_allowing_what_has_expired() {
+    if !ready("nft_stops_allowing_what_has_expired") {
+        return;
+    }
+    let netns = with_a_way_out();
     let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
     let day = |days: i64| today.checked_add(days.days()).unwrap();
     assert_eq!(passes(&netns, day(1)), [true, true]);

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use crate::{
     commands,
+    import::Runs,
     policy::{aggregate::Aggregate, observe::DEFAULT_MAX_DESTINATIONS},
     render::{self, Options, Pods, Scope, Verdict},
     settings::{self, SettingsError},
@@ -84,6 +85,9 @@ Examples:
   # Ten runs, merged
   sudo egress-tracer run -o out --repeat 10 -- ./test.sh
 
+  # A run for each prompt, until hardly anything is new
+  sudo egress-tracer run -o out --each prompts.txt --until-unseen 5% -- python agent.py --task '{}'
+
 Exit codes: the command's own; 125 if recording failed, 126 if the command cannot be executed, 127
 if it does not exist, 128+n if signal n ended it.";
 
@@ -142,8 +146,9 @@ evidence is incomplete. Only with 0 something was written.";
 
 /// Logs or captures in, candidate policy or candidate rules out.
 ///
-/// Reads egress-tracer's own log segments, JSON Lines with `dest_ip` and `dest_port`, and packet
-/// captures (pcap, pcapng), plain, gzip or zstd. Runs and files merge in any order. Nothing that
+/// Reads egress-tracer's own log segments, JSON Lines with `dest_ip` and `dest_port`, packet captures
+/// (pcap, pcapng), and the logs of Zeek, Suricata, Tetragon, Inspektor Gadget, Hubble and CargoWall,
+/// plain, gzip or zstd. Runs and files merge in any order. Nothing that
 /// comes out is reviewed: rules only count and log unless another --verdict is asked for.
 #[derive(Debug, Args)]
 #[command(after_long_help = GENERATE_EXAMPLES, after_help = "--help shows examples.")]
@@ -177,8 +182,9 @@ pub struct Generate {
 /// What is read, and how.
 #[derive(Debug, Args)]
 pub struct InputFlags {
-    /// Files, directories (searched for *.jsonl, *.pcap and *.pcapng, also with .gz or .zst),
-    /// patterns in quotes, or - for standard input
+    /// Files, directories (searched for *.jsonl, *.pcap and *.pcapng, and for *.log, *.json and
+    /// *.ndjson that are known logs, also with .gz or .zst), patterns in quotes, or - for standard
+    /// input
     #[arg(value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 
@@ -190,10 +196,14 @@ pub struct InputFlags {
     #[arg(long)]
     pub merge_workloads: bool,
 
-    /// Where the workload of a capture is: only what these addresses began is egress. May be
-    /// repeated [default: whoever begins a connection is the workload]
+    /// Where the workload is, for captures, Zeek and Suricata: only what these addresses began is
+    /// egress. May be repeated [default: whoever begins a connection is the workload]
     #[arg(long, value_name = "CIDR", value_parser = network)]
     pub local: Vec<IpNet>,
+
+    /// What counts as one run
+    #[arg(long, value_enum, default_value_t)]
+    pub runs: Runs,
 
     /// Write although destinations may be missing, and mark the output
     #[arg(long)]
@@ -281,7 +291,7 @@ pub struct Replay {
 }
 
 /// A share such as 95% or 0.95.
-fn share(text: &str) -> Result<f64, String> {
+pub(crate) fn share(text: &str) -> Result<f64, String> {
     let share = match text.strip_suffix('%') {
         Some(percent) => percent.parse::<f64>().map(|percent| percent / 100.0),
         None => text.parse::<f64>(),

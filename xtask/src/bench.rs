@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `cost` | what a call costs with the hooks attached: pairs of samples, and a control |
 //! | `exact` | storms and floods after which every count must be there |
+//! | `generator` | logs and captures, side by side with a script and with tshark |
 //! | `memory` | what the daemon and its maps take |
 //! | `rig` | what the measurements share: binaries, sizes, a process's own figures |
 //! | `log` | the sums over a log's segments |
@@ -14,6 +15,7 @@
 mod cost;
 mod exact;
 mod figure;
+mod generator;
 mod log;
 mod memory;
 mod rig;
@@ -38,7 +40,7 @@ use crate::shell::{as_root, cargo, check, interrupted, survive_interrupts};
 /// Flags of `cargo xtask bench`.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// The sizes of the published figures: ten minutes, 1 GB of disk
+    /// The sizes of the published figures: fifteen minutes, 3 GB of disk
     #[arg(long)]
     full: bool,
 
@@ -46,7 +48,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Only measurements whose name contains this: cost, storm, memory, one-shot, flood
+    /// Only measurements whose name contains this: cost, storm, memory, one-shot, flood, lines,
+    /// captures
     #[arg(long, value_name = "WORD", default_value = "")]
     only: String,
 
@@ -57,12 +60,15 @@ pub(crate) struct Arguments {
 
 type Measurement = fn(&Rig) -> Result<Vec<Figure>>;
 
-const MEASUREMENTS: [(&str, Measurement); 5] = [
+const MEASUREMENTS: [(&str, Measurement); 8] = [
     ("cost", cost::measure),
     ("storm", exact::storm),
     ("memory", memory::measure),
     ("one-shot", exact::one_shot),
     ("flood", exact::flood),
+    ("lines", generator::lines),
+    ("lines-memory", generator::lines_memory),
+    ("captures", generator::captures),
 ];
 
 /// The verb, called from the folder `callers`. Fails when a goal is missed.

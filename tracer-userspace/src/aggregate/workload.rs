@@ -223,7 +223,7 @@ impl Workload {
             let known = match import::import(&inputs, &settings) {
                 Ok(imported) => imported.workloads.resolve(),
                 // A log that was cut off before its first record.
-                Err(import::ImportError::NothingUsable(_)) => continue,
+                Err(import::ImportError::NothingUsable { .. }) => continue,
                 Err(error) => return Err(failed(error)),
             };
             self.absorb(directory, known, is_open)?;

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 
 use crate::{
     cli::InputFlags,
-    commands::Failure,
+    commands::{Failure, progress::Progress},
     import::{self, Imported},
     output::terminal,
     policy::Observations,
@@ -38,9 +38,14 @@ fn read(arguments: &InputFlags) -> anyhow::Result<Imported> {
         strict: arguments.strict,
         max_destinations: arguments.max_destinations,
         local: arguments.local.clone(),
+        runs: arguments.runs,
+        ..import::Settings::default()
     };
     let inputs = import::find(&arguments.inputs)?;
-    let imported = import::import(&inputs, &settings)?;
+    let imported = {
+        let _bar = Progress::begin(&inputs, &settings.read);
+        import::import(&inputs, &settings)?
+    };
     for problem in imported.problems.shown() {
         terminal::tell(&format!("skipped {problem}"));
     }

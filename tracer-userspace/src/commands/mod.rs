@@ -18,8 +18,11 @@ mod launch;
 mod live;
 mod policy;
 mod policy_file;
+mod progress;
 mod ranges;
 mod render;
+#[cfg(feature = "capture")]
+mod repetition;
 mod replay;
 #[cfg(feature = "capture")]
 mod run;

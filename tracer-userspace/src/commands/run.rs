@@ -1,7 +1,7 @@
 //! `run`: records one command in a cgroup of its own.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::{self, IsTerminal as _},
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     launch::{self, Account, OWN_FAILURE},
     live::{self, Bounds, PROC},
+    repetition::{Repeat, Repetition},
     run_cgroup::RunCgroup,
     summary,
 };
@@ -60,9 +61,8 @@ pub struct RunArgs {
     /// Run the command as this user [default: who called sudo]
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// Record the command this many times; it finds the number of the run in EGRESS_TRACER_RUN
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    repeat: u32,
+    #[command(flatten)]
+    repeat: Repeat,
     #[command(flatten)]
     bounds: Bounds,
     /// The command and its arguments
@@ -93,6 +93,7 @@ fn record_all(args: &RunArgs) -> anyhow::Result<u8> {
     let cgroup2 = support::check(Path::new(PROC))?;
     let account = Account::choose(args.user.as_deref())?;
     let program = launch::find(&args.command[0])?;
+    let mut repetition = args.repeat.plan()?;
     if let Some(directory) = &args.output {
         make_output(directory, &account)?;
     }
@@ -100,23 +101,52 @@ fn record_all(args: &RunArgs) -> anyhow::Result<u8> {
         // First of all: a signal that came before would leave a cgroup behind.
         let mut signals = Signals::watch().context("cannot watch for signals")?;
         let mut last = 0;
-        for number in 1..=args.repeat {
-            last = record(args, &cgroup2, &account, &program, number, &mut signals).await?;
+        for number in repetition.numbers() {
+            let run = Run {
+                program: &program,
+                words: repetition.words(number, &args.command),
+                line: repetition.line(number).map(OsStr::to_owned),
+                number,
+            };
+            last = record(
+                args,
+                &cgroup2,
+                &account,
+                &run,
+                &mut repetition,
+                &mut signals,
+            )
+            .await?;
             // Whoever interrupts the command wants no more of it.
             if signals.any {
                 break;
+            }
+            if let Some((told, is_enough)) = repetition.verdict(number) {
+                eprintln!("egress-tracer: {told}");
+                if is_enough {
+                    break;
+                }
             }
         }
         Ok(last)
     })
 }
 
+/// One run of the command.
+struct Run<'a> {
+    program: &'a Path,
+    words: Vec<OsString>,
+    /// The line of `--each`.
+    line: Option<OsString>,
+    number: u32,
+}
+
 async fn record(
     args: &RunArgs,
     cgroup2: &Cgroup2,
     account: &Account,
-    program: &Path,
-    number: u32,
+    run: &Run<'_>,
+    repetition: &mut Repetition,
     signals: &mut Signals,
 ) -> anyhow::Result<u8> {
     let cgroup = RunCgroup::make(&cgroup2.mount, Path::new(PROC))?;
@@ -124,7 +154,7 @@ async fn record(
     loaded.attach_cgroup_events()?;
     loaded.attach_process_events();
     loaded.attach_cgroup(cgroup.path())?;
-    let mut recorder = recorder(args, cgroup2, &cgroup, &loaded)?;
+    let mut recorder = recorder(args, &run.words, cgroup2, &cgroup, &loaded)?;
     recorder.begin()?;
 
     let cancel = CancellationToken::new();
@@ -137,8 +167,9 @@ async fn record(
         cancel.clone(),
         Terms::unpinned(never),
     );
-    let child = launch::command(program, &args.command, cgroup.path(), account)?
-        .env("EGRESS_TRACER_RUN", number.to_string())
+    let child = launch::command(run.program, &run.words, cgroup.path(), account)?
+        .env("EGRESS_TRACER_RUN", run.number.to_string())
+        .envs(run.line.iter().map(|line| ("EGRESS_TRACER_INPUT", line)))
         .spawn()
         .context("cannot start the command")?;
     let waiting = wait(child, signals, cancel.clone());
@@ -157,6 +188,9 @@ async fn record(
         account.own(&written(directory)?)?;
     }
     summary::print(&recorder, &cgroup.left_behind());
+    for (_, workload) in recorder.workloads() {
+        repetition.learn(workload.observations(), args.output.is_some());
+    }
     fed.and(finished)
         .and(captured.context("cannot read from the kernel any more"))?;
     Ok(code)
@@ -164,14 +198,14 @@ async fn record(
 
 fn recorder(
     args: &RunArgs,
+    words: &[OsString],
     cgroup2: &Cgroup2,
     cgroup: &RunCgroup,
     loaded: &Loaded,
 ) -> anyhow::Result<Recorder> {
     let workload = workload_name::encode(&workload(args));
     let redactor = args.bounds.redaction.redactor();
-    let words: Vec<String> = args
-        .command
+    let words: Vec<String> = words
         .iter()
         .map(|word| word.to_string_lossy().into_owned())
         .collect();

@@ -16,13 +16,13 @@ const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
 
 /// The unpacked bytes of an input, by what they are.
 pub(super) enum Content<'r> {
-    Lines(Box<dyn BufRead + 'r>),
+    Lines(Box<dyn BufRead + Send + 'r>),
     /// pcap or pcapng.
-    Capture(Box<dyn BufRead + 'r>),
+    Capture(Box<dyn BufRead + Send + 'r>),
 }
 
 /// Unpacks and recognises.
-pub(super) fn recognise<'r>(reader: impl Read + 'r) -> io::Result<Content<'r>> {
+pub(super) fn recognise<'r>(reader: impl Read + Send + 'r) -> io::Result<Content<'r>> {
     let mut reader = unpacked(reader)?;
     let mut head = Vec::with_capacity(4);
     reader.by_ref().take(4).read_to_end(&mut head)?;
@@ -36,7 +36,7 @@ pub(super) fn recognise<'r>(reader: impl Read + 'r) -> io::Result<Content<'r>> {
 }
 
 /// The unpacked bytes of `reader`.
-fn unpacked<'r>(mut reader: impl Read + 'r) -> io::Result<Box<dyn BufRead + 'r>> {
+fn unpacked<'r>(mut reader: impl Read + Send + 'r) -> io::Result<Box<dyn BufRead + Send + 'r>> {
     let mut head = Vec::with_capacity(4);
     reader.by_ref().take(4).read_to_end(&mut head)?;
     let is_gzip = head.starts_with(&GZIP);

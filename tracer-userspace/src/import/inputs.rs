@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::import::ImportError;
+use crate::import::{ImportError, gathering};
 
 /// One thing to read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,7 +96,7 @@ fn walk(
             let kind = entry.file_type().map_err(unreadable(&path))?;
             if kind.is_dir() {
                 waiting.push(path);
-            } else if is_log(&path) && path.is_file() {
+            } else if path.is_file() && is_log(&path)? {
                 each(&path)?;
             }
         }
@@ -104,16 +104,23 @@ fn walk(
     Ok(())
 }
 
-fn is_log(path: &Path) -> bool {
+/// By its name; names that anything may have are believed only if the first line is known.
+fn is_log(path: &Path) -> Result<bool, ImportError> {
     let name = path.file_name().map(|name| name.to_string_lossy());
     let name = name.unwrap_or_default();
     let unpacked = [".gz", ".zst"]
         .iter()
         .find_map(|suffix| name.strip_suffix(suffix));
     let unpacked = unpacked.unwrap_or(&name);
-    [".jsonl", ".pcap", ".pcapng"]
-        .iter()
-        .any(|suffix| unpacked.ends_with(suffix))
+    let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| unpacked.ends_with(suffix));
+    if ends(&[".jsonl", ".pcap", ".pcapng"]) {
+        return Ok(true);
+    }
+    if !ends(&[".log", ".json", ".ndjson"]) {
+        return Ok(false);
+    }
+    let head = gathering::head(path).map_err(unreadable(path))?;
+    Ok(gathering::is_known(&head))
 }
 
 /// What a pattern in quotes, which the shell did not expand, stands for.

@@ -1,9 +1,12 @@
-//! What one line says: a record of ours, or another tool's destination.
+//! What one line says: a record of ours, another tool's event, or just a destination.
 
 use serde::Deserialize;
 
 use crate::{
-    import::destination_line::{self, DestinationLine},
+    import::{
+        destination_line::{self, DestinationLine},
+        tools::{self, Marks, Told},
+    },
     record::{self, Record},
 };
 
@@ -18,6 +21,8 @@ pub(super) enum Parsed {
     Record(Box<Record>),
     /// `dest_ip` and `dest_port`, in whatever log.
     Destination(DestinationLine),
+    /// A line of a tool whose logs are known.
+    Told(Told),
     /// Ours, of a type that a later version writes.
     UnknownType,
 }
@@ -32,6 +37,20 @@ struct Probe {
 
 /// Understands a line, or says why not.
 pub(super) fn parse(line: &[u8]) -> Result<Parsed, String> {
+    if !line.trim_ascii_start().starts_with(b"{") {
+        return Err("not a JSON object".to_owned());
+    }
+    let marks: Marks = serde_json::from_slice(line).map_err(|error| json_reason(&error))?;
+    if marks.schema.is_some() {
+        return with_schema(line);
+    }
+    match marks.tool() {
+        Some(tool) => tools::parse(tool, line).map(Parsed::Told),
+        None => destination_line::parse(line).map(Parsed::Destination),
+    }
+}
+
+fn with_schema(line: &[u8]) -> Result<Parsed, String> {
     let not_ours = match serde_json::from_slice::<Record>(line) {
         Ok(record) if schema_of(&record) == record::SCHEMA => {
             return Ok(Parsed::Record(Box::new(record)));
@@ -39,17 +58,10 @@ pub(super) fn parse(line: &[u8]) -> Result<Parsed, String> {
         Ok(record) => return Err(unknown_schema(schema_of(&record))),
         Err(error) => error,
     };
-    if !line.trim_ascii_start().starts_with(b"{") {
-        return Err("not a JSON object".to_owned());
-    }
     let probe: Probe = serde_json::from_slice(line).map_err(|error| json_reason(&error))?;
-    let Some(schema) = probe.schema else {
-        return destination_line::parse(line).map(Parsed::Destination);
-    };
-    match (
-        schema.as_str(),
-        probe.kind.as_ref().and_then(|kind| kind.as_str()),
-    ) {
+    let schema = probe.schema.as_ref().and_then(|schema| schema.as_str());
+    let kind = probe.kind.as_ref().and_then(|kind| kind.as_str());
+    match (schema, kind) {
         (Some(record::SCHEMA), Some(kind)) if !TYPES.contains(&kind) => Ok(Parsed::UnknownType),
         (Some(record::SCHEMA), _) => Err(json_reason(&not_ours)),
         (Some(other), _) => Err(unknown_schema(other)),

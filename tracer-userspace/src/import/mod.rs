@@ -8,16 +8,24 @@ pub mod capture;
 mod completeness;
 mod content;
 mod destination_line;
+mod gathering;
 mod inputs;
 mod line;
 mod lines;
+mod plain;
 mod problems;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod properties;
 mod source;
+mod tally;
+mod tools;
 
 use std::{
     collections::{BTreeSet, HashSet},
     io,
     path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use ipnet::IpNet;
@@ -37,8 +45,25 @@ pub struct Settings {
     pub strict: bool,
     /// Destinations kept per workload.
     pub max_destinations: usize,
-    /// Where the workload of a capture is; empty: whoever begins a connection is the workload.
+    /// Where the workload is, for captures and for logs that do not say who sent; empty: whoever
+    /// begins a connection is the workload.
     pub local: Vec<IpNet>,
+    /// What counts as one run.
+    pub runs: Runs,
+    /// How many bytes of the inputs were read so far, for whoever looks on.
+    pub read: Arc<AtomicU64>,
+}
+
+/// What counts as one run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Runs {
+    /// As recorded; each file of another tool is one
+    #[default]
+    Recorded,
+    /// All files of a directory are one
+    Directory,
+    /// All inputs are one
+    All,
 }
 
 impl Default for Settings {
@@ -48,6 +73,8 @@ impl Default for Settings {
             strict: false,
             max_destinations: observe::DEFAULT_MAX_DESTINATIONS,
             local: Vec::new(),
+            runs: Runs::default(),
+            read: Arc::default(),
         }
     }
 }
@@ -70,20 +97,28 @@ pub enum ImportError {
     NoMatch(String),
     #[error("{0} is not a pattern: {1}")]
     Pattern(String, String),
-    #[error("{0} holds no log (looked for *.jsonl, *.pcap and *.pcapng, also with .gz or .zst)")]
+    #[error(
+        "{0} holds no log (looked for *.jsonl, *.pcap and *.pcapng, and for *.log, *.json and *.ndjson \
+         of tools that are known, also with .gz or .zst)"
+    )]
     EmptyDirectory(String),
     #[error("cannot read {path}: {error}")]
     Unreadable { path: String, error: io::Error },
     #[error("{0}")]
     Strict(Problem),
-    #[error("no usable record in the input{}", first_problem(.0))]
-    NothingUsable(Problems),
+    #[error("no usable record in the input{}", why_nothing(.problems, *.beside))]
+    NothingUsable {
+        problems: Problems,
+        /// Lines that were understood and tell of no destination.
+        beside: u64,
+    },
 }
 
-fn first_problem(problems: &Problems) -> String {
-    match problems.shown().first() {
-        Some(problem) => format!(": {} problem(s), the first at {problem}", problems.count()),
-        None => String::new(),
+fn why_nothing(problems: &Problems, beside: u64) -> String {
+    match (problems.shown().first(), beside) {
+        (Some(problem), _) => format!(": {} problem(s), the first at {problem}", problems.count()),
+        (None, 0) => String::new(),
+        (None, _) => format!(": {beside} line(s) were understood, and none tells of a destination"),
     }
 }
 
@@ -94,13 +129,18 @@ pub fn import(inputs: &[Input], settings: &Settings) -> Result<Imported, ImportE
         problems: Problems::default(),
         notes: Vec::new(),
     };
+    let (mut names, gathered) = gathering::gather(inputs)?;
     let mut known_segments = HashSet::new();
     let mut segments = Segments::default();
-    let mut unknown_types = 0;
+    let (mut unknown_types, mut beside) = (0, 0);
+    let mut naming = Vec::new();
     for input in inputs {
-        let contents = Reading::new(input, settings, &mut imported.problems).read()?;
+        let is_gathered = gathered.contains(input);
+        let problems = &mut imported.problems;
+        let contents = Reading::new(input, settings, problems, &mut names, is_gathered).read()?;
         segments.note(input, &contents);
         unknown_types += contents.unknown_types;
+        beside += contents.beside;
         let about = |note: &String| format!("{}: {note}", input.name());
         imported.notes.extend(contents.notes.iter().map(about));
         // Two identical segments of ours are one and its copy: records carry time and run.
@@ -109,10 +149,23 @@ pub fn import(inputs: &[Input], settings: &Settings) -> Result<Imported, ImportE
             imported.notes.push(note);
             continue;
         }
-        imported.workloads.merge(&contents.into_workloads());
+        if contents.is_names_alone() {
+            naming.push(contents.source());
+        }
+        let run = Reading::group(input, settings.runs);
+        imported
+            .workloads
+            .merge(&contents.into_workloads(run.as_deref()));
     }
     if imported.workloads.is_empty() {
-        return Err(ImportError::NothingUsable(imported.problems));
+        let problems = imported.problems;
+        return Err(ImportError::NothingUsable { problems, beside });
+    }
+    for observations in imported.workloads.iter_mut() {
+        naming
+            .iter()
+            .for_each(|source| observations.add_source(source.clone()));
+        names.tell_refused(observations);
     }
     imported.notes.extend(segments.missing());
     if unknown_types > 0 {

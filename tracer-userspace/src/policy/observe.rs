@@ -104,12 +104,40 @@ impl Observations {
 
     /// Takes in one flow, ours or imported, that is a candidate's evidence.
     pub fn see(&mut self, run: &str, destination: Destination, figures: &Figures<'_>) {
+        self.see_many(run, destination, figures, 1);
+    }
+
+    /// The same of `records` records together, whose sum `figures` are.
+    pub fn see_many(
+        &mut self,
+        run: &str,
+        destination: Destination,
+        figures: &Figures<'_>,
+        records: u64,
+    ) {
         let run = self.run(run);
-        self.destinations
-            .entry(destination)
-            .or_default()
-            .add(&run, figures);
+        let seen = self.destinations.entry(destination).or_default();
+        seen.add(&run, figures);
+        seen.records = seen.records.saturating_add(records.saturating_sub(1));
         self.cut();
+    }
+
+    /// Notes something that is known to be missing.
+    pub fn add_gap(&mut self, gap: &Gap) {
+        self.observe_gap(gap);
+    }
+
+    /// Takes all runs for one, called `run`.
+    pub fn in_one_run(&mut self, run: &str) {
+        let one: Arc<str> = Arc::from(run);
+        let join = |runs: &mut BTreeSet<Arc<str>>| {
+            if !runs.is_empty() {
+                *runs = BTreeSet::from([Arc::clone(&one)]);
+            }
+        };
+        join(&mut self.runs);
+        let seen = self.destinations.values_mut();
+        seen.for_each(|seen| join(&mut seen.runs));
     }
 
     /// Counts in what was observed elsewhere of the same workload, whose name stays this one's.

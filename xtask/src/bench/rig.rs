@@ -29,6 +29,9 @@ pub(super) struct Sizes {
     pub(super) pairs: usize,
     pub(super) one_shot_keys: u32,
     pub(super) flood: u32,
+    /// Lines of some 100 bytes.
+    pub(super) lines: u32,
+    pub(super) packets: u32,
 }
 
 impl Sizes {
@@ -37,12 +40,16 @@ impl Sizes {
         pairs: 30,
         one_shot_keys: 500_000,
         flood: 200_000,
+        lines: 2_000_000,
+        packets: 100_000,
     };
     pub(super) const FULL: Self = Self {
         name: "full",
         pairs: 60,
         one_shot_keys: 10_000_000,
         flood: 1_000_000,
+        lines: 10_000_000,
+        packets: 800_000,
     };
 }
 
@@ -65,6 +72,11 @@ impl Rig {
             network: Namespace::new("bench")?,
             sizes,
         })
+    }
+
+    /// The program itself.
+    pub(super) fn tracer(&self) -> Command {
+        Command::new(&self.tracer)
     }
 
     /// A daemon that writes at its default interval.

@@ -245,40 +245,46 @@ impl Conversation {
     }
 
     /// Every name, with how far it is to be believed.
-    ///
-    /// A proxy's target is not at the proxy's address, so that no answer can prove it here.
     pub(super) fn names(&self) -> Vec<Name> {
-        let is_resolved = |name: &str| self.resolved.iter().any(|known| **known == *name);
-        let own = self.claims.iter().map(|claim| {
-            let is_proven = claim.source != NameSource::Proxy && is_resolved(&claim.name);
-            let confidence = if is_proven {
-                Confidence::Proven
-            } else {
-                Confidence::Claimed
-            };
-            Name {
-                confidence: Some(confidence),
-                ..claim.clone()
-            }
-        });
-        let mut names: Vec<Name> = own.collect();
-        for resolved in &self.resolved {
-            let agrees =
-                |own: &Name| own.confidence == Some(Confidence::Proven) && *own.name == **resolved;
-            let confidence = if names.iter().any(agrees) {
-                Confidence::Proven
-            } else if self.resolved.len() > 1 {
-                Confidence::Shared
-            } else {
-                Confidence::Resolved
-            };
-            names.push(Name {
-                confidence: Some(confidence),
-                ..name(resolved, NameSource::Dns)
-            });
-        }
-        names
+        believed(&self.claims, &self.resolved)
     }
+}
+
+/// What a connection claims and what its address resolved from, each with how far it is to be
+/// believed.
+///
+/// A proxy's target is not at the proxy's address, so that no answer can prove it here.
+pub(in crate::import) fn believed(claims: &[Name], resolved: &[Arc<str>]) -> Vec<Name> {
+    let is_resolved = |name: &str| resolved.iter().any(|known| **known == *name);
+    let own = claims.iter().map(|claim| {
+        let is_proven = claim.source != NameSource::Proxy && is_resolved(&claim.name);
+        let confidence = if is_proven {
+            Confidence::Proven
+        } else {
+            Confidence::Claimed
+        };
+        Name {
+            confidence: Some(confidence),
+            ..claim.clone()
+        }
+    });
+    let mut names: Vec<Name> = own.collect();
+    for known in resolved {
+        let agrees =
+            |own: &Name| own.confidence == Some(Confidence::Proven) && *own.name == **known;
+        let confidence = if names.iter().any(agrees) {
+            Confidence::Proven
+        } else if resolved.len() > 1 {
+            Confidence::Shared
+        } else {
+            Confidence::Resolved
+        };
+        names.push(Name {
+            confidence: Some(confidence),
+            ..name(known, NameSource::Dns)
+        });
+    }
+    names
 }
 
 fn name(text: &str, source: NameSource) -> Name {

@@ -24,6 +24,7 @@ use std::{collections::BTreeSet, io::Read, ops::ControlFlow};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+pub(in crate::import) use conversation::believed;
 pub use frames::is_capture;
 
 use crate::record::{self, Entry, Gap, GapKind, Record, Severity};
