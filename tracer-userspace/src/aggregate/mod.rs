@@ -6,12 +6,14 @@
 //! | [`losses`] | from the kernel's counters to `gap` records |
 //! | `preexisting` | connections that were open already, each told once |
 //! | [`workload`] | one workload's log, observations and candidates |
+//! | [`drift`] | flows held against reviewed policies |
 //! | [`account`] | what the logs hold of what was taken out of the kernel |
 //! | [`recovery`] | going on where the daemon before this one stopped |
 //! | `recorded` | a workload in the recorder's hands |
 //! | [`recorder`] | the one owner of the aggregation: takes batches in, writes records out |
 
 pub mod account;
+pub mod drift;
 pub mod losses;
 mod preexisting;
 mod recorded;

@@ -2,10 +2,12 @@
 //!
 //! | file | defines |
 //! |---|---|
+//! | `drift` | what no approval covers |
 //! | `flows` | flows as records |
 //! | `gaps` | what is known to be missing |
 //! | `runs` | runs and their logs |
 
+mod drift;
 mod flows;
 mod gaps;
 mod runs;
@@ -27,6 +29,7 @@ use tracer_common::{
 
 use super::{
     account::{Account, Book, Waiting},
+    drift::Watch,
     losses::translations,
     preexisting::Preexisting,
     recorded::Recorded,
@@ -126,6 +129,8 @@ pub struct Recorder {
     late: BTreeSet<Arc<str>>,
     /// Where hooks are asked for, and the mount of the cgroups that are to have them.
     watching: Option<(mpsc::Sender<Command>, PathBuf)>,
+    /// Holds flows against policies, if anybody asked for it.
+    drift: Option<Watch>,
 }
 
 /// What this process has done so far.
@@ -192,6 +197,7 @@ impl Recorder {
             uncertain: None,
             late: BTreeSet::new(),
             watching: None,
+            drift: None,
         }
     }
 
@@ -229,6 +235,7 @@ impl Recorder {
             Batch::News(events) => {
                 self.counters.news += events.len() as u64;
                 events.into_iter().for_each(|event| self.hear(event, now));
+                self.ask_drift();
                 self.tell_changes()?;
                 Ok(None)
             }
@@ -351,6 +358,7 @@ impl Recorder {
         match event {
             Event::NewFlow { key, .. } => {
                 self.learn(&key, now);
+                self.hear_drift(&key);
                 // Read while the process is there, where nothing has been heard of it.
                 self.processes.sends(process_id(&key));
             }
@@ -386,7 +394,7 @@ impl Recorder {
         self.processes.swept(began_ns);
         match reason {
             SweepReason::Interval => self.processes.told(began_ns),
-            SweepReason::Pressure | SweepReason::End => {}
+            SweepReason::Pressure | SweepReason::News | SweepReason::End => {}
         }
     }
 
@@ -408,7 +416,9 @@ impl Recorder {
                 // Nothing will follow, or there is no room to wait.
                 SweepReason::End => machine.settle_all(),
                 SweepReason::Pressure if is_full => machine.settle_all(),
-                SweepReason::Pressure | SweepReason::Interval => machine.settle_overdue(now),
+                SweepReason::Pressure | SweepReason::News | SweepReason::Interval => {
+                    machine.settle_overdue(now);
+                }
             }
         }
         self.tell_losses(losses)?;
@@ -418,6 +428,7 @@ impl Recorder {
         match reason {
             SweepReason::Interval => {
                 self.tell_flows()?;
+                self.tell_untold_drift()?;
                 self.tell_changes()?;
                 self.write_out(now);
                 self.settle_account();
@@ -427,6 +438,11 @@ impl Recorder {
             SweepReason::End => {
                 self.tell_flows()?;
                 self.tell_changes()?;
+            }
+            SweepReason::News => {
+                self.tell_flows()?;
+                self.tell_changes()?;
+                self.settle_account();
             }
             SweepReason::Pressure if is_full => {
                 self.tell_flows()?;
@@ -521,6 +537,7 @@ impl Recorder {
         ]
         .into_iter()
         .chain(self.machine_counters())
+        .chain(self.drift.iter().flat_map(Watch::counters))
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
     }

@@ -11,6 +11,7 @@ mod destination_line;
 mod inputs;
 mod line;
 mod lines;
+pub mod numbered;
 mod problems;
 mod source;
 

@@ -29,6 +29,8 @@ pub(super) struct Sizes {
     pub(super) pairs: usize,
     pub(super) one_shot_keys: u32,
     pub(super) flood: u32,
+    /// Of the log that is compared with a policy.
+    pub(super) log_bytes: u64,
 }
 
 impl Sizes {
@@ -37,12 +39,14 @@ impl Sizes {
         pairs: 30,
         one_shot_keys: 500_000,
         flood: 200_000,
+        log_bytes: 100_000_000,
     };
     pub(super) const FULL: Self = Self {
         name: "full",
         pairs: 60,
         one_shot_keys: 10_000_000,
         flood: 1_000_000,
+        log_bytes: 1_000_000_000,
     };
 }
 
@@ -70,6 +74,11 @@ impl Rig {
     /// A daemon that writes at its default interval.
     pub(super) fn daemon(&self, output: &Path, arguments: &[&str]) -> Result<Daemon> {
         Daemon::start_every("10s", Command::new(&self.tracer), output, arguments)
+    }
+
+    /// The program under test.
+    pub(super) fn tracer(&self) -> Command {
+        Command::new(&self.tracer)
     }
 
     /// The load generator with the words of `line`.
