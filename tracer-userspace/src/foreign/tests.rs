@@ -217,7 +217,7 @@ fn reads_back(format: Format, rules: Vec<Rule>, names: Vec<NamedRule>) {
     let wanted = asked
         .rules
         .iter()
-        .map(|rule| (list::target(rule.to), rule.service.clone()));
+        .flat_map(|rule| one_by_one(&list::target(rule.to), &rule.service));
     let named = asked.names.iter();
     let named = named.map(|rule| (rule.name.parse::<Target>().unwrap(), rule.service.clone()));
     let wanted: Vec<(Target, Service)> = wanted.chain(named).collect();

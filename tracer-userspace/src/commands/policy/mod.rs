@@ -2,6 +2,7 @@
 
 mod add;
 mod decide;
+mod expand;
 mod list;
 mod page;
 mod review;
