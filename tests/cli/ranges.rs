@@ -58,3 +58,56 @@ fn a_file_that_is_none_is_named_and_nothing_is_written() {
             .says(wrong);
     }
 }
+
+#[test]
+fn candidates_are_expanded_to_the_range_around_them() {
+    let world = World::new();
+    world.write("aws.json", AWS);
+    let update = ["ranges", "update", "aws.json", "-o", "ranges.zst"];
+    world.run(&update).exits(0);
+    let addresses = ["3.5.1.1", "3.5.1.2", "192.0.2.1"];
+    let flows: String = addresses.map(|to| flow("w", to, 443, "")).concat();
+    world.write("log.jsonl", whole("w", &flows));
+    let generate = ["log.jsonl", "-o", "policy.toml"];
+    world.generate(&generate).exits(0);
+    let expand = |more: &[&str]| {
+        let words = [
+            "policy",
+            "approve",
+            "policy.toml",
+            "--expand",
+            "--ranges",
+            "ranges.zst",
+            "--reason",
+            "our own buckets",
+            "--owner",
+            "o",
+            "--now",
+            "2026-11-22",
+        ];
+        world.run(&[&words[..], more].concat())
+    };
+    let before = world.read("policy.toml");
+    expand(&["3.5.1.1", "3.5.1.2"])
+        .exits(2)
+        .says("opens 8192 address(es), 2 of them seen")
+        .says("--acknowledge broad");
+    expand(&["192.0.2.1"])
+        .exits(2)
+        .says("in no published range");
+    assert_eq!(world.read("policy.toml"), before);
+    expand(&["3.5.1.1", "3.5.1.2", "--acknowledge", "broad"]).exits(0);
+    let text = world.read("policy.toml");
+    assert!(text.contains("to = \"3.5.0.0/19\""), "{text}");
+    assert!(text.contains("reference = \"aws:S3:us-east-1, list of 2025-07-24-20-23-14, sha256 "));
+    assert!(!text.contains("3.5.1."), "{text}");
+    // What is inside is known from now on.
+    world.generate(&generate).exits(0);
+    assert_eq!(world.read("policy.toml"), text);
+    let list = world
+        .run(&["policy", "list", "policy.toml", "--json"])
+        .exits(0);
+    let rows: serde_json::Value = serde_json::from_str(&list.out).unwrap();
+    assert_eq!(rows[1]["status"], "approved");
+    assert_eq!(rows[1]["observed"]["connections"], 2);
+}

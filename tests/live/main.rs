@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod ci;
 mod counting;
 mod daemon;
+mod drift;
 mod foreign;
 mod host_rewrites;
 mod hostile;

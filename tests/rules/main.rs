@@ -13,6 +13,7 @@ mod hostile;
 mod kubernetes;
 mod load;
 mod netns;
+mod read_back;
 mod tools;
 mod traffic;
 

@@ -60,6 +60,7 @@ pub enum Verb {
     Policy(commands::PolicyArgs),
     Render(commands::RenderArgs),
     Diff(commands::DiffArgs),
+    Report(commands::ReportArgs),
     Ranges(commands::RangesArgs),
     #[cfg(feature = "capture")]
     #[command(after_long_help = DETACH_EXAMPLES)]

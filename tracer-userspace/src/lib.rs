@@ -13,6 +13,8 @@
 //! Beside `ebpf`, `inventory/` asks the kernel once for the connections that are open already, and
 //! `conntrack` from time to time for what the host rewrites (both by `netlink`).
 //!
+//! `foreign/` reads other people's lists in force as policies.
+//!
 //! Around them: `cli` (what can be asked for), `settings` (the same from a file), `commands/` (one
 //! thin function a verb), `output/` (files and terminals), `workload_name` (what a workload is
 //! called on disk), `harmless` (what must not reach a reader's terminal) and `redact` (the secrets
@@ -30,6 +32,7 @@ pub mod decode;
 pub mod ebpf;
 #[cfg(feature = "capture")]
 pub mod enrich;
+pub mod foreign;
 pub mod harmless;
 pub mod import;
 #[cfg(feature = "capture")]

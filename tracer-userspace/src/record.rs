@@ -37,6 +37,8 @@ pub enum Record {
     Stop(Entry<Stop>),
     /// A name was asked for.
     Dns(Entry<Box<Dns>>),
+    /// Something went where no approval in force covers it.
+    Drift(Entry<Box<Drift>>),
 }
 
 /// What every record carries, around what is its own.
@@ -375,6 +377,8 @@ pub enum GapKind {
     NotAttached,
     /// More connections at a time than are followed: counts and names of some are uncertain.
     Connections,
+    /// More destinations drift from a policy than are told one by one.
+    Drift,
     /// A kind that this version does not know, of a later one. Its severity is what counts.
     #[serde(untagged)]
     Other(String),
@@ -434,6 +438,57 @@ pub struct Stop {
     /// The command's exit code, for `run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+}
+
+/// A destination that a reviewed policy does not cover, told when it was first seen to be so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drift {
+    pub kind: DriftKind,
+    #[serde(serialize_with = "canonical", deserialize_with = "de_canonical")]
+    pub to: IpAddr,
+    /// `443/tcp`, `icmp`.
+    pub service: String,
+    /// In one sentence, for people.
+    pub detail: String,
+    /// As in the flow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub translated: Option<Translated>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<Name>,
+    #[serde(flatten)]
+    pub process: Process,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+}
+
+/// How an observed destination differs from the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DriftKind {
+    /// It is denied.
+    Denied,
+    /// No entry knows it.
+    New,
+    /// It is approved with another service, or to be rewritten to another place.
+    Changed,
+    /// It is still a candidate.
+    Unreviewed,
+    /// Its approval is over.
+    Expired,
+}
+
+impl DriftKind {
+    /// As the log spells it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::New => "new",
+            Self::Changed => "changed",
+            Self::Unreviewed => "unreviewed",
+            Self::Expired => "expired",
+        }
+    }
 }
 
 /// One question and what was answered; without an answer if none was seen.

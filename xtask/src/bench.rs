@@ -7,6 +7,7 @@
 //! | `exact` | storms and floods after which every count must be there |
 //! | `generator` | logs and captures, side by side with a script and with tshark |
 //! | `memory` | what the daemon and its maps take |
+//! | `offline` | a large log against a policy |
 //! | `rig` | what the measurements share: binaries, sizes, a process's own figures |
 //! | `log` | the sums over a log's segments |
 //! | `statistics` | medians and their intervals |
@@ -18,6 +19,7 @@ mod figure;
 mod generator;
 mod log;
 mod memory;
+mod offline;
 mod rig;
 mod statistics;
 
@@ -49,7 +51,7 @@ pub(crate) struct Arguments {
     json: Option<PathBuf>,
 
     /// Only measurements whose name contains this: cost, storm, memory, one-shot, flood, lines,
-    /// captures
+    /// captures, diff
     #[arg(long, value_name = "WORD", default_value = "")]
     only: String,
 
@@ -60,7 +62,7 @@ pub(crate) struct Arguments {
 
 type Measurement = fn(&Rig) -> Result<Vec<Figure>>;
 
-const MEASUREMENTS: [(&str, Measurement); 8] = [
+const MEASUREMENTS: [(&str, Measurement); 9] = [
     ("cost", cost::measure),
     ("storm", exact::storm),
     ("memory", memory::measure),
@@ -69,6 +71,7 @@ const MEASUREMENTS: [(&str, Measurement); 8] = [
     ("lines", generator::lines),
     ("lines-memory", generator::lines_memory),
     ("captures", generator::captures),
+    ("diff", offline::measure),
 ];
 
 /// The verb, called from the folder `callers`. Fails when a goal is missed.

@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: brings a machine to where the project builds, and with `--tests` to
 //! where its tests run. Doing it again changes nothing.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -14,7 +14,7 @@ use crate::{
 const DENY_VERSION: &str = "0.20.2";
 
 /// What the tests call, and the Debian package that brings it.
-const TEST_TOOLS: [(&str, &str, &str); 14] = [
+const TEST_TOOLS: [(&str, &str, &str); 17] = [
     ("bpftool", "bpftool", "tells what is attached to a cgroup"),
     ("zstd", "zstd", "unpacks log segments"),
     ("dockerd", "docker.io", "containers to trace"),
@@ -57,7 +57,21 @@ const TEST_TOOLS: [(&str, &str, &str); 14] = [
         "reads the captures that our reader is compared over",
     ),
     ("busybox", "busybox-static", "a shell in the containers"),
+    (
+        "chromium-headless-shell",
+        "chromium-headless-shell",
+        "shows the report, so that it can be judged",
+    ),
+    ("npm", "npm", "brings what drives that browser"),
+    (
+        "ssh-keygen",
+        "openssh-client",
+        "signs policies, and verifies that",
+    ),
 ];
+
+/// The folder of the report's test in a browser, and what its modules are.
+const BROWSER: &str = "tests/browser";
 
 /// One thing a machine needs: look, do, say.
 pub(crate) struct Step<'a> {
@@ -125,6 +139,7 @@ fn for_tests() -> Result<()> {
         .take()?;
     }
     deny()?;
+    browser_modules()?;
     mount("bpf", "/sys/fs/bpf", "pinned maps and programs")?;
     mount("tracefs", "/sys/kernel/tracing", "tracepoints")
 }
@@ -138,6 +153,16 @@ fn deny() -> Result<()> {
             let line = format!("install cargo-deny --version {DENY_VERSION} --locked");
             check(&mut plain("cargo", &line))
         },
+    }
+    .take()
+}
+
+fn browser_modules() -> Result<()> {
+    Step {
+        what: "the modules of tests/browser",
+        why: "puppeteer drives the browser, axe judges the page's accessibility",
+        is_done: &|| Path::new(BROWSER).join("node_modules/axe-core").is_dir(),
+        act: &|| check(plain("npm", "ci --no-audit --no-fund").current_dir(BROWSER)),
     }
     .take()
 }

@@ -6,6 +6,7 @@
 //! | [`losses`] | from the kernel's counters to `gap` records |
 //! | `preexisting` | connections that were open already, each told once |
 //! | [`workload`] | one workload's log, observations and candidates |
+//! | [`drift`] | flows held against reviewed policies |
 //! | [`account`] | what the logs hold of what was taken out of the kernel |
 //! | [`recovery`] | going on where the daemon before this one stopped |
 //! | `rewrites` | whose connections the host has rewritten |
@@ -13,6 +14,7 @@
 //! | [`recorder`] | the one owner of the aggregation: takes batches in, writes records out |
 
 pub mod account;
+pub mod drift;
 pub mod losses;
 mod preexisting;
 mod recorded;

@@ -2,10 +2,12 @@
 //!
 //! | file | defines |
 //! |---|---|
+//! | `drift` | what no approval covers |
 //! | `flows` | flows as records |
 //! | `gaps` | what is known to be missing |
 //! | `runs` | runs and their logs |
 
+mod drift;
 mod flows;
 mod gaps;
 mod runs;
@@ -27,6 +29,7 @@ use tracer_common::{
 
 use super::{
     account::{Account, Book, Waiting},
+    drift::Watch,
     losses::{host_rewrites, translations},
     preexisting::Preexisting,
     recorded::Recorded,
@@ -133,6 +136,8 @@ pub struct Recorder {
     is_reopening: bool,
     /// Where hooks are asked for, and the mount of the cgroups that are to have them.
     watching: Option<(mpsc::Sender<Command>, PathBuf)>,
+    /// Holds flows against policies, if anybody asked for it.
+    drift: Option<Watch>,
 }
 
 /// What this process has done so far.
@@ -201,6 +206,7 @@ impl Recorder {
             late: BTreeSet::new(),
             is_reopening: false,
             watching: None,
+            drift: None,
         }
     }
 
@@ -238,6 +244,7 @@ impl Recorder {
             Batch::News(events) => {
                 self.counters.news += events.len() as u64;
                 events.into_iter().for_each(|event| self.hear(event, now));
+                self.ask_drift();
                 self.tell_changes()?;
                 Ok(None)
             }
@@ -385,6 +392,7 @@ impl Recorder {
         match event {
             Event::NewFlow { key, .. } => {
                 self.learn(&key, now);
+                self.hear_drift(&key);
                 // Read while the process is there, where nothing has been heard of it.
                 self.processes.sends(process_id(&key));
             }
@@ -420,7 +428,7 @@ impl Recorder {
         self.processes.swept(began_ns);
         match reason {
             SweepReason::Interval => self.processes.told(began_ns),
-            SweepReason::Pressure | SweepReason::End => {}
+            SweepReason::Pressure | SweepReason::News | SweepReason::End => {}
         }
     }
 
@@ -442,7 +450,9 @@ impl Recorder {
                 // Nothing will follow, or there is no room to wait.
                 SweepReason::End => machine.settle_all(),
                 SweepReason::Pressure if is_full => machine.settle_all(),
-                SweepReason::Pressure | SweepReason::Interval => machine.settle_overdue(now),
+                SweepReason::Pressure | SweepReason::News | SweepReason::Interval => {
+                    machine.settle_overdue(now);
+                }
             }
         }
         self.tell_losses(losses)?;
@@ -455,6 +465,7 @@ impl Recorder {
         match reason {
             SweepReason::Interval => {
                 self.tell_flows()?;
+                self.tell_untold_drift()?;
                 self.tell_changes()?;
                 self.write_out(now);
                 self.settle_account();
@@ -464,6 +475,11 @@ impl Recorder {
             SweepReason::End => {
                 self.tell_flows()?;
                 self.tell_changes()?;
+            }
+            SweepReason::News => {
+                self.tell_flows()?;
+                self.tell_changes()?;
+                self.settle_account();
             }
             SweepReason::Pressure if is_full => {
                 self.tell_flows()?;
@@ -559,6 +575,7 @@ impl Recorder {
         .into_iter()
         .chain(self.rewrites.counters())
         .chain(self.machine_counters())
+        .chain(self.drift.iter().flat_map(Watch::counters))
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
     }

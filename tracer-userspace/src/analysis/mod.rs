@@ -4,6 +4,7 @@
 pub mod coverage;
 pub mod drift;
 pub mod name_shape;
+pub mod proof;
 pub mod replay;
 pub mod risk;
 pub mod services;

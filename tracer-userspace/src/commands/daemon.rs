@@ -22,6 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    drift_watch::DriftArgs,
     engines::Engines,
     live::{self, Bounds, PROC},
     takeover::{self, PinArgs, Takeover},
@@ -86,6 +87,8 @@ pub struct DaemonArgs {
     /// Make this file once every hook is attached, and remove it at the end
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    #[command(flatten)]
+    drift: DriftArgs,
     #[command(flatten)]
     engines: Engines,
     #[command(flatten)]
@@ -170,6 +173,9 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
         Path::new(PROC),
     );
     let (sender, commands) = mpsc::channel(COMMANDS);
+    if let Some(watch) = args.drift.start(sender.clone())? {
+        recorder.watch_drift(watch);
+    }
     recorder.watch_with(sender, &cgroup2.mount);
     let mut terms = if pins.is_some() {
         takeover.take_in(&mut recorder, &loaded, &args.output, commands)?
@@ -212,6 +218,9 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
     let finished = recorder
         .finish(reason, None)
         .context("cannot write the end of a log");
+    if let Some(watch) = recorder.take_drift() {
+        watch.end().await;
+    }
     drop(batches);
     let captured = capture.await.context("the capture task ended badly")?;
     let left = leave(pins, &args.output, detach.load(Ordering::Relaxed));
@@ -230,6 +239,8 @@ fn obey(loaded: &mut Loaded, commands: &mut mpsc::Receiver<Command>) -> Vec<u64>
                 loaded.attach_cgroup(&path)
             }
             Command::Detach { cgroup_id } => loaded.detach_cgroup(cgroup_id),
+            // The first sweep of all is about to come.
+            Command::Sweep => Ok(()),
         };
         if let Err(error) = obeyed {
             tracing::warn!("{error}");

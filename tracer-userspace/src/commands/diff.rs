@@ -1,6 +1,10 @@
 //! `diff`: drift between a policy and what was observed, or between two policies.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
@@ -13,10 +17,10 @@ use super::{
 };
 use crate::{
     analysis::drift::{self, Drift, Level},
-    cli,
+    cli, foreign,
     import::{self, Settings},
     output::terminal,
-    policy::{Observations, document, infer},
+    policy::{Observations, Workloads, document, infer, model::Policy},
     report::{self, Form, Report},
 };
 
@@ -28,6 +32,9 @@ Examples:
   # In a GitHub workflow
   egress-tracer diff policy.toml logs/ --format github
 
+  # Does anything go where the rules in force, whoever wrote them, do not let it?
+  nft -j list ruleset > in-force.json && egress-tracer diff in-force.json logs/ --workload agent-1
+
   # What has been decided since
   egress-tracer diff old.toml policy.toml
 
@@ -38,12 +45,18 @@ policies, any difference); 2 bad usage or input; 3 the evidence is incomplete.";
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES, after_help = "--help shows examples.")]
 pub struct DiffArgs {
-    /// The policy
+    /// The policy (*.toml); or the list in force of another tool: `nft -j list ruleset`,
+    /// iptables-save, a NetworkPolicy or CiliumNetworkPolicy, Squid's access lists, a workflow with
+    /// Harden-Runner, names one a line
     policy: PathBuf,
 
     /// Logs, as for `generate`; or one other policy (*.toml), the newer one
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
+
+    /// The workload to look at, where the list in force names none
+    #[arg(long, value_name = "NAME")]
+    workload: Option<String>,
 
     /// What to print
     #[arg(long, value_enum, default_value_t = Form::Text)]
@@ -85,13 +98,46 @@ enum Fail {
 }
 
 pub(super) fn diff(arguments: &DiffArgs) -> Result<(), Failure> {
+    if !is_policy(&arguments.policy) {
+        return in_force(arguments);
+    }
     let file = PolicyFile::read(&arguments.policy)?;
     if let [other] = arguments.inputs.as_slice()
         && is_policy(other)
     {
         return compare(&file, other);
     }
-    let observations = observe(&file, arguments)?;
+    let observations = observe(&file.policy.workload, arguments)?;
+    let lines = document::lines(&file.text).map_err(anyhow::Error::from)?;
+    tell(&file.joined(), &lines, &observations, arguments)
+}
+
+/// The list in force is somebody else's: it is for whatever workload the logs are about.
+fn in_force(arguments: &DiffArgs) -> Result<(), Failure> {
+    let path = &arguments.policy;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let observations = one(arguments)?;
+    let list = foreign::read(&text, observations.workload())
+        .with_context(|| path.display().to_string())?;
+    let count = list.policy.entries.len();
+    terminal::tell(&format!(
+        "{}: {}, {count} destination(s)",
+        path.display(),
+        list.form
+    ));
+    for note in &list.notes {
+        terminal::tell(&format!("note: {note}"));
+    }
+    tell(&list.policy, &[], &observations, arguments)
+}
+
+fn tell(
+    policy: &Policy,
+    lines: &[usize],
+    observations: &Observations,
+    arguments: &DiffArgs,
+) -> Result<(), Failure> {
     let reasons = observations.incomplete();
     if !reasons.is_empty() && !arguments.allow_incomplete {
         return Err(Failure::Incomplete(format!(
@@ -100,13 +146,13 @@ pub(super) fn diff(arguments: &DiffArgs) -> Result<(), Failure> {
         )));
     }
     let today = policy_file::today(arguments.now);
-    let evidence = infer::evidence(&observations);
-    let found = drift::drift(&file.joined(), &evidence, today, arguments.soon);
+    let evidence = infer::evidence(observations);
+    let found = drift::drift(policy, &evidence, today, arguments.soon);
     let report = Report {
-        workload: &file.policy.workload,
+        workload: &policy.workload,
         policy: &arguments.policy.to_string_lossy(),
         drift: &found,
-        lines: &lines(&file, &found)?,
+        lines: &of_each(lines, &found),
     };
     let text = report::text(&report, arguments.format).map_err(anyhow::Error::from)?;
     terminal::data(&text).context("cannot write to standard output")?;
@@ -120,10 +166,37 @@ fn is_policy(path: &Path) -> bool {
 
 /// What was observed of the policy's workload. A policy and a log of another name are compared
 /// only if the log has no other workload.
-fn observe(file: &PolicyFile, arguments: &DiffArgs) -> anyhow::Result<Observations> {
-    let ours = &file.policy.workload;
+fn observe(ours: &str, arguments: &DiffArgs) -> anyhow::Result<Observations> {
+    let workloads = read(Some(ours), arguments)?;
+    let mut found = workloads.resolve();
+    found.remove(workloads.final_name(ours)).ok_or_else(|| {
+        anyhow!(
+            "no record of workload {ours}; the input has {}",
+            names(&found)
+        )
+    })
+}
+
+/// What was observed of the one workload that there is, or that was asked for.
+fn one(arguments: &DiffArgs) -> anyhow::Result<Observations> {
+    if let Some(name) = &arguments.workload {
+        return observe(name, arguments);
+    }
+    let mut found = read(None, arguments)?.resolve();
+    match (found.pop_first(), found.len()) {
+        (Some((_, only)), 0) => Ok(only),
+        (Some((first, _)), _) => bail!(
+            "the list names no workload, and the input has several; choose one with --workload: \
+             {first}, {}",
+            names(&found)
+        ),
+        (None, _) => bail!("the input has no workload"),
+    }
+}
+
+fn read(workload: Option<&str>, arguments: &DiffArgs) -> anyhow::Result<Workloads> {
     let settings = Settings {
-        workload: Some(ours.clone()),
+        workload: workload.map(str::to_owned),
         strict: arguments.strict,
         local: arguments.local.clone(),
         ..Settings::default()
@@ -139,23 +212,18 @@ fn observe(file: &PolicyFile, arguments: &DiffArgs) -> anyhow::Result<Observatio
     for note in &imported.notes {
         terminal::tell(&format!("note: {note}"));
     }
-    let mut found = imported.workloads.resolve();
-    found
-        .remove(imported.workloads.final_name(ours))
-        .ok_or_else(|| {
-            let names: Vec<&str> = found.keys().take(20).map(String::as_str).collect();
-            anyhow!(
-                "no record of workload {ours}; the input has {}",
-                names.join(", ")
-            )
-        })
+    Ok(imported.workloads)
+}
+
+fn names(found: &BTreeMap<String, Observations>) -> String {
+    let names: Vec<&str> = found.keys().take(20).map(String::as_str).collect();
+    names.join(", ")
 }
 
 /// The line of the policy that each difference is about; 1 for what no entry of this file is about.
-fn lines(file: &PolicyFile, found: &[Drift]) -> anyhow::Result<Vec<usize>> {
-    let lines = document::lines(&file.text)?;
+fn of_each(lines: &[usize], found: &[Drift]) -> Vec<usize> {
     let line = |each: &Drift| each.entry.and_then(|index| lines.get(index)).copied();
-    Ok(found.iter().map(|each| line(each).unwrap_or(1)).collect())
+    found.iter().map(|each| line(each).unwrap_or(1)).collect()
 }
 
 /// The exit code says it.

@@ -9,6 +9,8 @@ mod diff;
 #[cfg(feature = "capture")]
 mod doctor;
 #[cfg(feature = "capture")]
+mod drift_watch;
+#[cfg(feature = "capture")]
 mod engines;
 mod evidence;
 mod generate;
@@ -16,6 +18,7 @@ mod generate;
 mod launch;
 #[cfg(feature = "capture")]
 mod live;
+mod policies;
 mod policy;
 mod policy_file;
 mod progress;
@@ -24,6 +27,7 @@ mod render;
 #[cfg(feature = "capture")]
 mod repetition;
 mod replay;
+mod report;
 #[cfg(feature = "capture")]
 mod run;
 #[cfg(feature = "capture")]
@@ -37,7 +41,9 @@ mod takeover;
 pub use self::{
     daemon::DaemonArgs, detach::DetachArgs, doctor::DoctorArgs, launch::BecomeArgs, run::RunArgs,
 };
-pub use self::{diff::DiffArgs, policy::PolicyArgs, ranges::RangesArgs, render::RenderArgs};
+pub use self::{
+    diff::DiffArgs, policy::PolicyArgs, ranges::RangesArgs, render::RenderArgs, report::ReportArgs,
+};
 
 pub(crate) use self::policy_file::moment;
 
@@ -59,6 +65,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Verb::Render(arguments) => render::render(&arguments),
         Verb::Ranges(arguments) => ranges::ranges(&arguments).map_err(Failure::Input),
         Verb::Diff(arguments) => diff::diff(&arguments),
+        Verb::Report(arguments) => report::report(&arguments),
         #[cfg(feature = "capture")]
         Verb::Daemon(arguments) => daemon::daemon(&arguments).map_err(Failure::Input),
         #[cfg(feature = "capture")]

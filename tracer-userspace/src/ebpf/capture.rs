@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::{Interval, MissedTickBehavior, interval, sleep},
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracer_common::{
@@ -47,6 +47,8 @@ use crate::{
 
 /// Batches that may wait for the receiver.
 const CHANNEL: usize = 16;
+/// Sweeps out of turn are at least this far apart, whatever a workload does.
+const NEWS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Batches of news that are read at most where the kernel goes on sending.
 const NEWS_BATCHES: usize = 256;
@@ -86,6 +88,8 @@ pub enum Command {
     Attach { cgroup_id: u64, path: PathBuf },
     /// Detach them again; what was counted stays.
     Detach { cgroup_id: u64 },
+    /// Sweep now, for something that is to be told at once.
+    Sweep,
 }
 
 /// Counts that were swept before this process began, and are still in the kernel.
@@ -131,6 +135,8 @@ impl Terms {
 pub enum SweepReason {
     /// The table was filling.
     Pressure,
+    /// Somebody asked: something is to be told at once.
+    News,
     /// An interval has ended.
     Interval,
     /// Nothing will follow from this process.
@@ -303,6 +309,9 @@ struct Capture {
     host: conntrack::Watch,
     /// The disk refused the journal, and that was told.
     is_refused: bool,
+    /// When a sweep out of turn was last made, and when the next one is due.
+    news_swept: Option<Instant>,
+    news_due: Option<Instant>,
 }
 
 impl Capture {
@@ -331,6 +340,8 @@ impl Capture {
             inventory: None,
             host: conntrack::Watch::new(sys::own_netns_cookie().unwrap_or(0)),
             is_refused: false,
+            news_swept: None,
+            news_due: None,
         })
     }
 
@@ -366,6 +377,7 @@ impl Capture {
                 () = cancel.cancelled() => return Ok(()),
                 _ = ticks.tick() => self.end_interval().await?,
                 _ = looks.tick() => self.ask_host(false).await?,
+                () = due(self.news_due) => self.sweep_news().await?,
                 Some(command) = self.terms.commands.recv() => self.obey(command).await?,
                 woken = self.ring.woken() => {
                     woken?;
@@ -393,6 +405,7 @@ impl Capture {
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
                 _ = ticks.tick() => self.end_interval().await?,
+                () = due(self.news_due) => self.sweep_news().await?,
                 Some(command) = self.terms.commands.recv() => self.obey(command).await?,
                 () = sleep(Duration::from_nanos(WAKE_INTERVAL_NS)) => {}
             }
@@ -413,6 +426,11 @@ impl Capture {
                 }
             }
             Command::Detach { cgroup_id } => self.let_go(cgroup_id),
+            Command::Sweep => {
+                let now = Instant::now();
+                let soonest = self.news_swept.map_or(now, |last| last + NEWS_INTERVAL);
+                self.news_due.get_or_insert(soonest.max(now));
+            }
         }
         Ok(())
     }
@@ -503,6 +521,14 @@ impl Capture {
         let now = read_losses(&self.loaded)?;
         let unseen = now[loss::RING_FULL as usize] - before;
         Ok(self.new_keys + unseen >= self.pressure)
+    }
+
+    async fn sweep_news(&mut self) -> io::Result<()> {
+        self.news_due = None;
+        self.news_swept = Some(Instant::now());
+        // What asked for it may not be all that is in the ring by now.
+        self.read_news().await?;
+        self.sweep(SweepReason::News).await
     }
 
     async fn end_interval(&mut self) -> io::Result<()> {
@@ -670,6 +696,14 @@ impl Capture {
         self.tell_inventory().await?;
         self.read_news().await?;
         self.sweep(SweepReason::End).await
+    }
+}
+
+/// Waits until a moment; for ever if there is none.
+async fn due(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -69,7 +69,11 @@ impl Recording {
                 self.untold = 0;
                 self.open.clear();
             }
-            Record::Gap(_) | Record::Alias(_) | Record::Stats(_) | Record::Dns(_) => {}
+            Record::Gap(_)
+            | Record::Alias(_)
+            | Record::Stats(_)
+            | Record::Dns(_)
+            | Record::Drift(_) => {}
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::{
 };
 
 /// The types of records that this version knows.
-const TYPES: [&str; 8] = [
-    "flow", "gap", "alias", "stats", "rotate", "start", "stop", "dns",
+const TYPES: [&str; 9] = [
+    "flow", "gap", "alias", "stats", "rotate", "start", "stop", "dns", "drift",
 ];
 
 /// One line, understood.
@@ -98,5 +98,6 @@ fn schema_of(record: &Record) -> &str {
         Record::Start(entry) => &entry.schema,
         Record::Stop(entry) => &entry.schema,
         Record::Dns(entry) => &entry.schema,
+        Record::Drift(entry) => &entry.schema,
     }
 }

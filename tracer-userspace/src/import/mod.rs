@@ -12,6 +12,7 @@ mod gathering;
 mod inputs;
 mod line;
 mod lines;
+pub mod numbered;
 mod plain;
 mod problems;
 #[cfg(test)]

@@ -328,7 +328,8 @@ impl<'a> Reading<'a> {
                     | Record::Stats(_)
                     | Record::Start(_)
                     | Record::Stop(_)
-                    | Record::Dns(_) => None,
+                    | Record::Dns(_)
+                    | Record::Drift(_) => None,
                 };
             }
             Parsed::Destination(line) => {

@@ -5,3 +5,5 @@ pub mod files;
 pub mod log;
 pub mod original;
 pub mod terminal;
+#[cfg(feature = "capture")]
+pub mod webhook;

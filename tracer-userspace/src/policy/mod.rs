@@ -20,6 +20,7 @@ pub mod observe;
 pub mod rules;
 pub mod seen;
 pub mod selector;
+pub mod signed;
 pub mod stale;
 pub mod translation;
 pub mod workloads;

@@ -73,7 +73,8 @@ pub enum Service {
         protocol: Protocol,
         port: u16,
     },
-    /// A protocol without ports; `kind` is an ICMP type by its nftables name.
+    /// A protocol without ports; `kind` is an ICMP type by its nftables name. Other people's lists
+    /// say it of protocols with ports as well, for every port; policies cannot.
     Protocol {
         protocol: Protocol,
         kind: Option<String>,
@@ -150,8 +151,10 @@ impl Service {
                     kind: None,
                 },
                 Self::Protocol {
-                    protocol: other,
-                    kind: _,
+                    protocol: other, ..
+                }
+                | Self::Port {
+                    protocol: other, ..
                 },
             ) => protocol == other,
             (Self::Protocol { .. } | Self::Port { .. }, _) => self == other,

@@ -93,7 +93,11 @@ impl Observations {
                 self.observe_start(&entry.body);
             }
             Record::Stop(entry) => self.add_run(&entry.run),
-            Record::Alias(_) | Record::Stats(_) | Record::Rotate(_) | Record::Dns(_) => {}
+            Record::Alias(_)
+            | Record::Stats(_)
+            | Record::Rotate(_)
+            | Record::Dns(_)
+            | Record::Drift(_) => {}
         }
     }
 
@@ -386,6 +390,7 @@ fn gap_reason(kind: &GapKind, tally: GapTally) -> String {
         GapKind::NotAttached => "hooks could not be attached to a container",
         GapKind::Connections => "more connections at a time than are followed",
         GapKind::Other(kind) => &format!("something that this version does not know: {kind}"),
+        GapKind::Drift => "not every drift was told",
     };
     let GapTally { records, lost } = tally;
     match lost {

@@ -121,6 +121,7 @@ pub fn workload_of(record: &Record) -> &str {
         Record::Start(entry) => &entry.workload,
         Record::Stop(entry) => &entry.workload,
         Record::Dns(entry) => &entry.workload,
+        Record::Drift(entry) => &entry.workload,
     }
 }
 

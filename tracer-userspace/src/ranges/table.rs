@@ -85,24 +85,32 @@ impl Ranges {
     /// The tags of the narrowest range around `address`, the most telling first.
     #[must_use]
     pub fn of(&self, address: IpAddr) -> Vec<&Tag> {
+        let tags = self.find(address).map(|each| each.tags.iter());
+        tags.into_iter()
+            .flatten()
+            .filter_map(|tag| self.tags.get(*tag as usize))
+            .collect()
+    }
+
+    /// The narrowest range around `address`.
+    #[must_use]
+    pub fn around(&self, address: IpAddr) -> Option<IpNet> {
+        self.find(address).map(|each| each.network)
+    }
+
+    fn find(&self, address: IpAddr) -> Option<&Network> {
         let address = address.to_canonical();
         let after = self
             .networks
             .partition_point(|each| each.network.network() <= address);
         let mut at = after.checked_sub(1);
-        while let Some(index) = at {
-            let Some(each) = self.networks.get(index) else {
-                break;
-            };
+        while let Some(each) = at.and_then(|index| self.networks.get(index)) {
             if each.network.contains(&address) {
-                let tags = each.tags.iter();
-                return tags
-                    .filter_map(|tag| self.tags.get(*tag as usize))
-                    .collect();
+                return Some(each);
             }
             at = each.parent;
         }
-        Vec::new()
+        None
     }
 
     /// How many networks there are.

@@ -214,6 +214,17 @@ fn is_extension(protocol: Protocol, family: Family) -> bool {
     family == Family::V6 && [0, 43, 44, 51, 60].contains(&protocol.0)
 }
 
+/// What nftables calls an ICMP type.
+pub(crate) fn icmp_name(protocol: Protocol, number: u8) -> Option<&'static str> {
+    let types: &[(u8, &'static str)] = match protocol {
+        Protocol::ICMP => &ICMP_TYPES,
+        Protocol::ICMPV6 => &ICMPV6_TYPES,
+        Protocol(_) => &[],
+    };
+    let found = types.iter().find(|(known, _)| *known == number);
+    found.map(|(_, name)| *name)
+}
+
 fn icmp_type(protocol: Protocol, kind: &str, family: Family) -> Option<IcmpType> {
     let types: &[(u8, &'static str)] = match family {
         Family::V4 if protocol == Protocol::ICMP => &ICMP_TYPES,

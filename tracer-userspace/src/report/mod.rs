@@ -1,7 +1,8 @@
-//! Drift as text for people and for the tools that show it. Pure text; everything that comes from
+//! Drift as text for people and for the tools that show it, and the page about everything. Pure text; everything that comes from
 //! elsewhere is escaped here.
 
 mod machine;
+pub mod page;
 mod people;
 
 use crate::analysis::drift::Drift;

@@ -32,6 +32,8 @@ pub(super) struct Sizes {
     /// Lines of some 100 bytes.
     pub(super) lines: u32,
     pub(super) packets: u32,
+    /// Of the log that is compared with a policy.
+    pub(super) log_bytes: u64,
 }
 
 impl Sizes {
@@ -42,6 +44,7 @@ impl Sizes {
         flood: 200_000,
         lines: 2_000_000,
         packets: 100_000,
+        log_bytes: 100_000_000,
     };
     pub(super) const FULL: Self = Self {
         name: "full",
@@ -50,6 +53,7 @@ impl Sizes {
         flood: 1_000_000,
         lines: 10_000_000,
         packets: 800_000,
+        log_bytes: 1_000_000_000,
     };
 }
 
@@ -82,6 +86,11 @@ impl Rig {
     /// A daemon that writes at its default interval.
     pub(super) fn daemon(&self, output: &Path, arguments: &[&str]) -> Result<Daemon> {
         Daemon::start_every("10s", Command::new(&self.tracer), output, arguments)
+    }
+
+    /// The program under test.
+    pub(super) fn tracer(&self) -> Command {
+        Command::new(&self.tracer)
     }
 
     /// The load generator with the words of `line`.

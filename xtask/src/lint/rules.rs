@@ -32,12 +32,15 @@ enum Forbidden {
     Rooms(&'static [&'static str]),
 }
 
-const PURE: &[&str] = &["decode", "policy", "render", "analysis", "ranges", "report"];
+const PURE: &[&str] = &[
+    "decode", "foreign", "policy", "render", "analysis", "ranges", "report",
+];
 const RIGHT: &[&str] = &[
     "policy",
     "render",
     "import",
     "analysis",
+    "foreign",
     "ranges",
     "report",
     "record.rs",

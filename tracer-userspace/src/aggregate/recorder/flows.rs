@@ -216,7 +216,9 @@ impl Recorder {
         let recorded = self.workload(&origin.workload, &origin.run)?;
         let record = Record::Flow(recorded.workload.envelope(&origin.run, Box::new(flow)));
         recorded.workload.tell(&record);
-        Ok(recorded.workload.is_full())
+        let is_full = recorded.workload.is_full();
+        self.tell_drift(&record, origin)?;
+        Ok(is_full)
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Common, Words};
+use super::{Common, Words, expand};
 use crate::{
     analysis::{risk::Subject, summary::Summaries},
     commands::policy_file::PolicyFile,
@@ -28,6 +28,11 @@ pub(super) struct Approve {
     /// be repeated
     #[arg(long, value_name = "FINDING")]
     acknowledge: Vec<String>,
+
+    /// Approve the narrowest published ranges around the addresses (--ranges) instead of the
+    /// addresses themselves, which leave the policy; says how many addresses that opens
+    #[arg(long)]
+    expand: bool,
 }
 
 /// Refuse an entry's destinations, whatever else allows them
@@ -56,16 +61,29 @@ pub(super) fn approve(arguments: &Approve, common: &Common) -> anyhow::Result<()
         arguments
             .words
             .decision(Ruling::Approve, &arguments.acknowledge, common.today());
-    decide(&arguments.entries, &decision, common)
+    let write: Write = if arguments.expand {
+        expand::write
+    } else {
+        write
+    };
+    decide(&arguments.entries, &decision, common, write)
 }
 
 pub(super) fn deny(arguments: &Deny, common: &Common) -> anyhow::Result<()> {
     let decision = arguments.words.decision(Ruling::Deny, &[], common.today());
-    decide(&arguments.entries, &decision, common)
+    decide(&arguments.entries, &decision, common, write)
 }
 
+/// How a decision gets into the policy's text.
+type Write = fn(&PolicyFile, &[usize], &Decision, &Common) -> anyhow::Result<String>;
+
 /// All of the entries are decided, or none.
-fn decide(chosen: &Entries, decision: &Decision, common: &Common) -> anyhow::Result<()> {
+fn decide(
+    chosen: &Entries,
+    decision: &Decision,
+    common: &Common,
+    write: Write,
+) -> anyhow::Result<()> {
     decision.check(common.max_expiry.0)?;
     let file = PolicyFile::read(&chosen.policy)?;
     let mut numbers = chosen

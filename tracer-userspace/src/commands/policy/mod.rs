@@ -2,10 +2,13 @@
 
 mod add;
 mod decide;
+mod expand;
 mod list;
 mod page;
 mod review;
+mod signature;
 mod table;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -66,6 +69,8 @@ enum PolicyVerb {
     Add(add::Add),
     List(list::List),
     Review(review::Review),
+    Sign(signature::Sign),
+    Verify(verify::Verify),
 }
 
 /// What every verb of `policy` takes, so that `[policy]` in the settings file can set it.
@@ -205,6 +210,8 @@ pub(super) fn policy(arguments: &PolicyArgs) -> Result<(), Failure> {
         PolicyVerb::Add(add) => add::add(add, common)?,
         PolicyVerb::List(list) => list::list(list, common)?,
         PolicyVerb::Review(review) => review::review(review, common)?,
+        PolicyVerb::Sign(sign) => signature::sign(sign)?,
+        PolicyVerb::Verify(verify) => verify::verify(verify)?,
     }
     Ok(())
 }

@@ -127,7 +127,8 @@ fn read_all(bytes: &[u8], options: &Options) -> Outcomes {
                 | Record::Stats(_)
                 | Record::Rotate(_)
                 | Record::Start(_)
-                | Record::Stop(_) => panic!("not a record of a capture"),
+                | Record::Stop(_)
+                | Record::Drift(_) => panic!("not a record of a capture"),
             },
         }
         ControlFlow::Continue(())
