@@ -10,6 +10,8 @@
 //!
 //! `import/capture/` reads what is on the wire with the decoders of `decode/`, which are pure.
 //!
+//! `names/` fills the sets of a ruleset as the workload's questions are answered.
+//!
 //! Beside `ebpf`, `inventory/` asks the kernel once for the connections that are open already.
 //!
 //! Around them: `cli` (what can be asked for), `settings` (the same from a file), `commands/` (one
@@ -31,6 +33,8 @@ pub mod harmless;
 pub mod import;
 #[cfg(feature = "capture")]
 pub mod inventory;
+#[cfg(feature = "capture")]
+pub(crate) mod names;
 pub mod output;
 pub mod place;
 pub mod policy;

@@ -72,7 +72,7 @@ pub struct RenderArgs {
 }
 
 pub(super) fn render(arguments: &RenderArgs) -> Result<(), Failure> {
-    let options = arguments
+    let mut options = arguments
         .rules
         .options(Verdict::Drop)
         .map_err(anyhow::Error::from)?;
@@ -84,6 +84,10 @@ pub(super) fn render(arguments: &RenderArgs) -> Result<(), Failure> {
     let today = policy_file::today(arguments.now);
     let file = PolicyFile::read(&arguments.policy)?;
     let policy = file.joined();
+    options.name_sets |= policy
+        .entries
+        .iter()
+        .any(|entry| is_wanted_name(entry, today, arguments));
     tell_expired(&policy, today);
     refuse(&policy, today, &options, arguments)?;
     let mut rules = rules(&file, &policy, &options, arguments)?;
@@ -108,6 +112,13 @@ pub(super) fn render(arguments: &RenderArgs) -> Result<(), Failure> {
         None => terminal::data(&rendered.text).context("cannot write to standard output")?,
     }
     Ok(())
+}
+
+/// Whether nftables rules need a set for this entry.
+fn is_wanted_name(entry: &Entry, today: Date, arguments: &RenderArgs) -> bool {
+    let is_name = matches!(entry.to, Target::Name(_) | Target::Wildcard(_));
+    let is_candidate = arguments.include_unreviewed && entry.status == Status::Candidate;
+    is_name && (is_candidate || entry.is_in_force(today))
 }
 
 fn tell_expired(policy: &Policy, today: Date) {

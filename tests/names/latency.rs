@@ -1,0 +1,57 @@
+//! Ten thousand first connections, each to an address that the workload has just learned of.
+
+use std::{env, time::Instant};
+
+use crate::{
+    approved_world, ready,
+    world::{World, visit},
+};
+
+/// As many as the goal is about.
+const CONNECTIONS: usize = 10_000;
+
+#[test]
+fn no_first_syn_is_dropped() {
+    if !ready("no_first_syn_is_dropped") {
+        return;
+    }
+    let world = approved_world(&["rotate.example"], 2);
+    let _companion = world.companion(&["policy.toml", "--nft-table", "egress_tracer"]);
+    let before = world.retransmitted();
+    let held = visits(&world, CONNECTIONS);
+    assert_eq!(
+        world.counted("egress_tracer", "not_allowed"),
+        0,
+        "{}",
+        world.companion_said()
+    );
+    assert_eq!(world.retransmitted(), before, "a SYN was sent again");
+    assert_eq!(world.counted("egress_tracer_names", "unheld"), 0);
+    // For people: nothing is asserted about time.
+    if env::var_os("EGRESS_TRACER_TIMES").is_some() {
+        let bare = World::new();
+        let bare = visits(&bare, CONNECTIONS);
+        for (what, share) in [("median", 0.5), ("p99", 0.99)] {
+            let (held, bare) = (quantile(&held, share), quantile(&bare, share));
+            println!("ask and connect, {what}: {held:.2} ms held, {bare:.2} ms without");
+        }
+    }
+}
+
+/// How long each took, asking and connecting, in milliseconds.
+fn visits(world: &World, count: usize) -> Vec<f64> {
+    world.as_workload(|| {
+        let one = |_| {
+            let start = Instant::now();
+            assert!(visit("rotate.example").is_some());
+            start.elapsed().as_secs_f64() * 1000.0
+        };
+        let mut times: Vec<f64> = (0..count).map(one).collect();
+        times.sort_by(f64::total_cmp);
+        times
+    })
+}
+
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * share) as usize]
+}
