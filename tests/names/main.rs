@@ -175,7 +175,7 @@ fn answers_pass_and_are_counted_when_the_companion_dies() {
     );
     assert!(!world.as_workload(|| connects(fresh)));
     // The next one takes over.
-    std::fs::remove_file(world.path("ready")).unwrap();
+    fs::remove_file(world.path("ready")).unwrap();
     let next = world.companion(&["policy.toml", "--nft-table", "egress_tracer"]);
     assert!(world.visit("rotate.example").is_some());
     // Ended in good order, it takes its own table away.

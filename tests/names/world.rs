@@ -16,6 +16,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use crate::dns::{self, Given, labels};
@@ -80,8 +81,7 @@ impl World {
             assert!(output.status.success(), "ip {line}: {output:?}");
         }
         world.inside(server, || {
-            let listener = TcpListener::bind("0.0.0.0:443").unwrap();
-            thread::spawn(move || listener.incoming().flatten().for_each(drop));
+            accept_everything();
             dns::serve(RESOLVER.parse().unwrap(), &Given::default()).unwrap();
             // One that nobody has approved.
             dns::serve("198.51.100.54:53".parse().unwrap(), &Given::default()).unwrap();
@@ -235,6 +235,17 @@ impl Drop for World {
     }
 }
 
+/// Takes connections on port 443 of every address. The queue is long, so that a busy machine drops
+/// no SYN of its own accord.
+fn accept_everything() {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let at = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 443));
+    socket.bind(&at.into()).unwrap();
+    socket.listen(4096).unwrap();
+    let listener = TcpListener::from(socket);
+    thread::spawn(move || listener.incoming().flatten().for_each(drop));
+}
+
 /// On the workload's thread: what a name led to, if it could be reached.
 pub(crate) fn visit(name: &str) -> Option<Ipv4Addr> {
     let address = dns::ask(RESOLVER.parse().unwrap(), 4711, &labels(name))?;
@@ -243,8 +254,12 @@ pub(crate) fn visit(name: &str) -> Option<Ipv4Addr> {
 
 /// On the workload's thread: whether a connection comes about. The first SYN has to pass.
 pub(crate) fn connects(address: Ipv4Addr) -> bool {
-    let to = SocketAddr::from((address, 443));
-    TcpStream::connect_timeout(&to, Duration::from_millis(800)).is_ok()
+    connects_within(address, Duration::from_millis(800))
+}
+
+/// The same with more patience, where something else tells whether a SYN was sent again.
+pub(crate) fn connects_within(address: Ipv4Addr, limit: Duration) -> bool {
+    TcpStream::connect_timeout(&SocketAddr::from((address, 443)), limit).is_ok()
 }
 
 pub(crate) fn said(output: &Output) -> String {

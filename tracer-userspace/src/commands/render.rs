@@ -219,6 +219,13 @@ fn warn(rules: &mut RuleSet, policy: &Policy, options: &Options, arguments: &Ren
         );
         rules.warnings.insert(0, warning);
     }
+    if arguments.format == Format::Nftables && !rules.names.is_empty() {
+        rules.warnings.push(format!(
+            "Rules by name: their sets are empty until `egress-tracer names POLICY --nft-table {}`, \
+             or dnsmasq, fills them.",
+            options.table
+        ));
+    }
     let ends = ends(rules, options, arguments.format);
     rules.warnings.extend(ends);
     for warning in &rules.warnings {
@@ -233,21 +240,21 @@ fn ends(rules: &RuleSet, options: &Options, format: Format) -> Vec<String> {
     let says_names = format.naming(options) != Naming::Addresses;
     let by_name = by_name.filter(|_| says_names);
     let by_address = by_address.filter(|_| format.takes_addresses());
-    let again = |first: Date, what: &str| {
+    let again = |first: Date| {
         format!(
-            "The first approval{what} expires at the end of {first} (UTC): these rules do not stop \
+            "The first approval expires at the end of {first} (UTC): these rules do not stop \
              by themselves, render them again."
         )
     };
     if format != Format::Nftables {
         let first = by_address.into_iter().chain(by_name).min();
-        return first.map(|first| again(first, "")).into_iter().collect();
+        return first.map(again).into_iter().collect();
     }
     let stop = |first| {
         format!(
             "Approvals expire, the first at the end of {first} (UTC): the rules then stop by themselves."
         )
     };
-    let sets = by_name.map(|first| again(first, " by name"));
-    by_address.map(stop).into_iter().chain(sets).collect()
+    let first = by_address.into_iter().chain(by_name).min();
+    first.map(stop).into_iter().collect()
 }

@@ -6,13 +6,15 @@
 //!           (hold)             (pure)   (netlink)
 //! ```
 //!
-//! [`approved`] is what a policy allows by name, [`hold`] the rules that hand questions and answers
-//! over, [`watch`] what answers mean, [`message`] and [`fill`] how the kernel is told, and [`run`]
-//! all of it together.
+//! [`approved`] is what a policy allows by name, [`hold`] and [`hold_iptables`] the rules that hand
+//! questions and answers over, [`hand_over`] their loading, [`watch`] what answers mean, [`message`]
+//! and [`fill`] how the kernel is told, and [`run`] all of it together.
 
 pub(crate) mod approved;
 mod fill;
-pub(crate) mod hold;
+mod hand_over;
+mod hold;
+mod hold_iptables;
 mod message;
 pub(crate) mod run;
 mod tally;

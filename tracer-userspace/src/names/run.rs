@@ -1,8 +1,7 @@
 //! The loop: a packet from the queue, what it means, the sets, and on it goes.
 
 use std::{
-    io::{self, Write as _},
-    process::{Command, Stdio},
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -15,6 +14,7 @@ use crate::{
     names::{
         approved::Approved,
         fill::Filler,
+        hand_over::{HandOver, nft},
         hold::{self, HELD},
         tally::Tally,
         watch::Watch,
@@ -36,7 +36,7 @@ pub(crate) struct Settings {
 
 /// A companion at work: answers are held from its making on, until the process ends.
 pub(crate) struct Companion {
-    table: String,
+    hand_over: HandOver,
     filler: Arc<Mutex<Filler>>,
     watched: Arc<Mutex<Tally>>,
 }
@@ -51,10 +51,11 @@ impl Companion {
         let filler = Filler::new(&settings.table)
             .with_context(|| format!("cannot speak to nf_tables about {}", settings.table))?;
         let queue = open(settings.queue)?;
-        let rules = hold::table(&settings.table, settings.queue, &settings.scope, &approved);
-        nft(&["-f", "-"], &rules).context("cannot load the rules that hold answers")?;
+        let matches = hold::matches(&settings.scope, &approved);
+        let hand_over = HandOver::load(&settings.table, settings.queue, &matches)
+            .context("cannot load the rules that hold answers")?;
         let companion = Self {
-            table: settings.table.clone(),
+            hand_over,
             filler: Arc::new(Mutex::new(filler)),
             watched: Arc::default(),
         };
@@ -87,10 +88,9 @@ impl Companion {
     /// Takes the rules away that hold answers. The sets keep what they have.
     ///
     /// # Errors
-    /// `nft` refuses.
+    /// `nft` or `iptables` refuses.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
-        let name = hold::table_name(&self.table);
-        nft(&["delete", "table", "inet", &name], "").map(drop)
+        self.hand_over.remove()
     }
 }
 
@@ -164,24 +164,4 @@ fn check_sets(approved: &Approved, table: &str) -> anyhow::Result<()> {
             missing.len()
         ),
     }
-}
-
-/// Runs `nft`, and returns what it prints.
-fn nft(arguments: &[&str], input: &str) -> anyhow::Result<String> {
-    let mut child = Command::new("nft")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start nft")?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes())?;
-    }
-    let output = child.wait_with_output()?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("nft: {}", said.lines().next().unwrap_or("failed"));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
