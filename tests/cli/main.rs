@@ -8,6 +8,7 @@ mod decisions;
 mod drift;
 mod hostile;
 mod merging;
+mod names;
 mod outputs;
 mod ranges;
 mod render;

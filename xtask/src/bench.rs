@@ -6,6 +6,7 @@
 //! | `cost` | what a call costs with the hooks attached: pairs of samples, and a control |
 //! | `exact` | storms and floods after which every count must be there |
 //! | `memory` | what the daemon and its maps take |
+//! | `names` | how long held answers are waited for |
 //! | `rig` | what the measurements share: binaries, sizes, a process's own figures |
 //! | `log` | the sums over a log's segments |
 //! | `statistics` | medians and their intervals |
@@ -16,6 +17,7 @@ mod exact;
 mod figure;
 mod log;
 mod memory;
+mod names;
 mod rig;
 mod statistics;
 
@@ -46,7 +48,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Only measurements whose name contains this: cost, storm, memory, one-shot, flood
+    /// Only measurements whose name contains this: cost, storm, memory, one-shot, flood,
+    /// names
     #[arg(long, value_name = "WORD", default_value = "")]
     only: String,
 
@@ -57,12 +60,13 @@ pub(crate) struct Arguments {
 
 type Measurement = fn(&Rig) -> Result<Vec<Figure>>;
 
-const MEASUREMENTS: [(&str, Measurement); 5] = [
+const MEASUREMENTS: [(&str, Measurement); 6] = [
     ("cost", cost::measure),
     ("storm", exact::storm),
     ("memory", memory::measure),
     ("one-shot", exact::one_shot),
     ("flood", exact::flood),
+    ("names", names::measure),
 ];
 
 /// The verb, called from the folder `callers`. Fails when a goal is missed.
@@ -70,6 +74,9 @@ pub(crate) fn run(arguments: &Arguments, callers: &Path) -> Result<ExitCode> {
     let json = arguments.json.as_ref().map(|path| callers.join(path));
     if !arguments.built {
         check(&mut cargo("build --release --package tracer-userspace"))?;
+        check(&mut cargo(
+            "test --release --no-run --package tracer-userspace --test names",
+        ))?;
         // Without the servers, which bring half of the dependencies.
         check(&mut cargo(
             "build --release --package tests --no-default-features --bin load-generator",

@@ -236,3 +236,173 @@ impl Watch {
         places
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod tests {
+    use etherparse::PacketBuilder;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::names::approved::tests::approved;
+
+    const CLIENT: [u8; 4] = [192, 0, 2, 2];
+    const RESOLVER: [u8; 4] = [198, 51, 100, 53];
+    const GRACE: Duration = Duration::from_secs(300);
+
+    fn watch() -> Watch {
+        let names = [("api.example", "443/tcp"), ("*.wide.example", "443/tcp")];
+        Watch::new(approved(&names), GRACE)
+    }
+
+    fn udp(from: ([u8; 4], u16), to: ([u8; 4], u16), payload: &[u8]) -> Vec<u8> {
+        let builder = PacketBuilder::ipv4(from.0, to.0, 64).udp(from.1, to.1);
+        let mut packet = Vec::new();
+        builder.write(&mut packet, payload).unwrap();
+        packet
+    }
+
+    fn segment(from_client: bool, sequence: u32, payload: &[u8]) -> Vec<u8> {
+        let (from, to) = match from_client {
+            true => ((CLIENT, 4000), (RESOLVER, 53)),
+            false => ((RESOLVER, 53), (CLIENT, 4000)),
+        };
+        let builder = PacketBuilder::ipv4(from.0, to.0, 64).tcp(from.1, to.1, sequence, u16::MAX);
+        let mut packet = Vec::new();
+        builder.write(&mut packet, payload).unwrap();
+        packet
+    }
+
+    fn wire_name(name: &str) -> Vec<u8> {
+        let labels = name.split('.');
+        let labels = labels.map(|label| [&[label.len() as u8], label.as_bytes()].concat());
+        [labels.collect::<Vec<_>>().concat(), vec![0]].concat()
+    }
+
+    fn question(name: &str) -> Vec<u8> {
+        let head = [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        [&head[..], &wire_name(name), &[0, 1, 0, 1]].concat()
+    }
+
+    /// An answer with one address, one minute long.
+    fn answer(name: &str, address: [u8; 4]) -> Vec<u8> {
+        let head = [0, 7, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+        let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4];
+        [
+            &head[..],
+            &wire_name(name),
+            &[0, 1, 0, 1],
+            &record,
+            &address,
+        ]
+        .concat()
+    }
+
+    fn asked(watch: &mut Watch, name: &str) {
+        let packet = udp((CLIENT, 4000), (RESOLVER, 53), &question(name));
+        assert_eq!(watch.packet(&packet), []);
+    }
+
+    fn answered(watch: &mut Watch, name: &str, address: [u8; 4]) -> Vec<Addition> {
+        watch.packet(&udp((RESOLVER, 53), (CLIENT, 4000), &answer(name, address)))
+    }
+
+    #[test]
+    fn an_answer_counts_once_and_only_for_what_was_asked() {
+        let mut watch = watch();
+        assert_eq!(answered(&mut watch, "api.example", [203, 0, 113, 1]), []);
+        asked(&mut watch, "other.example");
+        assert_eq!(answered(&mut watch, "api.example", [203, 0, 113, 1]), []);
+        assert_eq!(watch.tally.unasked, 2);
+        asked(&mut watch, "API.example");
+        let added = answered(&mut watch, "api.Example", [203, 0, 113, 1]);
+        assert_eq!(added.len(), 1);
+        assert_eq!(added[0].life, GRACE + Duration::from_secs(60));
+        assert_eq!(answered(&mut watch, "api.example", [203, 0, 113, 2]), []);
+        for (name, count) in [
+            ("a.wide.example", 1),
+            ("wide.example", 0),
+            ("a.api.example", 0),
+        ] {
+            asked(&mut watch, name);
+            assert_eq!(
+                answered(&mut watch, name, [203, 0, 113, 1]).len(),
+                count,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_name_leads_to_the_metadata_service_or_to_what_is_denied() {
+        let mut watch = watch();
+        for address in [
+            [127, 0, 0, 1],
+            [169, 254, 169, 254],
+            [224, 0, 0, 1],
+            [203, 0, 113, 66],
+        ] {
+            asked(&mut watch, "api.example");
+            assert_eq!(
+                answered(&mut watch, "api.example", address),
+                [],
+                "{address:?}"
+            );
+        }
+        // What is denied is no mistake of the name's.
+        assert_eq!(watch.tally.refused, 3);
+    }
+
+    #[test]
+    fn messages_over_tcp_are_put_together() {
+        let mut watch = watch();
+        let framed =
+            |message: Vec<u8>| [&(message.len() as u16).to_be_bytes()[..], &message].concat();
+        let asks = framed(question("api.example"));
+        assert_eq!(watch.packet(&segment(true, 100, &asks)), []);
+        let says = framed(answer("api.example", [203, 0, 113, 1]));
+        let (head, tail) = says.split_at(9);
+        assert_eq!(watch.packet(&segment(false, 500, head)), []);
+        assert_eq!(watch.packet(&segment(false, 509, tail)).len(), 1);
+    }
+
+    #[test]
+    fn another_s_answer_is_none() {
+        let mut watch = watch();
+        asked(&mut watch, "api.example");
+        let message = answer("api.example", [203, 0, 113, 1]);
+        for from in [([198, 51, 100, 54], 53), (RESOLVER, 54), (CLIENT, 53)] {
+            assert_eq!(
+                watch.packet(&udp(from, (CLIENT, 4000), &message)),
+                [],
+                "{from:?}"
+            );
+        }
+        assert_eq!(
+            answered(&mut watch, "api.example", [203, 0, 113, 1]).len(),
+            1
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_odd(
+            noise in proptest::collection::vec(any::<u8>(), 0..300), at in 0..80usize, byte: u8,
+        ) {
+            let mut watch = watch();
+            watch.packet(&noise);
+            watch.packet(&udp((CLIENT, 4000), (RESOLVER, 53), &noise));
+            watch.packet(&udp((RESOLVER, 53), (CLIENT, 4000), &noise));
+            watch.packet(&segment(false, 1, &noise));
+            asked(&mut watch, "api.example");
+            let mut packet = udp(
+                (RESOLVER, 53),
+                (CLIENT, 4000),
+                &answer("api.example", [203, 0, 113, 1]),
+            );
+            let at = at % packet.len();
+            packet[at] = byte;
+            prop_assert!(watch.packet(&packet).len() <= 1);
+        }
+    }
+}
