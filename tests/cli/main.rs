@@ -10,6 +10,7 @@ mod drift;
 mod hostile;
 mod in_force;
 mod merging;
+mod names;
 mod outputs;
 mod ranges;
 mod render;

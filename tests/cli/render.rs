@@ -127,6 +127,11 @@ fn rules_by_name_need_a_resolver() {
     world
         .run(&render)
         .exits(0)
+        .shows("set names4_tcp_443_api_example_com_")
+        .says("egress-tracer names");
+    world
+        .run(&words("iptables", "2026-11-22"))
+        .exits(0)
         .says("api.example.com 443/tcp: rules by address cannot follow a name");
 }
 

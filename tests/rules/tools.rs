@@ -1,6 +1,7 @@
 //! The other formats, each read by the tool it is for.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::Path,
     process::{Command, Output},
@@ -170,14 +171,21 @@ fn dnsmasq_reads_what_nft_declares() {
     assert!(output.status.success(), "{}", said(&output));
     let table = Format::Nftables.backend().render(&with_names(), &options);
     netns.must_with("nft -f -", &table.text);
-    let sets: Vec<&str> = made
-        .text
-        .lines()
-        .filter(|line| line.starts_with("nftset="))
-        .flat_map(|line| line.split(['#', ',']))
-        .filter(|word| word.starts_with("names"))
-        .collect();
+    let lines = made.text.lines().filter(|line| line.starts_with("nftset="));
+    let words = |line: &'_ str| -> Vec<String> {
+        let words = line
+            .split(['#', ','])
+            .filter(|word| word.starts_with("names"));
+        words.map(str::to_owned).collect()
+    };
+    let sets: BTreeSet<String> = lines.clone().flat_map(words).collect();
     assert_eq!(sets.len(), 16);
+    // dnsmasq looks at the longest match alone: below a wildcard, its sets are named again.
+    let below: Vec<&str> = lines
+        .filter(|line| line.starts_with("nftset=/deep.cdn.example/"))
+        .collect();
+    assert_eq!(below.len(), 1);
+    assert_eq!(words(below[0]).len(), 6, "{below:?}");
     for set in sets {
         let address = match set.starts_with("names4") {
             true => "198.51.100.1",

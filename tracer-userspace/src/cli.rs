@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::{
     commands,
     import::Runs,
-    policy::{aggregate::Aggregate, observe::DEFAULT_MAX_DESTINATIONS},
+    policy::{aggregate::Aggregate, infer::By, observe::DEFAULT_MAX_DESTINATIONS},
     render::{self, Options, Pods, Scope, Verdict},
     settings::{self, SettingsError},
 };
@@ -62,6 +62,8 @@ pub enum Verb {
     Diff(commands::DiffArgs),
     Report(commands::ReportArgs),
     Ranges(commands::RangesArgs),
+    #[cfg(feature = "capture")]
+    Names(commands::NamesArgs),
     #[cfg(feature = "capture")]
     #[command(after_long_help = DETACH_EXAMPLES)]
     Detach(commands::DetachArgs),
@@ -133,6 +135,10 @@ Examples:
 
   # A capture of a host on which the workload has the address 172.18.0.5
   egress-tracer generate trace.pcapng --local 172.18.0.5 --workload shop_agent
+
+  # Entries by address, as for a packet filter that nothing fills with names
+  egress-tracer generate trace.pcapng --by address -o policy.toml
+
   # What each format can say
   egress-tracer generate --format list
 
@@ -171,6 +177,13 @@ pub struct Generate {
     /// workloads, a folder for each.
     #[arg(short, long, value_name = "FILE|DIR/")]
     pub output: Option<PathBuf>,
+
+    /// What candidates are about
+    ///
+    /// A name stands for an address where an answer to a question of the workload gave it. One that
+    /// the workload alone claims never does.
+    #[arg(long, value_enum, default_value = "name")]
+    pub by: By,
 
     /// Take candidates out of an existing policy that these inputs do not show. Decisions stay
     #[arg(long, requires = "output")]
@@ -399,7 +412,8 @@ pub struct RuleFlags {
     #[arg(long, value_name = "NAME")]
     pub namespace: Option<String>,
 
-    /// Declare nftables sets of names, for `--format dnsmasq` to fill
+    /// Declare nftables sets of names, for `egress-tracer names` or `--format dnsmasq` to fill;
+    /// `render` does so wherever something is allowed by name
     #[arg(long)]
     pub name_sets: bool,
 }

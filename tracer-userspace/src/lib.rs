@@ -13,7 +13,8 @@
 //! Beside `ebpf`, `inventory/` asks the kernel once for the connections that are open already, and
 //! `conntrack` from time to time for what the host rewrites (both by `netlink`).
 //!
-//! `foreign/` reads other people's lists in force as policies.
+//! `foreign/` reads other people's lists in force as policies, and `names/` fills the sets of a
+//! ruleset as the workload's questions are answered.
 //!
 //! Around them: `cli` (what can be asked for), `settings` (the same from a file), `commands/` (one
 //! thin function a verb), `output/` (files and terminals), `workload_name` (what a workload is
@@ -37,6 +38,8 @@ pub mod harmless;
 pub mod import;
 #[cfg(feature = "capture")]
 pub mod inventory;
+#[cfg(feature = "capture")]
+pub(crate) mod names;
 #[cfg(feature = "capture")]
 mod netlink;
 pub mod output;

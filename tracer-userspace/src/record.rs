@@ -236,6 +236,20 @@ pub struct Name {
     pub ech: bool,
 }
 
+impl Name {
+    /// Whether the connection alone says so. What is asked of a proxy is elsewhere, and no claim
+    /// about the proxy's own address.
+    #[must_use]
+    pub fn is_bare_claim(&self) -> bool {
+        match self.source {
+            NameSource::Sni | NameSource::Quic | NameSource::Http => {
+                self.confidence == Some(Confidence::Claimed)
+            }
+            NameSource::Dns | NameSource::Proxy => false,
+        }
+    }
+}
+
 /// How far a name is to be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -8,6 +8,7 @@
 //! | `generator` | logs and captures, side by side with a script and with tshark |
 //! | `memory` | what the daemon and its maps take |
 //! | `offline` | a large log against a policy |
+//! | `names` | how long held answers are waited for |
 //! | `rig` | what the measurements share: binaries, sizes, a process's own figures |
 //! | `log` | the sums over a log's segments |
 //! | `statistics` | medians and their intervals |
@@ -19,6 +20,7 @@ mod figure;
 mod generator;
 mod log;
 mod memory;
+mod names;
 mod offline;
 mod rig;
 mod statistics;
@@ -51,7 +53,7 @@ pub(crate) struct Arguments {
     json: Option<PathBuf>,
 
     /// Only measurements whose name contains this: cost, storm, memory, one-shot, flood, lines,
-    /// captures, diff
+    /// captures, diff, names
     #[arg(long, value_name = "WORD", default_value = "")]
     only: String,
 
@@ -62,7 +64,7 @@ pub(crate) struct Arguments {
 
 type Measurement = fn(&Rig) -> Result<Vec<Figure>>;
 
-const MEASUREMENTS: [(&str, Measurement); 9] = [
+const MEASUREMENTS: [(&str, Measurement); 10] = [
     ("cost", cost::measure),
     ("storm", exact::storm),
     ("memory", memory::measure),
@@ -72,6 +74,7 @@ const MEASUREMENTS: [(&str, Measurement); 9] = [
     ("lines-memory", generator::lines_memory),
     ("captures", generator::captures),
     ("diff", offline::measure),
+    ("names", names::measure),
 ];
 
 /// The verb, called from the folder `callers`. Fails when a goal is missed.
@@ -79,6 +82,9 @@ pub(crate) fn run(arguments: &Arguments, callers: &Path) -> Result<ExitCode> {
     let json = arguments.json.as_ref().map(|path| callers.join(path));
     if !arguments.built {
         check(&mut cargo("build --release --package tracer-userspace"))?;
+        check(&mut cargo(
+            "test --release --no-run --package tracer-userspace --test names",
+        ))?;
         // Without the servers, which bring half of the dependencies.
         check(&mut cargo(
             "build --release --package tests --no-default-features --bin load-generator",

@@ -56,6 +56,11 @@ const TEST_TOOLS: [(&str, &str, &str); 17] = [
         "tshark",
         "reads the captures that our reader is compared over",
     ),
+    (
+        "dumpcap",
+        "tshark",
+        "records what rules by name are made from",
+    ),
     ("busybox", "busybox-static", "a shell in the containers"),
     (
         "chromium-headless-shell",

@@ -1,9 +1,6 @@
 //! Drift: where what was observed and what was reviewed part ways.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::Date;
 use serde::Serialize;
@@ -118,10 +115,16 @@ impl Kind {
 pub fn drift(policy: &Policy, evidence: &Evidence, today: Date, soon: u16) -> Vec<Drift> {
     let known = Known::new(policy);
     let mut used = BTreeSet::new();
-    let mut found: Vec<Drift> = evidence
-        .destinations
-        .iter()
-        .filter_map(|seen| known.judge(seen, today, &mut used))
+    // A name has many addresses: they are one difference together.
+    let mut together: BTreeMap<Difference, Vec<&Destination>> = BTreeMap::new();
+    for seen in &evidence.destinations {
+        for difference in known.judge(seen, today, &mut used) {
+            together.entry(difference).or_default().push(seen);
+        }
+    }
+    let mut found: Vec<Drift> = together
+        .into_iter()
+        .map(|(difference, seen)| known.drift(difference, &seen, evidence))
         .collect();
     found.extend(unused(policy, &used, today, days_after(today, soon)));
     found.sort_by(|one, other| (one.kind, &one.to).cmp(&(other.kind, &other.to)));
@@ -149,49 +152,91 @@ fn unused(policy: &Policy, used: &BTreeSet<usize>, today: Date, soon: Date) -> V
         if let Some(end) = entry.expires.filter(|end| *end <= soon) {
             tell(Kind::Expiring, format!("approved until {end}"));
         }
-        // Names and tools cannot be told from evidence by address.
-        if entry.to.network().is_some() && entry.tools.is_none() && !used.contains(&index) {
+        // Tools cannot be told from evidence.
+        if entry.tools.is_none() && !used.contains(&index) {
             tell(Kind::Stale, "approved, and not observed".to_owned());
         }
     }
     found
 }
 
-/// The entries, ready to be asked about addresses. Those for tools say nothing about traffic in
-/// general.
+/// What differs: the key by which observations of the same are put together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Difference {
+    kind: Kind,
+    to: Target,
+    service: Service,
+    entry: Option<usize>,
+}
+
+/// The entries, ready to be asked about addresses and names. Those for tools say nothing about
+/// traffic in general.
 struct Known<'p> {
     entries: &'p [Entry],
-    by_address: BTreeMap<IpAddr, Vec<usize>>,
-    networks: Vec<usize>,
+    exact: BTreeMap<&'p Target, Vec<usize>>,
+    /// Networks and wildcards.
+    wide: Vec<usize>,
 }
 
 impl<'p> Known<'p> {
     fn new(policy: &'p Policy) -> Self {
-        let mut by_address: BTreeMap<IpAddr, Vec<usize>> = BTreeMap::new();
-        let mut networks = Vec::new();
+        let mut exact: BTreeMap<&Target, Vec<usize>> = BTreeMap::new();
+        let mut wide = Vec::new();
         for (index, entry) in policy.entries.iter().enumerate() {
             match &entry.to {
                 _ if entry.tools.is_some() => {}
-                Target::Address(address) => by_address.entry(*address).or_default().push(index),
-                Target::Network(_) => networks.push(index),
-                Target::Name(_) | Target::Wildcard(_) => {}
+                to @ (Target::Address(_) | Target::Name(_)) => {
+                    exact.entry(to).or_default().push(index);
+                }
+                Target::Network(_) | Target::Wildcard(_) => wide.push(index),
             }
         }
         Self {
             entries: &policy.entries,
-            by_address,
-            networks,
+            exact,
+            wide,
         }
     }
 
-    fn judge(&self, seen: &Destination, today: Date, used: &mut BTreeSet<usize>) -> Option<Drift> {
-        let here = Target::Address(seen.to);
-        let exact = self.by_address.get(&seen.to).into_iter().flatten();
-        let around = self
-            .networks
-            .iter()
-            .filter(|index| self.entries[**index].to.covers(&here));
-        let entries: Vec<usize> = exact.chain(around).copied().collect();
+    fn about(&self, to: &Target) -> Vec<usize> {
+        let exact = self.exact.get(to).into_iter().flatten();
+        let wide = self.wide.iter();
+        let around = wide.filter(|index| self.entries[**index].to.covers(to));
+        exact.chain(around).copied().collect()
+    }
+
+    /// What differs of one destination: at most one thing for each name that it was reached by.
+    fn judge(
+        &self,
+        seen: &Destination,
+        today: Date,
+        used: &mut BTreeSet<usize>,
+    ) -> Vec<Difference> {
+        let address = Target::Address(seen.to);
+        let by_address = self.about(&address);
+        if seen.believed.is_empty() {
+            let found = self.judge_as(&address, by_address, seen, today, used);
+            return found.into_iter().collect();
+        }
+        let names = seen.believed.iter().map(|name| Target::Name(name.clone()));
+        names
+            .filter_map(|name| {
+                // Entries for the address allow and deny it under any name.
+                let entries = [by_address.clone(), self.about(&name)].concat();
+                self.judge_as(&name, entries, seen, today, used)
+            })
+            .collect()
+    }
+
+    /// `entries` are those about the destination.
+    fn judge_as(
+        &self,
+        to: &Target,
+        entries: Vec<usize>,
+        seen: &Destination,
+        today: Date,
+        used: &mut BTreeSet<usize>,
+    ) -> Option<Difference> {
         let covers = |index: &&usize| {
             let ports = &self.entries[**index].ports;
             ports.iter().any(|port| port.covers(&seen.service))
@@ -238,14 +283,33 @@ impl<'p> Known<'p> {
                 None => (Kind::New, None),
             },
         };
-        Some(Drift {
+        Some(Difference {
             kind,
-            level: kind.level(),
-            to: seen.to.to_string(),
-            service: seen.service.to_string(),
-            detail: self.detail(kind, entry, seen),
+            to: to.clone(),
+            service: seen.service.clone(),
             entry,
         })
+    }
+
+    /// `seen` is not empty.
+    fn drift(&self, found: Difference, seen: &[&Destination], evidence: &Evidence) -> Drift {
+        let runs = match &found.to {
+            Target::Name(name) => {
+                let mut names = evidence.names.iter();
+                let named = names.find(|each| each.to == *name && each.service == found.service);
+                named.map(|named| named.runs)
+            }
+            Target::Address(_) | Target::Network(_) | Target::Wildcard(_) => None,
+        };
+        let most = || seen.iter().map(|seen| seen.runs).max().unwrap_or(0);
+        Drift {
+            kind: found.kind,
+            level: found.kind.level(),
+            to: found.to.to_string(),
+            service: found.service.to_string(),
+            detail: self.detail(&found, seen, runs.unwrap_or_else(most)),
+            entry: found.entry,
+        }
     }
 
     /// Where packets for `service` may go, as far as these entries say.
@@ -258,28 +322,12 @@ impl<'p> Known<'p> {
         entries.flat_map(of).collect()
     }
 
-    fn detail(&self, kind: Kind, entry: Option<usize>, seen: &Destination) -> String {
-        let processes = seen.processes.join(", ");
-        let by = if processes.is_empty() {
-            String::new()
-        } else {
-            format!(" by {processes}")
-        };
-        let last = seen
-            .last_seen
-            .map_or_else(String::new, |time| format!(", last {time:.0}"));
-        let left = match seen.translated.as_slice() {
-            [] => String::new(),
-            places => format!(", left {}", places.join(", ")),
-        };
-        let figures = format!(
-            "{} time(s) in {} run(s){by}{last}{left}",
-            seen.connections, seen.runs
-        );
-        let Some(entry) = entry.map(|index| &self.entries[index]) else {
+    fn detail(&self, found: &Difference, seen: &[&Destination], runs: u64) -> String {
+        let figures = figures(found, seen, runs);
+        let Some(entry) = found.entry.map(|index| &self.entries[index]) else {
             return figures;
         };
-        let why = match kind {
+        let why = match found.kind {
             Kind::Denied => entry
                 .reason
                 .as_ref()
@@ -295,6 +343,38 @@ impl<'p> Known<'p> {
         };
         why.map_or_else(|| figures.clone(), |why| format!("{figures}; {why}"))
     }
+}
+
+fn figures(found: &Difference, seen: &[&Destination], runs: u64) -> String {
+    let connections: u64 = seen.iter().map(|seen| seen.connections).sum();
+    let processes: BTreeSet<&str> = seen
+        .iter()
+        .flat_map(|seen| seen.processes.iter().map(String::as_str))
+        .collect();
+    let processes: Vec<&str> = processes.into_iter().collect();
+    let by = match processes.is_empty() {
+        true => String::new(),
+        false => format!(" by {}", processes.join(", ")),
+    };
+    let at = match (&found.to, seen) {
+        (Target::Name(_), [first]) => format!(" at {}", first.to),
+        (Target::Name(_), [first, rest @ ..]) => {
+            format!(" at {} and {} more", first.to, rest.len())
+        }
+        _ => String::new(),
+    };
+    let last = seen.iter().filter_map(|seen| seen.last_seen).max();
+    let last = last.map_or_else(String::new, |time| format!(", last {time:.0}"));
+    let places: BTreeSet<&str> = seen
+        .iter()
+        .flat_map(|seen| seen.translated.iter().map(String::as_str))
+        .collect();
+    let places: Vec<&str> = places.into_iter().collect();
+    let left = match places.is_empty() {
+        true => String::new(),
+        false => format!(", left {}", places.join(", ")),
+    };
+    format!("{connections} time(s) in {runs} run(s){by}{at}{last}{left}")
 }
 
 /// What has changed from one policy to another, by destination, tools and status: a sentence each.

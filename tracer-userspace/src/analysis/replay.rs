@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -13,14 +14,14 @@ use crate::{
     policy::{
         Observations,
         aggregate::Opened,
-        model::Service,
+        model::{Service, Target},
         observe::Destination,
         seen::Seen,
         translation::{Left, Translation},
     },
     record::Protocol,
     render::{
-        RuleSet,
+        Denied, NamedRule, RuleSet,
         elements::{Elements, Family, Packets},
     },
 };
@@ -64,6 +65,9 @@ pub enum Decision {
 pub struct Evaluator {
     networks: BTreeMap<Packets, Networks>,
     elements: Elements,
+    names: Vec<(Target, Service)>,
+    /// No set of a name may hold these.
+    denied: Vec<Denied>,
 }
 
 /// The networks for one kind of packets by prefix length, the longest last.
@@ -81,7 +85,7 @@ impl Networks {
 }
 
 impl Evaluator {
-    /// Takes the elements that nftables and iptables are given. Rules by name are not among them.
+    /// Takes the elements that nftables and iptables are given, and the names of sets.
     #[must_use]
     pub fn new(rules: &RuleSet) -> Self {
         let elements = Elements::of(rules);
@@ -91,7 +95,14 @@ impl Evaluator {
             let same_length = known.0.entry(element.to.prefix_len()).or_default();
             same_length.insert(element.to);
         }
-        Self { networks, elements }
+        let read = |rule: &NamedRule| Some((rule.name.parse().ok()?, rule.service.clone()));
+        let names = rules.names.iter().filter_map(read).collect();
+        Self {
+            networks,
+            elements,
+            names,
+            denied: rules.denied.clone(),
+        }
     }
 
     /// What the rules decide. Packets through `lo` and of open connections, which always pass, are
@@ -186,8 +197,11 @@ pub struct Replay {
     pub unused: Vec<Unused>,
     /// Rules for more addresses than were observed.
     pub also_open: Vec<Wide>,
-    /// Rules by name: by address nothing can be said about them.
+    /// Rules by name. Of what was observed, they allow what was reached by that name, proven or
+    /// resolved, at any of its addresses.
     pub by_name: Vec<String>,
+    /// Those of them that nothing observed needs.
+    pub unused_names: Vec<String>,
     /// What the policy says and packet filters cannot.
     pub left_out: Vec<String>,
 }
@@ -196,6 +210,9 @@ pub struct Replay {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Judged {
     pub to: IpAddr,
+    /// The names that it was reached by, proven or resolved.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     pub service: String,
     pub runs: u64,
     pub connections: u64,
@@ -243,12 +260,14 @@ pub fn replay(rules: &RuleSet, observations: &Observations) -> Replay {
             .collect();
         // The worst of it: what left in several ways needs all of them.
         match verdicts.last() {
+            _ if evaluator.allows_name(destination, seen) => replay.allowed += 1,
             Some(Verdict::Passes) | None => replay.allowed += 1,
             Some(Verdict::Uncertain) => replay.uncertain.push(judged(destination, seen)),
             Some(Verdict::Denied) => replay.denied.push(judged(destination, seen)),
         }
     }
     evaluator.uses(observations, &mut replay);
+    replay.unused_names = evaluator.unused_names(observations);
     replay
 }
 
@@ -279,6 +298,41 @@ fn leaving(destination: &Destination, seen: &Seen) -> Vec<(IpAddr, Service)> {
 }
 
 impl Evaluator {
+    /// Whether the sets hold the address by then: one of the names that it was found under is
+    /// allowed. Sets know no connections, so that one is enough.
+    fn allows_name(&self, destination: &Destination, seen: &Seen) -> bool {
+        let service = &destination.service;
+        let mut denied = self.denied.iter();
+        let is_denied = denied.any(|denied| {
+            denied.to.contains(&destination.ip)
+                && denied.services.iter().any(|port| port.covers(service))
+        });
+        let mut names = seen.believed.iter();
+        !is_denied && names.any(|name| self.is_named(name, service))
+    }
+
+    fn is_named(&self, name: &str, service: &Service) -> bool {
+        let name = Target::Name(name.to_owned());
+        let mut names = self.names.iter();
+        names.any(|(to, allowed)| allowed.covers(service) && to.covers(&name))
+    }
+
+    fn unused_names(&self, observations: &Observations) -> Vec<String> {
+        let is_used = |to: &Target, allowed: &Service| {
+            observations.destinations().any(|(destination, seen)| {
+                let covers = |name: &Arc<str>| to.covers(&Target::Name(name.to_string()));
+                allowed.covers(&destination.service) && seen.believed.iter().any(covers)
+            })
+        };
+        let unused = self
+            .names
+            .iter()
+            .filter(|(to, allowed)| !is_used(to, allowed));
+        unused
+            .map(|(to, allowed)| format!("{to} {allowed}"))
+            .collect()
+    }
+
     fn judge_service(&self, to: IpAddr, service: &Service) -> Verdict {
         let content = match *service {
             Service::Port { protocol, port } => Content::Port { protocol, port },
@@ -370,6 +424,7 @@ fn service_text(packets: Packets, family: Family) -> String {
 fn judged(destination: &Destination, seen: &Seen) -> Judged {
     Judged {
         to: destination.ip,
+        names: seen.believed.iter().map(ToString::to_string).collect(),
         service: destination.service.to_string(),
         runs: seen.runs.len() as u64,
         connections: seen.count,

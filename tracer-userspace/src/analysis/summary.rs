@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use crate::{
     policy::{
         evidence::{Destination, Evidence},
-        model::Entry,
+        model::{Entry, Target},
     },
-    record::{Channel, Outcome},
+    record::{Channel, Confidence, Name, Outcome},
 };
 
 /// What was seen of an entry's destinations and services.
@@ -20,7 +20,8 @@ use crate::{
 pub struct Summary {
     /// The distinct addresses, sorted.
     pub addresses: BTreeSet<IpAddr>,
-    /// Runs in which the most frequent of its destinations was seen.
+    /// Runs in which the most frequent of its destinations was seen: of its addresses, or its
+    /// names.
     pub runs: u64,
     /// Runs recorded of the workload.
     pub runs_recorded: u64,
@@ -37,6 +38,41 @@ pub struct Summary {
     pub channels: BTreeSet<Channel>,
     /// Whether a destination may be missing from the evidence.
     pub incomplete: bool,
+    pub naming: Naming,
+}
+
+/// What the names of its connections are noteworthy for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Naming {
+    /// A connection gave a name that no answer stands for, and no other name is believed.
+    pub is_claimed: bool,
+    /// A connection gave another name than the answers did.
+    pub is_mismatch: bool,
+    /// One of its addresses has other names as well.
+    pub is_shared: bool,
+}
+
+impl Naming {
+    fn of(seen: &Destination) -> Self {
+        let has = |wanted: Confidence| {
+            let mut names = seen.names.iter();
+            names.any(|name: &Name| name.confidence == Some(wanted))
+        };
+        // What is asked of a proxy is asked for elsewhere.
+        let claims = seen.names.iter().any(Name::is_bare_claim);
+        let answered = [Confidence::Proven, Confidence::Resolved, Confidence::Shared];
+        Self {
+            is_claimed: claims && seen.believed.is_empty(),
+            is_mismatch: claims && answered.into_iter().any(has),
+            is_shared: has(Confidence::Shared) || seen.believed.len() > 1,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.is_claimed |= other.is_claimed;
+        self.is_mismatch |= other.is_mismatch;
+        self.is_shared |= other.is_shared;
+    }
 }
 
 /// Evidence by address, to be asked about many entries.
@@ -63,21 +99,43 @@ impl<'e> Summaries<'e> {
     /// What was seen of `entry`; `None` if nothing was.
     #[must_use]
     pub fn of(&self, entry: &Entry) -> Option<Summary> {
-        let network = entry.to.network()?;
-        let mut seen = self
-            .by_address
-            .range(network.network()..=network.broadcast())
-            .flat_map(|(_, destinations)| destinations)
-            .filter(|seen| entry.ports.iter().any(|port| port.covers(&seen.service)))
-            .peekable();
-        seen.peek()?;
+        let seen: Vec<&Destination> = match entry.to.network() {
+            Some(network) => self
+                .by_address
+                .range(network.network()..=network.broadcast())
+                .flat_map(|(_, destinations)| destinations)
+                .copied()
+                .collect(),
+            None => {
+                let all = self.evidence.destinations.iter();
+                all.filter(|seen| seen.is_under(&entry.to)).collect()
+            }
+        };
+        let is_port =
+            |seen: &&Destination| entry.ports.iter().any(|port| port.covers(&seen.service));
+        let seen: Vec<&Destination> = seen.into_iter().filter(is_port).collect();
+        if seen.is_empty() {
+            return None;
+        }
         let mut summary = Summary {
+            runs: self.runs_of_names(entry),
             runs_recorded: self.evidence.runs,
             incomplete: !self.evidence.complete,
             ..Summary::default()
         };
-        seen.for_each(|destination| summary.add(destination));
+        seen.into_iter()
+            .for_each(|destination| summary.add(destination));
         Some(summary)
+    }
+
+    /// In how many runs the most frequent of an entry's names was seen; 0 for addresses.
+    fn runs_of_names(&self, entry: &Entry) -> u64 {
+        let is_port = |service| entry.ports.iter().any(|port| port.covers(service));
+        let names = self.evidence.names.iter();
+        let its = names.filter(|named| {
+            entry.to.covers(&Target::Name(named.to.clone())) && is_port(&named.service)
+        });
+        its.map(|named| named.runs).max().unwrap_or(0)
     }
 }
 
@@ -101,5 +159,6 @@ impl Summary {
         self.more_processes |= seen.more_processes;
         self.writable_path |= seen.writable_path;
         self.channels.extend(&seen.channels);
+        self.naming.add(Naming::of(seen));
     }
 }

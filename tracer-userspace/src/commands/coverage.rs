@@ -1,5 +1,10 @@
 //! `coverage`: what the runs have not shown yet.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
 use anyhow::Context as _;
 use serde::Serialize;
 
@@ -9,7 +14,10 @@ use crate::{
     commands::{Failure, evidence},
     harmless,
     output::terminal,
-    policy::Observations,
+    policy::{
+        Observations,
+        model::{Service, Target},
+    },
 };
 
 /// The value of the JSON's `schema` key.
@@ -68,22 +76,43 @@ struct Single {
     run: String,
 }
 
+/// In which runs each destination was seen: each name, or each address where no name is believed.
+/// The addresses of a name are one destination; how they take turns says nothing about the
+/// workload.
+fn detected(observations: &Observations) -> BTreeMap<(Target, &Service), BTreeSet<&Arc<str>>> {
+    let mut detected: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for (destination, seen) in observations.destinations() {
+        let names = seen
+            .believed
+            .iter()
+            .map(|name| Target::Name(name.to_string()));
+        let mut to: Vec<Target> = names.collect();
+        if to.is_empty() {
+            to.push(Target::Address(destination.ip));
+        }
+        for to in to {
+            let runs = detected.entry((to, &destination.service)).or_default();
+            runs.extend(&seen.runs);
+        }
+    }
+    detected
+}
+
 impl Workload {
     fn of(observations: &Observations, target: f64) -> Self {
-        let detections: Vec<u64> = observations
-            .destinations()
-            .map(|(_, seen)| seen.runs.len() as u64)
-            .collect();
+        let detected = detected(observations);
+        let detections: Vec<u64> = detected.values().map(|runs| runs.len() as u64).collect();
         let without_run = detections.iter().filter(|runs| **runs == 0).count() as u64;
         let coverage = Incidence::new(observations.runs() as u64, detections).coverage();
-        let single_run = observations
-            .destinations()
-            .filter(|(_, seen)| seen.runs.len() == 1)
-            .map(|(destination, seen)| Single {
-                to: destination.ip.to_string(),
-                service: destination.service.to_string(),
-                run: seen.runs.iter().map(ToString::to_string).collect(),
-            });
+        let single_run =
+            detected
+                .iter()
+                .filter(|(_, runs)| runs.len() == 1)
+                .map(|((to, service), runs)| Single {
+                    to: to.to_string(),
+                    service: service.to_string(),
+                    run: runs.iter().map(ToString::to_string).collect(),
+                });
         Self {
             workload: observations.workload().to_owned(),
             complete: observations.incomplete().is_empty(),

@@ -386,10 +386,10 @@ fn lock(directory: &Path) -> anyhow::Result<File> {
 }
 
 /// Tells that every hook is attached, for as long as it lives.
-struct Ready(Option<PathBuf>);
+pub(super) struct Ready(Option<PathBuf>);
 
 impl Ready {
-    fn announce(file: Option<&Path>) -> anyhow::Result<Self> {
+    pub(super) fn announce(file: Option<&Path>) -> anyhow::Result<Self> {
         if let Some(path) = file {
             fs::write(path, format!("{}\n", std::process::id()))
                 .with_context(|| format!("cannot write {}", path.display()))?;

@@ -40,6 +40,7 @@ pub(super) fn generate(arguments: &Generate) -> Result<(), Failure> {
         making: Making {
             options,
             aggregate: arguments.rules.aggregate.clone(),
+            by: arguments.by,
         },
         exact: arguments.rules.exact,
         prune: arguments.prune,

@@ -18,6 +18,8 @@ mod generate;
 mod launch;
 #[cfg(feature = "capture")]
 mod live;
+#[cfg(feature = "capture")]
+mod names;
 mod policies;
 mod policy;
 mod policy_file;
@@ -39,7 +41,8 @@ mod takeover;
 
 #[cfg(feature = "capture")]
 pub use self::{
-    daemon::DaemonArgs, detach::DetachArgs, doctor::DoctorArgs, launch::BecomeArgs, run::RunArgs,
+    daemon::DaemonArgs, detach::DetachArgs, doctor::DoctorArgs, launch::BecomeArgs,
+    names::NamesArgs, run::RunArgs,
 };
 pub use self::{
     diff::DiffArgs, policy::PolicyArgs, ranges::RangesArgs, render::RenderArgs, report::ReportArgs,
@@ -70,6 +73,8 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Verb::Daemon(arguments) => daemon::daemon(&arguments).map_err(Failure::Input),
         #[cfg(feature = "capture")]
         Verb::Detach(arguments) => detach::detach(&arguments).map_err(Failure::Input),
+        #[cfg(feature = "capture")]
+        Verb::Names(arguments) => names::names(&arguments),
         // These speak with exit codes of their own.
         #[cfg(feature = "capture")]
         Verb::Run(arguments) => return run::run(&arguments),

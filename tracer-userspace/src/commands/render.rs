@@ -72,7 +72,7 @@ pub struct RenderArgs {
 }
 
 pub(super) fn render(arguments: &RenderArgs) -> Result<(), Failure> {
-    let options = arguments
+    let mut options = arguments
         .rules
         .options(Verdict::Drop)
         .map_err(anyhow::Error::from)?;
@@ -84,6 +84,10 @@ pub(super) fn render(arguments: &RenderArgs) -> Result<(), Failure> {
     let today = policy_file::today(arguments.now);
     let file = PolicyFile::read(&arguments.policy)?;
     let policy = file.joined();
+    options.name_sets |= policy
+        .entries
+        .iter()
+        .any(|entry| is_wanted_name(entry, today, arguments));
     tell_expired(&policy, today);
     refuse(&policy, today, &options, arguments)?;
     let mut rules = rules(&file, &policy, &options, arguments)?;
@@ -108,6 +112,13 @@ pub(super) fn render(arguments: &RenderArgs) -> Result<(), Failure> {
         None => terminal::data(&rendered.text).context("cannot write to standard output")?,
     }
     Ok(())
+}
+
+/// Whether nftables rules need a set for this entry.
+fn is_wanted_name(entry: &Entry, today: Date, arguments: &RenderArgs) -> bool {
+    let is_name = matches!(entry.to, Target::Name(_) | Target::Wildcard(_));
+    let is_candidate = arguments.include_unreviewed && entry.status == Status::Candidate;
+    is_name && (is_candidate || entry.is_in_force(today))
 }
 
 fn tell_expired(policy: &Policy, today: Date) {
@@ -208,6 +219,13 @@ fn warn(rules: &mut RuleSet, policy: &Policy, options: &Options, arguments: &Ren
         );
         rules.warnings.insert(0, warning);
     }
+    if arguments.format == Format::Nftables && !rules.names.is_empty() {
+        rules.warnings.push(format!(
+            "Rules by name: their sets are empty until `egress-tracer names POLICY --nft-table {}`, \
+             or dnsmasq, fills them.",
+            options.table
+        ));
+    }
     let ends = ends(rules, options, arguments.format);
     rules.warnings.extend(ends);
     for warning in &rules.warnings {
@@ -222,21 +240,21 @@ fn ends(rules: &RuleSet, options: &Options, format: Format) -> Vec<String> {
     let says_names = format.naming(options) != Naming::Addresses;
     let by_name = by_name.filter(|_| says_names);
     let by_address = by_address.filter(|_| format.takes_addresses());
-    let again = |first: Date, what: &str| {
+    let again = |first: Date| {
         format!(
-            "The first approval{what} expires at the end of {first} (UTC): these rules do not stop \
+            "The first approval expires at the end of {first} (UTC): these rules do not stop \
              by themselves, render them again."
         )
     };
     if format != Format::Nftables {
         let first = by_address.into_iter().chain(by_name).min();
-        return first.map(|first| again(first, "")).into_iter().collect();
+        return first.map(again).into_iter().collect();
     }
     let stop = |first| {
         format!(
             "Approvals expire, the first at the end of {first} (UTC): the rules then stop by themselves."
         )
     };
-    let sets = by_name.map(|first| again(first, " by name"));
-    by_address.map(stop).into_iter().chain(sets).collect()
+    let first = by_address.into_iter().chain(by_name).min();
+    first.map(stop).into_iter().collect()
 }

@@ -125,10 +125,8 @@ fn text(replay: &replay::Replay) -> String {
         "open to more than was observed",
         replay.also_open.iter().map(wide).collect(),
     );
-    part(
-        "allowed by name, which rules by address cannot follow",
-        replay.by_name.clone(),
-    );
+    part("allowed by name", replay.by_name.clone());
+    part("names never used", replay.unused_names.clone());
     part("not in the rules", replay.left_out.clone());
     lines
         .iter()
@@ -141,8 +139,12 @@ fn line(judged: &Judged) -> String {
         [] => String::new(),
         places => format!(" ({})", places.join(", ")),
     };
+    let names = match judged.names.as_slice() {
+        [] => String::new(),
+        names => format!(" ({})", names.join(", ")),
+    };
     format!(
-        "{} {}{left}  {} connection(s) in {} run(s)  {}",
+        "{}{names} {}{left}  {} connection(s) in {} run(s)  {}",
         judged.to,
         judged.service,
         judged.connections,

@@ -15,6 +15,7 @@ pub mod process;
 #[cfg(test)]
 mod properties;
 pub mod quic;
+pub mod reached;
 pub mod socks;
 pub mod stream;
 pub mod tls;

@@ -4,15 +4,17 @@
 use crate::{
     policy::{
         aggregate::{self, Aggregate, Breadth},
+        decided::Decided,
         document::{self, DocumentError},
         evidence::{Evidence, EvidenceError},
-        include, infer,
+        include,
+        infer::{self, By},
         model::{Policy, Status},
         observe::Observations,
         rules::{self, Rules, SeenAt},
         selector, stale,
     },
-    render::{Format, Options, Rendered, RuleSet, Verdict},
+    render::{Format, Naming, Options, Rendered, RuleSet, Verdict},
 };
 
 /// The texts of the candidate files.
@@ -42,6 +44,8 @@ pub struct Making {
     pub options: Options,
     /// In the order in which they are done.
     pub aggregate: Vec<Aggregate>,
+    /// What candidates are about.
+    pub by: By,
 }
 
 /// The policy that is there already, and what stands around it.
@@ -113,6 +117,7 @@ pub fn candidates(
     let making = Making {
         options: Options::new(Verdict::Log),
         aggregate: Vec::new(),
+        by: By::default(),
     };
     candidates_with(observations, existing.map(Existing::alone), &making)
 }
@@ -124,19 +129,26 @@ pub fn candidates_with(
     making: &Making,
 ) -> Result<CandidateFiles, CandidateError> {
     let mut evidence = infer::evidence(observations);
-    let text = policy_text(observations, existing)?;
+    let text = policy_text(observations, existing, making.by)?;
     let parsed = document::parse(&text)?;
     if let Some(earlier) = existing.and_then(|existing| existing.earlier) {
         evidence.vanished = stale::vanished(&parsed, earlier, &evidence);
     }
-    let (policy, stale) = settle(text, &parsed, &evidence, existing)?;
+    let (policy, stale) = settle(text, &parsed, &evidence, existing, making.by)?;
     let bases = existing.map_or(&[][..], |existing| existing.bases);
     let all = include::joined(&document::parse(&policy)?, bases);
     let seen_at = SeenAt::from(&making.options.scope);
-    let (rules, breadth) = made(rules::unreviewed(&all, &evidence, seen_at), making);
+    let named = rules::unreviewed(&all, &evidence, seen_at);
+    let by_address = rules::as_seen(named.clone(), &evidence);
+    let (named, by_address) = (made(named, making), made(by_address, making));
+    let breadth = by_address.1;
     let mut omitted = Vec::new();
     let mut text = |format: Format| {
-        let rendered = format.backend().render(&rules, &making.options);
+        let (rules, _) = match format.naming(&making.options) {
+            Naming::Addresses => &by_address,
+            Naming::Resolved | Naming::Asked => &named,
+        };
+        let rendered = format.backend().render(rules, &making.options);
         let new = |omission: &String| !omitted.contains(omission);
         let omissions: Vec<String> = rendered.omissions.into_iter().filter(new).collect();
         omitted.extend(omissions);
@@ -160,11 +172,12 @@ fn settle(
     policy: &Policy,
     evidence: &Evidence,
     existing: Option<Existing<'_>>,
+    by: By,
 ) -> Result<(String, Vec<String>), DocumentError> {
     let Some(existing) = existing else {
         return Ok((text, Vec::new()));
     };
-    let unseen = stale::stale(policy, evidence);
+    let unseen = stale::stale(policy, evidence, by);
     let told = unseen
         .iter()
         .map(|entry| {
@@ -197,9 +210,14 @@ pub fn candidate_rules(
     format: Format,
     making: &Making,
 ) -> Result<(Rendered, Breadth), CandidateError> {
-    let policy = document::parse(&policy_text(observations, None)?)?;
+    let policy = document::parse(&policy_text(observations, None, making.by)?)?;
     let seen_at = SeenAt::of(format, &making.options.scope);
-    let rules = rules::unreviewed(&policy, &infer::evidence(observations), seen_at);
+    let evidence = infer::evidence(observations);
+    let rules = rules::unreviewed(&policy, &evidence, seen_at);
+    let rules = match format.naming(&making.options) {
+        Naming::Addresses => rules::as_seen(rules, &evidence),
+        Naming::Resolved | Naming::Asked => rules,
+    };
     let (rules, breadth) = made(rules, making);
     Ok((format.backend().render(&rules, &making.options), breadth))
 }
@@ -208,10 +226,14 @@ pub fn candidate_rules(
 fn policy_text(
     observations: &Observations,
     existing: Option<Existing<'_>>,
+    by: By,
 ) -> Result<String, CandidateError> {
     let bases = existing.map_or(&[][..], |existing| existing.bases);
-    let decided: Vec<_> = bases.iter().flat_map(|base| base.entries.clone()).collect();
-    let found = include::without_decided(infer::entries(observations), &decided);
+    let based: Vec<_> = bases.iter().flat_map(|base| base.entries.clone()).collect();
+    let own = existing.map(|existing| document::parse(existing.text));
+    let own = own.transpose()?.map_or(Vec::new(), |policy| policy.entries);
+    let found = infer::entries(observations, by, &Decided::of(own.iter().chain(&based)));
+    let found = include::without_decided(found, &based);
     let ours = observations.workload();
     let text = match existing {
         None => document::fresh(ours, &found)?,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use crate::{
     harmless,
     policy::{
-        model::Service,
+        model::{Service, Target},
         observe,
         translation::{Left, Translation},
     },
@@ -45,9 +45,27 @@ pub struct Evidence {
     pub missing_hooks: BTreeMap<String, String>,
     pub sources: Vec<Source>,
     pub destinations: Vec<Destination>,
+    /// One for each name by which something may be allowed and service, over all its addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<Named>,
     /// What the policy lists and these sources do not show, as earlier evidence has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vanished: Vec<Vanished>,
+}
+
+/// In how many runs a name was reached. Its addresses come and go; how often each was seen says
+/// little about the name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    pub to: String,
+    #[serde(
+        serialize_with = "service_text",
+        deserialize_with = "service_from_text"
+    )]
+    pub service: Service,
+    pub runs: u64,
+    /// How many addresses it had in them.
+    pub addresses: u64,
 }
 
 /// A destination that was seen once.
@@ -124,6 +142,10 @@ pub struct Destination {
         with = "optional_nanoseconds"
     )]
     pub last_seen: Option<Timestamp>,
+    /// The names by which this part of what was seen there may be allowed; absent: only the
+    /// address can be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub believed: Vec<String>,
     /// Names under which it was reached, as in the log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<Name>,
@@ -159,6 +181,19 @@ pub enum EvidenceError {
 }
 
 impl Destination {
+    /// Whether it was reached by this name, or one below this wildcard.
+    #[must_use]
+    pub fn is_under(&self, to: &Target) -> bool {
+        match to {
+            Target::Name(name) => self.believed.contains(name),
+            Target::Wildcard(_) => {
+                let is_below = |name: &String| to.covers(&Target::Name(name.clone()));
+                self.believed.iter().any(is_below)
+            }
+            Target::Address(_) | Target::Network(_) => false,
+        }
+    }
+
     /// Where its packets went, as far as the evidence says.
     #[must_use]
     pub fn left(&self) -> Vec<Left> {

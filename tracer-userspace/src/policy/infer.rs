@@ -1,10 +1,15 @@
 //! From observations to candidate entries and their evidence.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use crate::{
     analysis::risk,
     policy::{
+        decided::Decided,
         evidence::{self, Evidence, GapFigures},
         model::{Entry, Service, Status, Target},
         observe::{Destination, Observations},
@@ -13,19 +18,75 @@ use crate::{
     },
 };
 
-/// One candidate per address, with sorted services; sorted by address.
+/// What candidates are about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum By {
+    /// The exact name where it is proven or resolved; else the address
+    #[default]
+    Name,
+    /// The address, whatever its name
+    Address,
+}
+
+/// One candidate per name or address, with sorted services; sorted by destination. What `decided`
+/// speaks of by address is no news under a name, nor the other way round.
 #[must_use]
-pub fn entries(observations: &Observations) -> Vec<Entry> {
-    let mut entries: BTreeMap<IpAddr, Entry> = BTreeMap::new();
+pub fn entries(observations: &Observations, by: By, decided: &Decided<'_>) -> Vec<Entry> {
+    let mut wanted = Wanted::default();
     for (destination, seen) in observations.destinations() {
-        let entry = entries
-            .entry(destination.ip)
-            .or_insert_with(|| Entry::candidate(Target::Address(destination.ip), Vec::new()));
-        // Destinations come sorted, each service once.
-        entry.ports.push(destination.service.clone());
-        entry.translated.extend(translations(destination, seen));
+        if seen.believed.is_empty() {
+            wanted.address(destination, seen);
+            continue;
+        }
+        match by {
+            By::Name if decided.on_address(destination) => {}
+            By::Name => wanted.names(destination, seen),
+            By::Address if decided.on_names(&seen.believed, &destination.service) => {}
+            By::Address => wanted.address(destination, seen),
+        }
     }
-    entries.into_values().collect()
+    wanted.entries()
+}
+
+/// Services and what left for each, by where they are wanted.
+#[derive(Default)]
+struct Wanted(BTreeMap<Target, BTreeMap<Service, BTreeSet<Left>>>);
+
+impl Wanted {
+    fn address(&mut self, destination: &Destination, seen: &Seen) {
+        let services = self.0.entry(Target::Address(destination.ip)).or_default();
+        let left = services.entry(destination.service.clone()).or_default();
+        left.extend(seen.left.iter());
+    }
+
+    /// What is believed to have gone to a name left as asked.
+    fn names(&mut self, destination: &Destination, seen: &Seen) {
+        for name in &seen.believed {
+            let services = self.0.entry(Target::Name(name.to_string())).or_default();
+            services.entry(destination.service.clone()).or_default();
+        }
+    }
+
+    fn entries(self) -> Vec<Entry> {
+        let entry = |(to, services): (Target, BTreeMap<Service, BTreeSet<Left>>)| {
+            let ports = services.keys().cloned().collect();
+            let translated = services
+                .into_iter()
+                .filter(|(_, left)| left.iter().any(|left| *left != Left::AsAsked))
+                .flat_map(|(service, left)| {
+                    let service = move || service.clone();
+                    left.into_iter().map(move |left| Translation {
+                        service: service(),
+                        left,
+                    })
+                });
+            Entry {
+                translated: translated.collect(),
+                ..Entry::candidate(to, ports)
+            }
+        };
+        self.0.into_iter().map(entry).collect()
+    }
 }
 
 /// What left for one destination; nothing if that was always what was asked for.
@@ -82,8 +143,32 @@ pub fn evidence(observations: &Observations) -> Evidence {
             .destinations()
             .map(|(destination, seen)| figures(destination, seen))
             .collect(),
+        names: named(observations),
         vanished: Vec::new(),
     }
+}
+
+/// What was seen of each name, over all its addresses.
+fn named(observations: &Observations) -> Vec<evidence::Named> {
+    type Reached<'o> = (BTreeSet<&'o Arc<str>>, BTreeSet<IpAddr>);
+    let mut found: BTreeMap<(&Arc<str>, &Service), Reached<'_>> = BTreeMap::new();
+    for (destination, seen) in observations.destinations() {
+        for name in &seen.believed {
+            let key = (name, &destination.service);
+            let (runs, addresses) = found.entry(key).or_default();
+            runs.extend(&seen.runs);
+            addresses.insert(destination.ip);
+        }
+    }
+    let named = |((to, service), (runs, addresses)): ((&Arc<str>, &Service), Reached<'_>)| {
+        evidence::Named {
+            to: to.to_string(),
+            service: service.clone(),
+            runs: runs.len() as u64,
+            addresses: addresses.len() as u64,
+        }
+    };
+    found.into_iter().map(named).collect()
 }
 
 fn gaps(observations: &Observations) -> Vec<GapFigures> {
@@ -109,6 +194,7 @@ fn figures(destination: &Destination, seen: &Seen) -> evidence::Destination {
         bytes_received: seen.bytes_received,
         first_seen: seen.first_seen,
         last_seen: seen.last_seen,
+        believed: seen.believed.iter().map(ToString::to_string).collect(),
         names: seen.names.iter().cloned().collect(),
         more_names: seen.names.more(),
         processes: seen.processes.iter().map(str::to_owned).collect(),

@@ -9,7 +9,9 @@
 //! [`candidates`] walks the whole way; the daemon and `generate` both call it.
 
 pub mod aggregate;
+pub mod believed;
 pub mod candidates;
+pub mod decided;
 pub mod decision;
 pub mod document;
 pub mod evidence;

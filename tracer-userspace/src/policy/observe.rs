@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     policy::{
+        believed::{Believed, believed},
         model::Service,
         seen::{Figures, Seen},
     },
@@ -52,7 +53,9 @@ pub struct GapTally {
 pub struct Observations {
     workload: String,
     max_destinations: usize,
-    destinations: BTreeMap<Destination, Seen>,
+    /// By where they went and the names by which that may be allowed, so that what one name is
+    /// evidence of never mixes with what another is, or with what no name stands for.
+    destinations: BTreeMap<(Destination, Believed), Seen>,
     runs: BTreeSet<Arc<str>>,
     sources: BTreeSet<Source>,
     open_source: Option<Source>,
@@ -120,10 +123,7 @@ impl Observations {
         records: u64,
     ) {
         let run = self.run(run);
-        let seen = self.destinations.entry(destination).or_default();
-        seen.add(&run, figures);
-        seen.records = seen.records.saturating_add(records.saturating_sub(1));
-        self.cut();
+        self.add(&run, destination, figures, records);
     }
 
     /// Notes something that is known to be missing.
@@ -202,9 +202,11 @@ impl Observations {
         &self.workload
     }
 
-    /// Candidate destinations in sorted order.
+    /// Candidate destinations in sorted order; one that was reached by several names, or by a name
+    /// and without any, comes once for each.
     pub fn destinations(&self) -> impl ExactSizeIterator<Item = (&Destination, &Seen)> {
-        self.destinations.iter()
+        let destinations = self.destinations.iter();
+        destinations.map(|((destination, _), seen)| (destination, seen))
     }
 
     /// How many runs were recorded, those without any flow among them.
@@ -298,10 +300,26 @@ impl Observations {
             ip: flow.dest_ip,
             service,
         };
-        self.destinations
-            .entry(destination)
-            .or_default()
-            .add(&run, &Figures::from(flow));
+        self.add(&run, destination, &Figures::from(flow));
+    }
+
+    fn add(
+        &mut self,
+        run: &Arc<str>,
+        destination: Destination,
+        figures: &Figures<'_>,
+        records: u64,
+    ) {
+        let believed = believed(&destination, figures);
+        let seen = self
+            .destinations
+            .entry((destination, believed))
+            .or_insert_with_key(|(_, believed)| Seen {
+                believed: believed.clone(),
+                ..Seen::default()
+            });
+        seen.add(run, figures);
+        seen.records = seen.records.saturating_add(records.saturating_sub(1));
         self.cut();
     }
 

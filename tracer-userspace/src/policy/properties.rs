@@ -8,14 +8,16 @@ use proptest::prelude::*;
 
 use crate::{
     policy::{
+        decided::Decided,
         decision::{Decision, Ruling},
-        document, infer,
+        document,
+        infer::{self, By},
         model::{Entry, Policy, Service, Status, Target},
         observe::{Destination, Observations, Source},
         seen::Figures,
         translation::Left,
     },
-    record::{Channel, Protocol},
+    record::{Channel, Confidence, Name, NameSource, Protocol},
 };
 
 #[derive(Clone, Debug)]
@@ -28,6 +30,42 @@ struct Sighting {
     second: i64,
     /// 0: as asked, else the port that it was rewritten to.
     left: u8,
+    /// Which names it was reached by, and how far each is to be believed.
+    names: Vec<(u8, Confidence)>,
+}
+
+fn names() -> impl Strategy<Value = Vec<(u8, Confidence)>> {
+    let confidence = prop_oneof![
+        Just(Confidence::Proven),
+        Just(Confidence::Resolved),
+        Just(Confidence::Claimed),
+        Just(Confidence::Shared),
+    ];
+    proptest::collection::vec((0..5u8, confidence), 0..3)
+}
+
+fn name((number, confidence): &(u8, Confidence)) -> Name {
+    Name {
+        name: format!("n{number}.example"),
+        source: match confidence {
+            Confidence::Claimed => NameSource::Sni,
+            Confidence::Proven | Confidence::Resolved | Confidence::Shared => NameSource::Dns,
+        },
+        confidence: Some(*confidence),
+        port: None,
+        ech: false,
+    }
+}
+
+/// What is found by name, and nobody has decided on.
+fn found(observations: &Observations) -> Vec<Entry> {
+    infer::entries(observations, By::Name, &Decided::default())
+}
+
+/// What is news to a policy.
+fn news(observations: &Observations, by: By, text: &str) -> Vec<Entry> {
+    let policy = document::parse(text).unwrap();
+    infer::entries(observations, by, &Decided::of(&policy.entries))
 }
 
 fn sightings() -> impl Strategy<Value = Vec<Sighting>> {
@@ -38,17 +76,21 @@ fn sightings() -> impl Strategy<Value = Vec<Sighting>> {
         0..3u64,
         0..40u8,
         0..100i64,
-        0..4u8,
+        prop_oneof![3 => Just(0u8), 1 => 1..4u8],
+        names(),
     )
-        .prop_map(|(run, host, port, count, process, second, left)| Sighting {
-            run,
-            host,
-            port,
-            count,
-            process,
-            second,
-            left,
-        });
+        .prop_map(
+            |(run, host, port, count, process, second, left, names)| Sighting {
+                run,
+                host,
+                port,
+                count,
+                process,
+                second,
+                left,
+                names,
+            },
+        );
     proptest::collection::vec(one, 0..60)
 }
 
@@ -56,6 +98,7 @@ fn observe(sightings: &[Sighting], max: usize) -> Observations {
     let mut observations = Observations::new("w", max);
     for sighting in sightings {
         let time = jiff::Timestamp::from_second(sighting.second).unwrap();
+        let names: Vec<Name> = sighting.names.iter().map(name).collect();
         let figures = Figures {
             count: sighting.count,
             outcomes: None,
@@ -64,7 +107,7 @@ fn observe(sightings: &[Sighting], max: usize) -> Observations {
             first_seen: Some(time),
             last_seen: Some(time),
             process: Some(["curl", "python", "node"][usize::from(sighting.process) % 3]),
-            names: &[],
+            names: &names,
             via_engine: sighting.host == 0,
             writable_path: sighting.process == 7,
             channel: Channel::Connect,
@@ -101,7 +144,7 @@ fn merged(one: &Observations, other: &Observations) -> Observations {
 
 /// A policy with decisions: every third entry is denied, every third approved.
 fn decided(sightings: &[Sighting]) -> String {
-    let found = infer::entries(&observe(sightings, 100));
+    let found = found(&observe(sightings, 100));
     let mut text = document::fresh("w", &[]).unwrap();
     for (index, entry) in found.iter().enumerate() {
         let decision = match index % 3 {
@@ -189,24 +232,68 @@ proptest! {
 
     #[test]
     fn regenerating_changes_nothing(base in sightings(), more in sightings()) {
-        let found = infer::entries(&observe(&more, 100));
-        let once = document::merge(&decided(&base), &found).unwrap();
-        prop_assert_eq!(document::merge(&once, &found).unwrap(), once);
+        for by in [By::Name, By::Address] {
+            let (before, observed) = (decided(&base), observe(&more, 100));
+            let once = document::merge(&before, &news(&observed, by, &before)).unwrap();
+            let again = document::merge(&once, &news(&observed, by, &once)).unwrap();
+            prop_assert_eq!(again, once);
+        }
+    }
+
+    #[test]
+    fn going_over_to_names_loses_and_repeats_no_decision(
+        base in sightings(), more in sightings(), from in any::<bool>(),
+    ) {
+        let (one, other) = if from { (By::Address, By::Name) } else { (By::Name, By::Address) };
+        // What was seen is decided in one way, and then proposed in the other.
+        let seen = observe(&base, 100);
+        let fresh = document::fresh("w", &infer::entries(&seen, one, &Decided::default())).unwrap();
+        let open = document::parse(&fresh).unwrap().entries.len();
+        let all: Vec<_> = (0..open).map(|index| (index, Vec::new())).collect();
+        let decision = Decision {
+            ruling: Ruling::Approve,
+            reason: "seen and wanted".to_owned(),
+            owner: "o".to_owned(),
+            on: jiff::civil::date(2026, 11, 22),
+            expires: Some(jiff::civil::date(2027, 1, 1)),
+            reference: None,
+            acknowledged: Vec::new(),
+        };
+        let decided = document::decide(&fresh, &all, &decision).unwrap();
+        let again = document::merge(&decided, &news(&seen, other, &decided)).unwrap();
+        prop_assert_eq!(&again, &decided, "what is decided was asked again");
+        let both = merged(&seen, &observe(&more, 100));
+        let later = document::merge(&decided, &news(&both, other, &decided)).unwrap();
+        let (old, new) = (document::parse(&decided).unwrap(), document::parse(&later).unwrap());
+        prop_assert_eq!(decisions(&old), decisions(&new));
+    }
+
+    #[test]
+    fn nothing_claimed_becomes_a_name(all in sightings()) {
+        let observed = observe(&all, 100);
+        for entry in found(&observed) {
+            let Target::Name(wanted) = entry.to else { continue };
+            let is_answered = |(number, confidence): &(u8, Confidence)| {
+                *confidence != Confidence::Claimed && format!("n{number}.example") == wanted
+            };
+            let evidence = |seen: &Sighting| seen.left == 0 && seen.names.iter().any(is_answered);
+            prop_assert!(all.iter().any(evidence), "{wanted}");
+        }
     }
 
     #[test]
     fn an_untouched_policy_does_not_show_its_history(a in sightings(), b in sightings()) {
         let both = observe(&[a.clone(), b.clone()].concat(), 100);
-        let at_once = document::fresh("w", &infer::entries(&both)).unwrap();
-        let first = document::fresh("w", &infer::entries(&observe(&a, 100))).unwrap();
-        let stepwise = document::merge(&first, &infer::entries(&both)).unwrap();
+        let at_once = document::fresh("w", &found(&both)).unwrap();
+        let first = document::fresh("w", &found(&observe(&a, 100))).unwrap();
+        let stepwise = document::merge(&first, &found(&both)).unwrap();
         prop_assert_eq!(stepwise, at_once);
     }
 
     #[test]
     fn no_decision_and_no_comment_is_lost(base in sightings(), more in sightings()) {
         let before = decided(&base);
-        let found = infer::entries(&observe(&more, 100));
+        let found = found(&observe(&more, 100));
         let after = document::merge(&before, &found).unwrap();
         let (old, new) = (document::parse(&before).unwrap(), document::parse(&after).unwrap());
         prop_assert_eq!(decisions(&old), decisions(&new));
@@ -280,7 +367,7 @@ fn seen_at(hosts: impl Iterator<Item = u16>, port: u16) -> Vec<Entry> {
         };
         observations.see("run", destination, &figures);
     }
-    infer::entries(&observations)
+    found(&observations)
 }
 
 /// Decides candidates by number, as a person would by name.

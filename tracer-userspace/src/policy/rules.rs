@@ -13,7 +13,7 @@ use crate::{
         comments::Comments,
         denials::{Denials, narrower_names},
         evidence::Evidence,
-        model::{Entry, Policy, Service, Status},
+        model::{Entry, Policy, Service, Status, Target},
         observe::stays_inside,
         translation::Translation,
     },
@@ -110,6 +110,63 @@ pub fn with_candidates(
 ) -> Rules {
     let allowed = |entry: &&Entry| entry.status == Status::Candidate || entry.is_in_force(today);
     build(policy, evidence, Origin::Candidate, seen_at, allowed)
+}
+
+/// The same for what takes addresses alone: in place of each name the addresses that it was seen to
+/// have. For looking at, as `unreviewed` is: tomorrow it may have others.
+#[must_use]
+pub fn as_seen(mut rules: Rules, evidence: &Evidence) -> Rules {
+    let comments = Comments::new(evidence);
+    let mut known: BTreeSet<(IpNet, Service)> = rules
+        .set
+        .rules
+        .iter()
+        .map(|rule| (rule.to, rule.service.clone()))
+        .collect();
+    let mut left = Vec::new();
+    for named in std::mem::take(&mut rules.set.names) {
+        let addresses = named_addresses(&named, evidence);
+        let is_denied = |to: &IpNet| {
+            let denied = rules.set.denied.iter();
+            denied
+                .filter(|denied| denied.to.contains(to))
+                .any(|denied| {
+                    denied
+                        .services
+                        .iter()
+                        .any(|port| port.covers(&named.service))
+                })
+        };
+        for to in addresses.into_iter().filter(|to| !is_denied(to)) {
+            if known.insert((to, named.service.clone())) {
+                rules.set.rules.push(Rule {
+                    observed: 1,
+                    ..Rule::new(to, named.service.clone(), comments.of(&to, &named.service))
+                });
+            }
+        }
+        left.push(format!(
+            "{} {}: rules by address hold those that it was seen to have, not those of tomorrow",
+            named.name, named.service
+        ));
+    }
+    rules.set.rules.sort();
+    rules.set.left_out.extend(left.iter().cloned());
+    rules.omitted.extend(left);
+    rules
+}
+
+/// The addresses that a name was seen to have.
+fn named_addresses(named: &NamedRule, evidence: &Evidence) -> BTreeSet<IpNet> {
+    let Ok(to) = named.name.parse::<Target>() else {
+        return BTreeSet::new();
+    };
+    evidence
+        .destinations
+        .iter()
+        .filter(|seen| named.service.covers(&seen.service) && seen.is_under(&to))
+        .map(|seen| IpNet::from(seen.to))
+        .collect()
 }
 
 fn build(

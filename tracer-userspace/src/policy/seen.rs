@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    policy::translation::Left,
+    policy::{believed::Believed, translation::Left},
     record::{Channel, Flow, Name, Outcome, Process, RewrittenBy, Translated, Via},
 };
 
@@ -44,6 +44,8 @@ pub struct Seen {
     pub writable_path: bool,
     pub channels: BTreeSet<Channel>,
     pub left: LeftPlaces,
+    /// By which names it may be allowed: the same for all that was counted in.
+    pub believed: Believed,
 }
 
 /// The figures of one record.
@@ -63,6 +65,27 @@ pub struct Figures<'a> {
     pub channel: Channel,
     /// Where packets went; `None`: the record does not say.
     pub left: Option<Left>,
+}
+
+impl Figures<'_> {
+    /// One attempt of which nothing else is known.
+    #[must_use]
+    pub fn once(channel: Channel) -> Self {
+        Self {
+            count: 1,
+            outcomes: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+            first_seen: None,
+            last_seen: None,
+            process: None,
+            names: &[],
+            via_engine: false,
+            writable_path: false,
+            channel,
+            left: None,
+        }
+    }
 }
 
 impl<'a> From<&'a Flow> for Figures<'a> {

@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 use jiff::Timestamp;
 
 use crate::policy::{
-    evidence::{Evidence, Vanished},
-    model::{Entry, Policy, Service, Status},
+    evidence::{Destination, Evidence, Vanished},
+    infer::By,
+    model::{Entry, Policy, Service, Status, Target},
 };
 
 /// An entry without a single observation.
@@ -21,16 +22,17 @@ pub struct Stale {
 }
 
 /// Entries of which `evidence` shows nothing. Denials are meant to stay unseen, and entries for
-/// names or tools cannot be told from evidence by address: they are not listed.
+/// tools cannot be told from evidence: they are not listed. A candidate for an address whose flows
+/// are all proposed by name now (`by`) is not seen any more: they are listed twice otherwise.
 #[must_use]
-pub fn stale(policy: &Policy, evidence: &Evidence) -> Vec<Stale> {
-    let seen = Seen::new(evidence);
+pub fn stale(policy: &Policy, evidence: &Evidence, by: By) -> Vec<Stale> {
+    let seen = Seen::new(evidence, by);
     policy
         .entries
         .iter()
         .enumerate()
         .filter(|(_, entry)| entry.status != Status::Denied && entry.tools.is_none())
-        .filter(|(_, entry)| entry.to.network().is_some() && !seen.is_seen(entry))
+        .filter(|(_, entry)| !seen.is_seen(entry))
         .map(|(index, entry)| Stale {
             index,
             status: entry.status,
@@ -89,25 +91,44 @@ fn last_seen(entry: &Entry, vanished: &[Vanished]) -> Option<Timestamp> {
 
 /// Observed destinations, by address.
 struct Seen<'e> {
-    by_address: BTreeMap<IpAddr, Vec<&'e Service>>,
+    evidence: &'e Evidence,
+    by_address: BTreeMap<IpAddr, Vec<&'e Destination>>,
+    by: By,
 }
 
 impl<'e> Seen<'e> {
-    fn new(evidence: &'e Evidence) -> Self {
+    fn new(evidence: &'e Evidence, by: By) -> Self {
         let mut by_address: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for seen in &evidence.destinations {
-            by_address.entry(seen.to).or_default().push(&seen.service);
+            by_address.entry(seen.to).or_default().push(seen);
         }
-        Self { by_address }
+        Self {
+            evidence,
+            by_address,
+            by,
+        }
     }
 
     fn is_seen(&self, entry: &Entry) -> bool {
+        let is_port = |service: &Service| entry.ports.iter().any(|port| port.covers(service));
         let Some(network) = entry.to.network() else {
-            return false;
+            return self.is_named(entry, is_port);
+        };
+        let is_open_address =
+            matches!(entry.to, Target::Address(_)) && entry.status == Status::Candidate;
+        let goes_by_name = |seen: &Destination| {
+            is_open_address && self.by == By::Name && !seen.believed.is_empty()
         };
         self.by_address
             .range(network.network()..=network.broadcast())
-            .flat_map(|(_, services)| services)
-            .any(|service| entry.ports.iter().any(|port| port.covers(service)))
+            .flat_map(|(_, destinations)| destinations)
+            .any(|seen| is_port(&seen.service) && !goes_by_name(seen))
+    }
+
+    fn is_named(&self, entry: &Entry, is_port: impl Fn(&Service) -> bool) -> bool {
+        let goes_by_address = entry.status == Status::Candidate && self.by == By::Address;
+        let mut destinations = self.evidence.destinations.iter();
+        !goes_by_address
+            && destinations.any(|seen| is_port(&seen.service) && seen.is_under(&entry.to))
     }
 }

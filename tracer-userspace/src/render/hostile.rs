@@ -126,8 +126,8 @@ fn pattern(format: Format) -> Option<String> {
              egress[46][a-z0-9:,. -]*)$"
         )),
         Format::Dnsmasq => Some(format!(
-            "^nftset=/{NAME}/4#inet#egress_tracer#names4_[a-z0-9_-]+,\
-             6#inet#egress_tracer#names6_[a-z0-9_-]+$"
+            "^nftset=/{NAME}/(,?4#inet#egress_tracer#names4_[a-z0-9_]+,\
+             6#inet#egress_tracer#names6_[a-z0-9_]+)+$"
         )),
         Format::Squid => Some(format!(
             r"^(acl egress_\d+ port \d+|acl egress_\d+_names dstdomain -n \.?{NAME}|acl egress_\d+_addresses dst -n {net}|http_access allow egress_\d+ egress_\d+_(names|addresses)|http_access deny all)$"

@@ -13,7 +13,7 @@ mod ipset;
 mod iptables;
 mod kubernetes;
 mod languages;
-mod names;
+pub(crate) mod names;
 mod neutral;
 mod nftables;
 mod options;
@@ -139,7 +139,7 @@ pub struct Options {
     pub verdict: Verdict,
     /// For Kubernetes: whom a policy is about.
     pub pods: Pods,
-    /// For nftables: declare sets of names, for dnsmasq to fill.
+    /// For nftables: declare sets of names, for `egress-tracer names` or dnsmasq to fill.
     pub name_sets: bool,
 }
 

@@ -109,16 +109,9 @@ impl Kind {
         format!("{family}_{shape}{reach}{end}")
     }
 
-    /// What holds as long as the elements do. In seconds since 1970: nft reads a date in the time
-    /// zone of whoever loads the rules.
+    /// What holds as long as the elements do.
     fn condition(self) -> String {
-        let end = self
-            .expires
-            .and_then(|last| last.tomorrow().ok())
-            .and_then(|day| day.to_zoned(TimeZone::UTC).ok());
-        end.map_or_else(String::new, |end| {
-            format!("meta time < {} ", end.timestamp().as_second())
-        })
+        in_force(self.expires)
     }
 
     /// The packet fields that an element consists of.
@@ -132,6 +125,17 @@ impl Kind {
             (true, Shape::Icmp) => "ip6 daddr . icmpv6 type",
         }
     }
+}
+
+/// What holds until the end of that day, UTC. In seconds since 1970: nft reads a date in the time
+/// zone of whoever loads the rules.
+pub(super) fn in_force(last_day: Option<Date>) -> String {
+    let end = last_day
+        .and_then(|last| last.tomorrow().ok())
+        .and_then(|day| day.to_zoned(TimeZone::UTC).ok());
+    end.map_or_else(String::new, |end| {
+        format!("meta time < {} ", end.timestamp().as_second())
+    })
 }
 
 /// The elements by set. A network inside another one of the same packets is left out, as the

@@ -44,6 +44,18 @@ pub(super) fn one_run(subject: &Subject<'_>) -> bool {
         .is_some_and(|seen| seen.runs <= 1 && seen.runs_recorded > 1)
 }
 
+pub(super) fn name_mismatch(subject: &Subject<'_>) -> bool {
+    subject.seen.is_some_and(|seen| seen.naming.is_mismatch)
+}
+
+pub(super) fn claimed_name(subject: &Subject<'_>) -> bool {
+    subject.seen.is_some_and(|seen| seen.naming.is_claimed)
+}
+
+pub(super) fn shared_address(subject: &Subject<'_>) -> bool {
+    subject.seen.is_some_and(|seen| seen.naming.is_shared)
+}
+
 pub(super) fn incomplete(subject: &Subject<'_>) -> bool {
     subject.seen.is_some_and(|seen| seen.incomplete)
 }

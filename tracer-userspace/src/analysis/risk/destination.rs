@@ -53,7 +53,8 @@ pub(super) fn literal(subject: &Subject<'_>) -> bool {
 
 pub(super) fn private(subject: &Subject<'_>) -> bool {
     let Some(network) = subject.entry.to.network() else {
-        return false;
+        let seen = subject.seen.map(|seen| &seen.addresses);
+        return seen.is_some_and(|addresses| addresses.iter().any(is_near));
     };
     match place::place(network.network()) {
         Some(
@@ -67,6 +68,14 @@ pub(super) fn private(subject: &Subject<'_>) -> bool {
         ) => network.prefix_len() > 0,
         Some(Place::Metadata | Place::Documentation) | None => false,
     }
+}
+
+/// Whether a name has led to something near. Whoever owns the name decides that.
+fn is_near(address: &IpAddr) -> bool {
+    matches!(
+        place::place(*address),
+        Some(Place::Private | Place::Shared | Place::LinkLocal | Place::Loopback)
+    )
 }
 
 /// Every service of an entry that has a port.

@@ -38,7 +38,7 @@ const fn figures(rule: Rule) -> Rule {
 }
 
 /// Every finding there is.
-pub const RULES: [Rule; 22] = [
+pub const RULES: [Rule; 25] = [
     rule(
         "metadata-service",
         Critical,
@@ -146,6 +146,24 @@ pub const RULES: [Rule; 22] = [
         High,
         "A process ran from where the workload may write, from memory, or from a deleted file.",
         behaviour::writable_path,
+    )),
+    figures(rule(
+        "name-mismatch",
+        High,
+        "A connection gave another name than the answers did: whoever has both names may be meant by either (domain fronting).",
+        behaviour::name_mismatch,
+    )),
+    figures(rule(
+        "claimed-name",
+        Medium,
+        "Only the connection itself gave a name, and a workload writes there what it likes: it proves nothing.",
+        behaviour::claimed_name,
+    )),
+    figures(rule(
+        "shared-address",
+        Low,
+        "An address of it has other names too: rules that see addresses open those with it.",
+        behaviour::shared_address,
     )),
     figures(rule(
         "sends-more",

@@ -9,14 +9,14 @@ use std::{
 /// What is used moves to the young one. So between one and two times `limit` entries are kept, and
 /// whatever is given away was not used while `limit` others were.
 #[derive(Debug)]
-pub(super) struct Generations<K, V> {
+pub(crate) struct Generations<K, V> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
     limit: usize,
 }
 
 impl<K: Eq + Hash + Copy, V> Generations<K, V> {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self {
             young: HashMap::new(),
             old: HashMap::new(),
@@ -24,7 +24,7 @@ impl<K: Eq + Hash + Copy, V> Generations<K, V> {
         }
     }
 
-    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         match self.young.entry(*key) {
             hash_map::Entry::Occupied(entry) => Some(entry.into_mut()),
             hash_map::Entry::Vacant(entry) => {
@@ -35,7 +35,7 @@ impl<K: Eq + Hash + Copy, V> Generations<K, V> {
     }
 
     /// Keeps a value; what was forgotten for it comes back.
-    pub(super) fn insert(&mut self, key: K, value: V) -> HashMap<K, V> {
+    pub(crate) fn insert(&mut self, key: K, value: V) -> HashMap<K, V> {
         let mut forgotten = HashMap::new();
         if self.young.len() >= self.limit {
             let young = std::mem::take(&mut self.young);
@@ -46,12 +46,12 @@ impl<K: Eq + Hash + Copy, V> Generations<K, V> {
         forgotten
     }
 
-    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         self.young.remove(key).or_else(|| self.old.remove(key))
     }
 
     /// Everything, in no order.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = (K, V)> {
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (K, V)> {
         let young = std::mem::take(&mut self.young);
         std::mem::take(&mut self.old).into_iter().chain(young)
     }

@@ -9,10 +9,10 @@ mod conversation;
 mod direction;
 mod fragments;
 mod frames;
-mod generations;
+pub(crate) mod generations;
 mod link;
 mod names;
-mod packet;
+pub(crate) mod packet;
 mod table;
 mod tally;
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! Only answers that were asked for count: same client, same server, same number, same question.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -11,7 +10,10 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    decode::dns::{self, Answer, Data, Message, Question},
+    decode::{
+        dns::{self, Answer, Data, Message, Question},
+        reached::{addresses, host},
+    },
     import::capture::generations::Generations,
     record::{Dns, DnsAnswer, DnsQuestion, DnsTransport},
 };
@@ -23,8 +25,6 @@ const MAX_ADDRESSES: usize = 65_536;
 const MAX_NAMES: usize = 64;
 /// How much longer than its TTL an answer is used: clients round up.
 const GRACE: SignedDuration = SignedDuration::from_secs(60);
-/// The longest chain of aliases that resolvers follow.
-const MAX_CHAIN: usize = 16;
 
 /// One exchange of questions and answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -213,51 +213,6 @@ fn add(facts: &mut Vec<Fact>, fact: Fact) -> bool {
         facts.push(fact);
     }
     has_room
-}
-
-/// The addresses to which a name leads in the answers, by way of aliases, each with the shortest TTL
-/// on the way. Records about other names are nobody's answer.
-fn addresses(question: &str, answers: &[Answer]) -> Vec<(IpAddr, u32)> {
-    let mut names = BTreeMap::from([(question, u32::MAX)]);
-    for _ in 0..MAX_CHAIN {
-        let before = names.len();
-        for answer in answers {
-            let reached = names.get(answer.name.as_str()).copied();
-            if let (Data::Alias(target), Some(ttl)) = (&answer.data, reached) {
-                names.entry(target).or_insert(ttl.min(answer.ttl));
-            }
-        }
-        if names.len() == before {
-            break;
-        }
-    }
-    let mut found = Vec::new();
-    for answer in answers {
-        let Some(ttl) = names.get(answer.name.as_str()) else {
-            continue;
-        };
-        let ttl = answer.ttl.min(*ttl);
-        match &answer.data {
-            Data::Address(address) => found.push((*address, ttl)),
-            Data::Hints { addresses, .. } => {
-                found.extend(addresses.iter().map(|address| (*address, ttl)));
-            }
-            Data::Alias(_) | Data::Service { .. } | Data::Pointer(_) | Data::Other => {}
-        }
-    }
-    found
-}
-
-/// The host of a service binding's name, `_8443._https.host` (RFC 9460 section 2.3).
-fn host(name: &str) -> &str {
-    let mut rest = name;
-    while let Some((_, after)) = rest
-        .split_once('.')
-        .filter(|(label, _)| label.starts_with('_'))
-    {
-        rest = after;
-    }
-    rest
 }
 
 fn unanswered_records(exchange: Exchange, pending: Pending) -> Vec<Dns> {

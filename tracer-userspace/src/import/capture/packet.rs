@@ -8,28 +8,28 @@ use crate::record::Protocol;
 
 /// What one IP packet carries, without its headers.
 #[derive(Clone, Debug)]
-pub(super) struct Packet<'b> {
-    pub(super) source: IpAddr,
-    pub(super) destination: IpAddr,
-    pub(super) protocol: Protocol,
+pub(crate) struct Packet<'b> {
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+    pub(crate) protocol: Protocol,
     /// As far as it was captured.
-    pub(super) payload: &'b [u8],
+    pub(crate) payload: &'b [u8],
     /// How much there was on the wire beyond that.
-    pub(super) missing: usize,
-    pub(super) fragment: Option<Fragment>,
+    pub(crate) missing: usize,
+    pub(crate) fragment: Option<Fragment>,
 }
 
 /// Where a fragment belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fragment {
-    pub(super) identification: u32,
-    pub(super) offset: etherparse::IpFragOffset,
-    pub(super) more: bool,
+pub(crate) struct Fragment {
+    pub(crate) identification: u32,
+    pub(crate) offset: etherparse::IpFragOffset,
+    pub(crate) more: bool,
 }
 
 impl<'b> Packet<'b> {
     /// Reads headers, extensions too; or says why not.
-    pub(super) fn read(bytes: &'b [u8]) -> Result<Self, String> {
+    pub(crate) fn read(bytes: &'b [u8]) -> Result<Self, String> {
         let (ip, stopped) = LaxIpSlice::from_slice(bytes).map_err(|error| error.to_string())?;
         if let Some((error, _)) = stopped {
             return Err(error.to_string());
@@ -50,7 +50,7 @@ impl<'b> Packet<'b> {
     }
 
     /// What follows the IP headers on the wire, in bytes.
-    pub(super) fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         (self.payload.len() + self.missing) as u64
     }
 }
@@ -80,20 +80,20 @@ fn fragment(ip: &LaxIpSlice<'_>) -> Option<Fragment> {
 
 /// A TCP segment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Segment<'b> {
-    pub(super) syn: bool,
-    pub(super) ack: bool,
-    pub(super) rst: bool,
-    pub(super) fin: bool,
-    pub(super) sequence: u32,
-    pub(super) payload: &'b [u8],
+pub(crate) struct Segment<'b> {
+    pub(crate) syn: bool,
+    pub(crate) ack: bool,
+    pub(crate) rst: bool,
+    pub(crate) fin: bool,
+    pub(crate) sequence: u32,
+    pub(crate) payload: &'b [u8],
     /// Bytes of headers.
-    pub(super) header: usize,
+    pub(crate) header: usize,
 }
 
 impl<'b> Segment<'b> {
     /// Where the capture cut the options off, what comes before them is used.
-    pub(super) fn read(bytes: &'b [u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &'b [u8]) -> Option<Self> {
         let fixed = bytes.get(..20)?;
         let header = usize::from(fixed[12] >> 4) * 4;
         let whole = TcpHeaderSlice::from_slice(bytes).ok();
@@ -114,14 +114,14 @@ impl<'b> Segment<'b> {
 }
 
 /// The ports with which TCP, UDP, UDP-Lite, SCTP and DCCP alike begin.
-pub(super) fn ports(payload: &[u8]) -> Option<(u16, u16)> {
+pub(crate) fn ports(payload: &[u8]) -> Option<(u16, u16)> {
     let [a, b, c, d] = *payload.first_chunk::<4>()?;
     Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
 }
 
 /// What an ICMP message is to a flow.
 #[derive(Clone, Debug)]
-pub(super) enum Icmp<'b> {
+pub(crate) enum Icmp<'b> {
     /// Somebody asks: an echo, a timestamp, an address mask.
     Query,
     /// Somebody answers.
@@ -133,7 +133,7 @@ pub(super) enum Icmp<'b> {
 }
 
 /// RFC 792, RFC 950; RFC 4443.
-pub(super) fn icmp(protocol: Protocol, payload: &[u8]) -> Option<Icmp<'_>> {
+pub(crate) fn icmp(protocol: Protocol, payload: &[u8]) -> Option<Icmp<'_>> {
     let (kind, code) = (*payload.first()?, *payload.get(1)?);
     let quote = payload.get(8..).unwrap_or_default();
     let is_v6 = protocol == Protocol::ICMPV6;
@@ -148,7 +148,7 @@ pub(super) fn icmp(protocol: Protocol, payload: &[u8]) -> Option<Icmp<'_>> {
 }
 
 /// Both ends of a packet that an ICMP message quotes the start of.
-pub(super) fn quoted(bytes: &[u8]) -> Option<(Protocol, SocketAddr, SocketAddr)> {
+pub(crate) fn quoted(bytes: &[u8]) -> Option<(Protocol, SocketAddr, SocketAddr)> {
     let packet = Packet::read(bytes).ok()?;
     let (from, to) = match packet.protocol.has_ports() {
         true => ports(packet.payload)?,

@@ -149,7 +149,8 @@ fn keep_final_comment(document: &mut DocumentMut, first_new: Option<&mut Table>)
 struct Known<'p> {
     by_target: BTreeMap<&'p Target, Vec<usize>>,
     entries: &'p [Entry],
-    networks: Vec<&'p Entry>,
+    /// Networks and wildcards.
+    wide: Vec<&'p Entry>,
 }
 
 impl<'p> Known<'p> {
@@ -164,15 +165,12 @@ impl<'p> Known<'p> {
         for (index, entry) in general() {
             by_target.entry(&entry.to).or_default().push(index);
         }
-        let is_network = |entry: &&Entry| matches!(entry.to, Target::Network(_));
-        let networks = general()
-            .map(|(_, entry)| entry)
-            .filter(is_network)
-            .collect();
+        let is_wide = |entry: &&Entry| matches!(entry.to, Target::Network(_) | Target::Wildcard(_));
+        let wide = general().map(|(_, entry)| entry).filter(is_wide).collect();
         Self {
             by_target,
             entries,
-            networks,
+            wide,
         }
     }
 
@@ -180,10 +178,7 @@ impl<'p> Known<'p> {
     /// they were rewritten.
     fn news(&self, entry: &Entry) -> News {
         let same = self.by_target.get(&entry.to).into_iter().flatten();
-        let around = self
-            .networks
-            .iter()
-            .filter(|known| known.to.covers(&entry.to));
+        let around = self.wide.iter().filter(|known| known.to.covers(&entry.to));
         let known: Vec<&Entry> = same
             .map(|&index| &self.entries[index])
             .chain(around.copied())
