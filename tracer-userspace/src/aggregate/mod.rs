@@ -5,6 +5,7 @@
 //! | [`table`] | counts per flow since they were last written |
 //! | [`losses`] | from the kernel's counters to `gap` records |
 //! | `preexisting` | connections that were open already, each told once |
+//! | [`wire`] | from parts of packets to names |
 //! | [`workload`] | one workload's log, observations and candidates |
 //! | [`account`] | what the logs hold of what was taken out of the kernel |
 //! | [`recovery`] | going on where the daemon before this one stopped |
@@ -18,4 +19,5 @@ mod recorded;
 pub mod recorder;
 pub mod recovery;
 pub mod table;
+pub mod wire;
 pub mod workload;

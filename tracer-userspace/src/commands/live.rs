@@ -12,6 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use regex::Regex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracer_common::wire::DNS_PORTS;
 
 use crate::{
     aggregate::{
@@ -54,6 +55,14 @@ pub struct Bounds {
     #[arg(long, value_name = "BYTES", default_value_t = Sizes::default().process_ring_bytes,
           value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
     pub process_ring_bytes: u32,
+    /// Bytes of the kernel's ring of DNS messages and first bytes of connections; rounded up to a
+    /// power of two
+    #[arg(long, value_name = "BYTES", default_value_t = Sizes::default().wire_ring_bytes,
+          value_parser = clap::value_parser!(u32).range(8192..=1 << 30))]
+    pub wire_ring_bytes: u32,
+    /// Another port where DNS is served, beside 53, 5353 and 5355; may be given five times
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub dns_port: Vec<u16>,
     /// Bytes for command lines and ancestors of processes; who is gone is forgotten first
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20,
           value_parser = clap::value_parser!(u64).range(65_536..))]
@@ -114,7 +123,18 @@ impl Bounds {
             cgroup_quota: self.cgroup_quota.min(self.table_entries),
             ring_bytes: self.ring_bytes.next_power_of_two(),
             process_ring_bytes: self.process_ring_bytes.next_power_of_two(),
+            wire_ring_bytes: self.wire_ring_bytes.next_power_of_two(),
+            dns_ports: self.dns_ports(),
         }
+    }
+
+    fn dns_ports(&self) -> [u16; DNS_PORTS] {
+        let mut ports = Sizes::default().dns_ports;
+        let free = ports.iter_mut().filter(|port| **port == 0);
+        for (free, port) in free.zip(&self.dns_port) {
+            *free = *port;
+        }
+        ports
     }
 
     #[must_use]

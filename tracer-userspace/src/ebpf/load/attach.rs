@@ -81,6 +81,9 @@ impl Loaded {
     fn link_cgroup(&mut self, id: u64, cgroup: &File) -> Result<(), LoadError> {
         let ebpf = self.ebpf.as_ref().ok_or(LoadError::Missing("programs"))?;
         for (name, kind) in ON_CGROUPS {
+            if self.missing.contains_key(name) {
+                continue;
+            }
             let program = program_fd(ebpf, name).ok_or(LoadError::Missing(name))?;
             self.links
                 .on_cgroup((name, program), kind, (id, cgroup.as_fd()))
@@ -184,9 +187,10 @@ impl Loaded {
     #[must_use]
     pub fn all_hooks(&self) -> Vec<String> {
         let mut hooks = self.hooks.clone();
-        ON_CGROUPS
+        let loaded = ON_CGROUPS
             .iter()
-            .for_each(|(name, _)| note(&mut hooks, name));
+            .filter(|(name, _)| !self.missing.contains_key(*name));
+        loaded.for_each(|(name, _)| note(&mut hooks, name));
         hooks
     }
 
