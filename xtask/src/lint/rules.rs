@@ -32,7 +32,9 @@ enum Forbidden {
     Rooms(&'static [&'static str]),
 }
 
-const PURE: &[&str] = &["decode", "policy", "render", "analysis", "ranges", "report"];
+const PURE: &[&str] = &[
+    "decode", "wire", "policy", "render", "analysis", "ranges", "report",
+];
 const RIGHT: &[&str] = &[
     "policy",
     "render",
@@ -70,7 +72,7 @@ const RULES: [Rule; 5] = [
             "tokio",
             "tempfile",
         ]),
-        why: "decode, policy, analysis and render do no I/O",
+        why: "decode, wire, policy, analysis and render do no I/O",
     },
     Rule {
         inside: PURE,
@@ -83,7 +85,7 @@ const RULES: [Rule; 5] = [
             "Timestamp::now",
             "Zoned::now",
         ]),
-        why: "decode, policy, analysis and render read no clock",
+        why: "decode, wire, policy, analysis and render read no clock",
     },
     Rule {
         inside: RIGHT,
