@@ -67,8 +67,7 @@ fn what_one_workload_resolves_is_no_name_for_another() {
     let (one, two) = (world.another(RESOLVER), world.another("203.0.113.54"));
     let cgroups = [Cgroup::new("one").unwrap(), Cgroup::new("two").unwrap()];
     let paths = cgroups.each_ref().map(Cgroup::relative);
-    let chosen = ["--cgroup", &paths[0], "--cgroup", &paths[1]];
-    let options = [&chosen[..], &["--interval", "300ms"]].concat();
+    let options = ["--cgroup", &paths[0], "--cgroup", &paths[1]];
     let daemon = Daemon::start(&world.path("daemon"), &options).unwrap();
     for ((client, cgroup), name) in [one, two].iter().zip(&cgroups).zip(["one", "two"]) {
         let script = format!(

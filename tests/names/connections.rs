@@ -91,7 +91,7 @@ fn a_name_said_long_after_connecting_is_told_in_a_record_that_counts_nothing() {
     let world = World::new();
     let cgroup = Cgroup::new("late").unwrap();
     let name = cgroup.relative();
-    let options = ["--cgroup", &name, "--interval", "200ms"];
+    let options = ["--cgroup", &name];
     let daemon = Daemon::start(&world.path("daemon"), &options).unwrap();
     let script = format!(
         "echo $$ > {}/cgroup.procs && exec 3<>/dev/tcp/{SERVER}/80 && read -r _ && \

@@ -88,7 +88,7 @@ fn another_port_is_one_of_dns_where_that_is_said() {
     let log = world.record(&steps);
     assert_eq!(exchanges(&log), Vec::<String>::new());
     let again = World::new();
-    let log = again.record_with(&["--dns-port", "443"], &steps);
+    let log = again.record_with(&["--dns-ports", "443"], &steps);
     // The echo is no answer.
     assert_eq!(exchanges(&log), ["far.example A udp -"]);
 }

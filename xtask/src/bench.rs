@@ -4,6 +4,7 @@
 //! | file | defines |
 //! |---|---|
 //! | `cost` | what a call costs with the hooks attached: pairs of samples, and a control |
+//! | `packets` | what a packet costs in each hook, by the kernel's own count |
 //! | `exact` | storms and floods after which every count must be there |
 //! | `memory` | what the daemon and its maps take |
 //! | `rig` | what the measurements share: binaries, sizes, a process's own figures |
@@ -16,6 +17,7 @@ mod exact;
 mod figure;
 mod log;
 mod memory;
+mod packets;
 mod rig;
 mod statistics;
 
@@ -46,7 +48,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Only measurements whose name contains this: cost, storm, memory, one-shot, flood
+    /// Only measurements whose name contains this: cost, packets, storm, memory, one-shot, flood
     #[arg(long, value_name = "WORD", default_value = "")]
     only: String,
 
@@ -57,8 +59,9 @@ pub(crate) struct Arguments {
 
 type Measurement = fn(&Rig) -> Result<Vec<Figure>>;
 
-const MEASUREMENTS: [(&str, Measurement); 5] = [
+const MEASUREMENTS: [(&str, Measurement); 6] = [
     ("cost", cost::measure),
+    ("packets", packets::measure),
     ("storm", exact::storm),
     ("memory", memory::measure),
     ("one-shot", exact::one_shot),

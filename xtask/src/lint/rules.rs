@@ -44,8 +44,8 @@ const RIGHT: &[&str] = &[
     "report",
     "record.rs",
 ];
-/// Where bytes are read that no other program has read before.
-const CAPTURES: &[&str] = &["import/capture"];
+/// Where bytes are read that no other program has read before, and what follows from them.
+const CAPTURES: &[&str] = &["import/capture", "wire"];
 
 const RULES: [Rule; 5] = [
     Rule {

@@ -135,10 +135,11 @@ impl Recorder {
     /// The names under which a flow went to its destination, and to what left in its place.
     pub(super) fn names_of(&mut self, cgroup_id: u64, flow: &Flow, told: &Told) -> Vec<Name> {
         let client = self.client(cgroup_id);
-        let when = (
-            monotonic(told.first_ns),
-            monotonic(told.last_ns.saturating_add(TICK_NS)),
-        );
+        let last_ns = match told.count {
+            0 | 1 => told.first_ns,
+            2.. => told.last_ns.saturating_add(TICK_NS),
+        };
+        let when = (monotonic(told.first_ns), monotonic(last_ns));
         let transport = transport(flow.protocol);
         let mut names = self
             .wire
