@@ -5,5 +5,6 @@
 
 mod belief;
 mod connections;
+mod containers;
 mod dns;
 mod world;
