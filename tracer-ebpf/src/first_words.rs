@@ -15,6 +15,9 @@ const TLS_HEADERS: u32 = 9;
 /// What further records around a hello in several may add.
 const MORE_RECORDS: u32 = 1024;
 
+/// How much of a request is read.
+const REQUEST: u32 = PIECE_BYTES as u32;
+
 /// How requests begin (RFC 9110 section 9), CONNECT aside.
 const METHODS: [[u8; 4]; 7] = [
     *b"GET ", *b"POST", *b"PUT ", *b"HEAD", *b"PATC", *b"DELE", *b"OPTI",
@@ -38,8 +41,17 @@ pub(crate) fn of_use(
     }
     let end = match begins(skb, payload, length) {
         Begins::Hello(end) => offset + end,
-        Begins::Request if offset == 0 => smaller(length, PIECE_BYTES as u32),
+        Begins::Request if offset == 0 => match tail(skb, payload, length) {
+            Tail::Line => REQUEST,
+            Tail::Head | Tail::Other => smaller(length, REQUEST),
+        },
         Begins::Proxy if offset == 0 => FIRST_BYTES,
+        // The head of a request ends here: what follows is its body.
+        Begins::Request | Begins::Proxy | Begins::Other
+            if known == REQUEST && matches!(tail(skb, payload, length), Tail::Head) =>
+        {
+            offset + length
+        }
         Begins::Request | Begins::Proxy | Begins::Other => known,
     };
     if end > offset + length {
@@ -66,6 +78,30 @@ fn unfinished(cookie: u64) -> u32 {
         Some(end) => unsafe { *end as u32 },
         None => 0,
     }
+}
+
+/// How a part of a request ends.
+enum Tail {
+    /// With the empty line that ends its head.
+    Head,
+    /// With a line: there are more to come.
+    Line,
+    /// Midway, in the body most likely.
+    Other,
+}
+
+#[inline(always)]
+fn tail(skb: *mut __sk_buff, payload: u32, length: u32) -> Tail {
+    const LINE: u16 = u16::from_ne_bytes(*b"\r\n");
+    const EMPTY_LINE: u32 = u32::from_ne_bytes(*b"\r\n\r\n");
+    if length < 2 || load::<u16>(skb, payload + length - 2) != Some(LINE) {
+        return Tail::Other;
+    }
+    let is_empty = length == 2;
+    if is_empty || length >= 4 && load::<u32>(skb, payload + length - 4) == Some(EMPTY_LINE) {
+        return Tail::Head;
+    }
+    Tail::Line
 }
 
 enum Begins {
