@@ -5,6 +5,7 @@
 //! follows, as in an agent that handles its errors. Few dependencies: it goes into a container
 //! image.
 
+mod bytes;
 mod socket;
 
 use std::{
@@ -29,6 +30,7 @@ usage: sample-agent [STEP…]
   udp-probe ADDR:PORT      connect only: nothing leaves
   socket 4|6 OP…           one UDP socket of that family: connect ADDR:PORT, send N, to ADDR:PORT N
                            (sendto), msg ADDR:PORT N (sendmsg), mmsg ADDR:PORT N (sendmmsg), wait
+  say tcp|udp ADDR:PORT HEX[,HEX]… send these bytes, each in a packet of its own, read the answer
   flood IP FROM TO         a datagram to each port of a range, from one socket
   hold udp|tcp ADDR:PORT   listen to the end, and never answer
   lookup NAME PORT         getaddrinfo, then TCP to the first address that works
@@ -98,6 +100,7 @@ fn step<'a, 'b>(steps: &'a [&'b str]) -> Result<&'a [&'b str]> {
             let (line, rest) = until_end(rest);
             told("socket", family, socket::follow(family, line), rest)
         }
+        ["say", kind, at, pieces, rest @ ..] => told("say", at, bytes::say(kind, at, pieces), rest),
         ["flood", ip, from, to, rest @ ..] => told("flood", ip, flood(ip, from, to), rest),
         ["hold", kind, at, rest @ ..] => told("hold", at, hold(kind, at), rest),
         ["udp", at, rest @ ..] => told("udp", at, udp(at), rest),

@@ -14,6 +14,7 @@ use nix::libc;
 /// Where a program is attached (`enum bpf_attach_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
+    Egress = 1,
     Connect4 = 10,
     Sendmsg4 = 14,
 }
@@ -21,14 +22,20 @@ pub enum Hook {
 /// What a program does with calls to one address; others pass.
 #[derive(Clone, Copy, Debug)]
 pub enum Deed {
+    /// Nothing, to anybody.
+    Nothing,
     Deny(Ipv4Addr),
-    Rewrite { from: Ipv4Addr, to: SocketAddrV4 },
+    Rewrite {
+        from: Ipv4Addr,
+        to: SocketAddrV4,
+    },
 }
 
 /// A program attached to a cgroup, for as long as this lives.
 #[derive(Debug)]
 pub struct ForeignProgram {
     _link: OwnedFd,
+    program: OwnedFd,
 }
 
 impl ForeignProgram {
@@ -40,7 +47,16 @@ impl ForeignProgram {
         let program = load(hook, &deed.instructions()).context("BPF_PROG_LOAD")?;
         let cgroup = File::open(cgroup)?;
         let link = link(&program, &cgroup, hook).context("BPF_LINK_CREATE")?;
-        Ok(Self { _link: link })
+        Ok(Self {
+            _link: link,
+            program,
+        })
+    }
+
+    /// Its descriptor in this process.
+    #[must_use]
+    pub fn descriptor(&self) -> i32 {
+        self.program.as_raw_fd()
     }
 }
 
@@ -58,6 +74,10 @@ const EXIT: u8 = 0x95;
 impl Deed {
     fn instructions(self) -> Vec<u64> {
         let (address, deed) = match self {
+            Self::Nothing => {
+                let allow = instruction(MOVE32, 0, 0, 0, 1);
+                return vec![allow, instruction(EXIT, 0, 0, 0, 0)];
+            }
             Self::Deny(address) => (address, vec![instruction(MOVE32, 0, 0, 0, 0)]),
             Self::Rewrite { from, to } => {
                 let port = i32::from(to.port().to_be());
@@ -99,11 +119,15 @@ fn instruction(opcode: u8, to: u8, from: u8, offset: i16, immediate: i32) -> u64
 
 const PROG_LOAD: libc::c_long = 5;
 const LINK_CREATE: libc::c_long = 28;
+const CGROUP_SKB: u32 = 8;
 const CGROUP_SOCK_ADDR: u32 = 18;
 
 fn load(hook: Hook, instructions: &[u64]) -> io::Result<OwnedFd> {
     let mut attr = [0_u32; 32];
-    attr[0] = CGROUP_SOCK_ADDR;
+    attr[0] = match hook {
+        Hook::Egress => CGROUP_SKB,
+        Hook::Connect4 | Hook::Sendmsg4 => CGROUP_SOCK_ADDR,
+    };
     attr[1] = instructions.len() as u32;
     pointer(&mut attr, 2, instructions.as_ptr().cast());
     pointer(&mut attr, 4, c"GPL".as_ptr().cast());

@@ -21,6 +21,8 @@ usage: load-generator cost CORE SALT
        load-generator connects COUNT DESTINATIONS THREADS RATE
          COUNT TCP connections in all, DESTINATIONS addresses in turn, each thread at most RATE a
          second (0: no limit)
+       load-generator packets COUNT
+         COUNT bytes over one TCP connection and back, one by one
        load-generator datagrams COUNT FIRST RATE ROUNDS
          one datagram to each of COUNT addresses from the FIRST of 127.0.0.0/8 on, at most RATE a
          second, all of it ROUNDS times
@@ -52,6 +54,7 @@ fn follow(words: &[&str]) -> Result<()> {
             number(threads)?,
             number(rate)?,
         ),
+        ["packets", count] => quantity::packets(number(count)?),
         ["datagrams", count, first, rate, rounds] => quantity::datagrams(
             number(count)?,
             number(first)?,

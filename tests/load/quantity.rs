@@ -1,7 +1,7 @@
 //! Exactly so many connections, exactly so many datagrams.
 
 use std::{
-    io::{Error, Result},
+    io::{Error, Read as _, Result, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
     thread,
     time::{Duration, Instant},
@@ -34,6 +34,24 @@ fn connect(count: u32, destinations: u32, mut pace: Pace) -> Result<()> {
         let server = listener.accept()?;
         drop(client);
         drop(server);
+    }
+    Ok(())
+}
+
+/// `count` bytes over one connection and back, each in a packet of its own.
+pub(super) fn packets(count: u32) -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let mut client = TcpStream::connect(listener.local_addr()?)?;
+    let (mut server, _) = listener.accept()?;
+    let mut byte = [0];
+    for end in [&client, &server] {
+        end.set_nodelay(true)?;
+    }
+    for _ in 0..count {
+        client.write_all(&byte)?;
+        server.read_exact(&mut byte)?;
+        server.write_all(&byte)?;
+        client.read_exact(&mut byte)?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@
 //! | [`process`] | what the ring of processes carries |
 //! | [`offsets`] | where the running kernel keeps the few fields that have no helper |
 //! | [`translation`] | what leaves in place of what was asked for |
+//! | [`wire`] | what the ring of the wire carries: DNS, and the first bytes of connections |
 #![no_std]
 
 pub mod event;
@@ -21,6 +22,7 @@ pub mod limits;
 pub mod offsets;
 pub mod process;
 pub mod translation;
+pub mod wire;
 
 /// Raised whenever a type in this crate changes its layout or its meaning.
 pub const ABI_VERSION: u32 = 3;

@@ -20,8 +20,10 @@ pub mod loss {
     pub const PROCESS_RING_FULL: u32 = 6;
     /// The table of translations was full: what left in place of a destination was not noted.
     pub const TRANSLATIONS_FULL: u32 = 7;
+    /// The ring of the wire was full: what was said there was not told. Costs names.
+    pub const WIRE_RING_FULL: u32 = 8;
     /// How many there are.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 9;
 }
 
 /// One cgroup's share of the flow table.

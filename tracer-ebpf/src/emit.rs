@@ -4,6 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    btf_maps::Array,
     helpers::{
         bpf_ktime_get_ns,
         generated::{bpf_ringbuf_output, bpf_ringbuf_query},
@@ -15,7 +16,10 @@ use tracer_common::{
     limits::{WAKE_INTERVAL_NS, loss},
 };
 
-use crate::maps::{EVENTS, PROCESS_WAKE, PROCESSES, STATE, count_loss, process_wake_bytes};
+use crate::maps::{
+    EVENTS, PROCESS_WAKE, PROCESSES, STATE, WIRE, WIRE_WAKE, count_loss, process_wake_bytes,
+    wire_wake_bytes,
+};
 
 /// Tells that `key` is new in the flow table.
 #[inline(always)]
@@ -65,12 +69,25 @@ pub(crate) unsafe fn process_bytes(start: *mut c_void, length: u64) {
 #[inline(always)]
 fn process_wake_flag() -> u64 {
     let ring = core::ptr::from_ref(&PROCESSES).cast_mut().cast();
+    patient_wake_flag(ring, process_wake_bytes(), &PROCESS_WAKE)
+}
+
+/// What is said on the wire can wait as well.
+#[inline(always)]
+pub(crate) fn wire_wake_flag() -> u64 {
+    let ring = core::ptr::from_ref(&WIRE).cast_mut().cast();
+    patient_wake_flag(ring, wire_wake_bytes(), &WIRE_WAKE)
+}
+
+/// Wakes once so many bytes wait.
+#[inline(always)]
+fn patient_wake_flag(ring: *mut c_void, enough: u64, last_wake_ns: &Array<u64, 1>) -> u64 {
     // SAFETY: the map is a ring buffer.
     let waiting = unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) };
-    if waiting < process_wake_bytes() {
+    if waiting < enough {
         return u64::from(BPF_RB_NO_WAKEUP);
     }
-    wake_flag(PROCESS_WAKE.get_ptr_mut(0))
+    wake_flag(last_wake_ns.get_ptr_mut(0))
 }
 
 #[inline(always)]

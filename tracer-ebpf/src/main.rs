@@ -11,8 +11,10 @@
 //! | [`emit`] | news to userspace: never the truth |
 //! | [`process`] | who is calling, and which process a task is |
 //! | [`image`] | what program a process runs: command line and paths |
-//! | [`packet`] | an outgoing packet's headers |
+//! | [`packet`] | a packet's headers |
 //! | [`translation`] | whether what leaves is what was asked for |
+//! | [`wire`] | what is said on the wire: sending parts of packets to userspace |
+//! | [`first_words`] | which of a connection's first bytes are of use |
 //! | [`atomic`] | two atomic operations |
 //! | [`maps`] | every map, and the settings that userspace writes before loading |
 #![no_std]
@@ -21,6 +23,7 @@
 
 mod atomic;
 mod emit;
+mod first_words;
 mod flow;
 mod hooks;
 mod image;
@@ -28,6 +31,7 @@ mod maps;
 mod packet;
 mod process;
 mod translation;
+mod wire;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -3,7 +3,7 @@
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_NO_PREALLOC, bpf_sock},
-    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     helpers::generated::bpf_sk_storage_get,
     macros::btf_map,
 };
@@ -14,6 +14,7 @@ use tracer_common::{
     offsets::{ABSENT, Offsets, ProcessOffsets},
     process::Forked,
     translation::{Asked, FirstAsked, MAX_TRANSLATIONS, Translation},
+    wire::{DNS_PORTS, MAX_UNFINISHED, Piece},
 };
 
 use crate::image::Scratch;
@@ -55,6 +56,20 @@ pub(crate) static PROCESSES: RingBuf<Forked, 4096> = RingBuf::new();
 /// userspace overwrites with each sweep.
 #[btf_map]
 pub(crate) static PROCESS_WAKE: Array<u64, 1> = Array::new();
+
+/// What is said on the wire, in a ring of its own: who says much crowds out names, not flows. The
+/// size is a setting.
+#[btf_map]
+pub(crate) static WIRE: RingBuf<Piece, 4096> = RingBuf::new();
+
+/// When the reader of [`WIRE`] was last woken, CLOCK_MONOTONIC.
+#[btf_map]
+pub(crate) static WIRE_WAKE: Array<u64, 1> = Array::new();
+
+/// Connections, by socket cookie, that did not say everything in their first segment, and the
+/// offset up to which they are listened to.
+#[btf_map]
+pub(crate) static UNFINISHED: LruHashMap<u64, u64, MAX_UNFINISHED> = LruHashMap::new();
 
 /// Where an exec's event is put together: its length is known last.
 #[btf_map]
@@ -117,6 +132,24 @@ static PROCESS_OFFSETS: Global<[u32; ProcessOffsets::WORDS]> =
 /// A quarter of the ring of processes, in bytes: from here on its reader is woken.
 #[unsafe(no_mangle)]
 static PROCESS_WAKE_BYTES: Global<u64> = Global::new(0);
+
+/// The same of the ring of the wire.
+#[unsafe(no_mangle)]
+static WIRE_WAKE_BYTES: Global<u64> = Global::new(0);
+
+/// Ports where DNS is served, host byte order; 0 is none.
+#[unsafe(no_mangle)]
+static SERVED_PORTS: Global<[u32; DNS_PORTS]> = Global::new([0; DNS_PORTS]);
+
+#[inline(always)]
+pub(crate) fn wire_wake_bytes() -> u64 {
+    WIRE_WAKE_BYTES.load()
+}
+
+#[inline(always)]
+pub(crate) fn dns_ports() -> [u32; DNS_PORTS] {
+    SERVED_PORTS.load()
+}
 
 #[inline(always)]
 pub(crate) fn process_wake_bytes() -> u64 {

@@ -1,4 +1,4 @@
-//! Reading an outgoing packet's headers.
+//! Reading a packet's headers.
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
 
@@ -66,14 +66,93 @@ fn port(skb: *mut __sk_buff, protocol: u16, offset: u32) -> Option<u16> {
     load::<u16>(skb, transport + offset).map(u16::from_be)
 }
 
+/// Whose packet it is, and where its transport header begins.
+pub(crate) struct Ends {
+    /// IPv4 as IPv4-mapped.
+    pub(crate) source: [u8; 16],
+    pub(crate) destination: [u8; 16],
+    pub(crate) protocol: u32,
+    pub(crate) transport: u32,
+}
+
+/// `None` for what is left of a fragmented packet after its first part.
 #[inline(always)]
-fn is_ip4(skb: *mut __sk_buff) -> bool {
+pub(crate) fn ends(skb: *mut __sk_buff) -> Option<Ends> {
+    if is_ip4(skb) {
+        let head: [u32; 5] = load(skb, 0)?;
+        let fragment = u16::from_be((head[1] >> 16) as u16) & 0x1fff;
+        if fragment != 0 {
+            return None;
+        }
+        return Some(Ends {
+            source: bytes_of(mapped(head[3])),
+            destination: bytes_of(mapped(head[4])),
+            protocol: head[2] >> 8 & 0xff,
+            transport: (head[0] & 0xf) * 4,
+        });
+    }
+    let head: [u32; 10] = load(skb, 0)?;
+    Some(Ends {
+        source: bytes_of([head[2], head[3], head[4], head[5]]),
+        destination: bytes_of([head[6], head[7], head[8], head[9]]),
+        protocol: head[1] >> 16 & 0xff,
+        transport: IP6_HEADER,
+    })
+}
+
+/// A TCP segment's header, and where its payload is.
+pub(crate) struct Segment {
+    pub(crate) source_port: u32,
+    /// The number of the first byte of payload.
+    pub(crate) sequence: u32,
+    pub(crate) payload: u32,
+    pub(crate) length: u32,
+}
+
+/// `None` where an IPv6 extension header is in the way, and for segments without payload.
+#[inline(always)]
+pub(crate) fn segment(skb: *mut __sk_buff) -> Option<Segment> {
+    const SYN: u32 = 0x02;
+    const IPPROTO_TCP: u32 = 6;
+    let (transport, protocol) = if is_ip4(skb) {
+        let head: [u32; 3] = load(skb, 0)?;
+        ((head[0] & 0xf) * 4, head[2] >> 8 & 0xff)
+    } else {
+        let next: u8 = load(skb, IP6_NEXT_HEADER)?;
+        (IP6_HEADER, u32::from(next))
+    };
+    if protocol != IPPROTO_TCP {
+        return None;
+    }
+    let head: [u32; 4] = load(skb, transport)?;
+    let payload = transport + (head[3] >> 4 & 0xf) * 4;
+    let syn = u32::from(head[3] >> 8 & SYN != 0);
+    let length = length_after(skb, payload);
+    (length > 0).then_some(Segment {
+        source_port: u32::from(u16::from_be(head[0] as u16)),
+        // Data on a SYN (TCP Fast Open) is numbered after it.
+        sequence: u32::from_be(head[1]).wrapping_add(syn),
+        payload,
+        length,
+    })
+}
+
+/// Bytes of the packet from `offset` on.
+#[inline(always)]
+pub(crate) fn length_after(skb: *mut __sk_buff, offset: u32) -> u32 {
+    // SAFETY: the context is valid while the program runs.
+    unsafe { (*skb).len.saturating_sub(offset) }
+}
+
+#[inline(always)]
+pub(crate) fn is_ip4(skb: *mut __sk_buff) -> bool {
     // SAFETY: the context is valid while the program runs.
     unsafe { (*skb).protocol == ETH_P_IP }
 }
 
+/// The `T` at an offset; `None` if the packet is shorter.
 #[inline(always)]
-fn load<T: Default + Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
+pub(crate) fn load<T: Default + Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
     let mut value = T::default();
     let to = core::ptr::from_mut(&mut value).cast();
     // SAFETY: `value` has room for as many bytes as are asked for.

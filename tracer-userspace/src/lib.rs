@@ -8,7 +8,8 @@
 //!                                        import/ (other logs, captures) ─┘
 //! ```
 //!
-//! `import/capture/` reads what is on the wire with the decoders of `decode/`, which are pure.
+//! `import/capture/` reads what is on the wire with the decoders of `decode/`, which are pure; what
+//! names follow from that is told by `wire/` to it and to `aggregate/`.
 //!
 //! Beside `ebpf`, `inventory/` asks the kernel once for the connections that are open already, and
 //! `conntrack` from time to time for what the host rewrites (both by `netlink`).
@@ -51,4 +52,5 @@ pub mod redact;
 pub mod render;
 pub mod report;
 pub mod settings;
+pub mod wire;
 pub mod workload_name;

@@ -389,6 +389,8 @@ pub enum GapKind {
     Replaced,
     /// The hooks could not be attached to a container's cgroup.
     NotAttached,
+    /// Not all of what was said on the wire was read: names may be missing.
+    Wire,
     /// More connections at a time than are followed: counts and names of some are uncertain.
     Connections,
     /// More destinations drift from a policy than are told one by one.
@@ -516,6 +518,9 @@ pub struct Dns {
     /// The answer did not fit: the client asks again over TCP.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+    /// Who answered is the workload's own doing, and may answer what it likes: not believed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_server: bool,
     /// Who was asked.
     #[serde(serialize_with = "canonical", deserialize_with = "de_canonical")]
     pub server: IpAddr,

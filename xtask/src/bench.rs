@@ -4,6 +4,7 @@
 //! | file | defines |
 //! |---|---|
 //! | `cost` | what a call costs with the hooks attached: pairs of samples, and a control |
+//! | `packets` | what a packet costs in each hook, by the kernel's own count |
 //! | `exact` | storms and floods after which every count must be there |
 //! | `generator` | logs and captures, side by side with a script and with tshark |
 //! | `memory` | what the daemon and its maps take |
@@ -22,6 +23,7 @@ mod log;
 mod memory;
 mod names;
 mod offline;
+mod packets;
 mod rig;
 mod statistics;
 
@@ -52,8 +54,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Only measurements whose name contains this: cost, storm, memory, one-shot, flood, lines,
-    /// captures, diff, names
+    /// Only measurements whose name contains this: cost, packets, storm, memory, one-shot, flood,
+    /// lines, captures, diff, names
     #[arg(long, value_name = "WORD", default_value = "")]
     only: String,
 
@@ -64,8 +66,9 @@ pub(crate) struct Arguments {
 
 type Measurement = fn(&Rig) -> Result<Vec<Figure>>;
 
-const MEASUREMENTS: [(&str, Measurement); 10] = [
+const MEASUREMENTS: [(&str, Measurement); 11] = [
     ("cost", cost::measure),
+    ("packets", packets::measure),
     ("storm", exact::storm),
     ("memory", memory::measure),
     ("one-shot", exact::one_shot),

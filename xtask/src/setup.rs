@@ -43,8 +43,10 @@ const TEST_TOOLS: [(&str, &str, &str); 17] = [
     (
         "dnsmasq",
         "dnsmasq-base",
-        "reads the dnsmasq configuration that is made",
+        "reads the dnsmasq configuration that is made, and serves names",
     ),
+    ("curl", "curl", "says names over TLS and HTTP"),
+    ("openssl", "openssl", "serves TLS in the little internet"),
     (
         "squid",
         "squid",

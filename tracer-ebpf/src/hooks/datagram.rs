@@ -20,7 +20,7 @@ use crate::{
     translation,
 };
 
-const IPPROTO_TCP: u32 = 6;
+pub(super) const IPPROTO_TCP: u32 = 6;
 /// `sk->sk_state` of a TCP socket that waits for the answer to its SYN.
 const SYN_SENT: u32 = 2;
 
@@ -49,7 +49,7 @@ fn datagram_egress(ctx: SkBuffContext) -> i32 {
 }
 
 #[inline(always)]
-fn socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
+pub(super) fn socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
     // SAFETY: the context is valid while the program runs; each pointer is checked for null.
     unsafe {
         let sk = (*skb).__bindgen_anon_2.sk;

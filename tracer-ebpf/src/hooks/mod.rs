@@ -7,6 +7,7 @@ mod first;
 mod process;
 mod sendmsg;
 mod tables;
+mod wire;
 
 use aya_ebpf::{
     bindings::bpf_sock_addr,

@@ -40,6 +40,11 @@ pub fn gaps(
             GapKind::Process,
             "forks, execs or exits were not told: command lines and ancestors of short-lived processes may be missing (raise --process-ring-bytes)",
         ),
+        (
+            loss::WIRE_RING_FULL,
+            GapKind::Wire,
+            "DNS messages and first bytes of connections were not told: names may be missing (raise --wire-ring-bytes)",
+        ),
     ];
     for (reason, kind, text) in detail {
         let lost = now.by_reason[reason as usize] - before.by_reason[reason as usize];

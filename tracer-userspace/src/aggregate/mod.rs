@@ -5,6 +5,7 @@
 //! | [`table`] | counts per flow since they were last written |
 //! | [`losses`] | from the kernel's counters to `gap` records |
 //! | `preexisting` | connections that were open already, each told once |
+//! | [`wire`] | from parts of packets to names |
 //! | [`workload`] | one workload's log, observations and candidates |
 //! | [`drift`] | flows held against reviewed policies |
 //! | [`account`] | what the logs hold of what was taken out of the kernel |
@@ -22,4 +23,5 @@ pub mod recorder;
 pub mod recovery;
 mod rewrites;
 pub mod table;
+pub mod wire;
 pub mod workload;

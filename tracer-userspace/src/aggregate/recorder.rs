@@ -6,11 +6,13 @@
 //! | `flows` | flows as records |
 //! | `gaps` | what is known to be missing |
 //! | `runs` | runs and their logs |
+//! | `wire` | DNS exchanges as records, and the names of flows |
 
 mod drift;
 mod flows;
 mod gaps;
 mod runs;
+mod wire;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -35,6 +37,7 @@ use super::{
     recorded::Recorded,
     rewrites::Rewrites,
     table::Table,
+    wire::Wire,
     workload::{Continuity, Keeping, Workload, WorkloadError},
 };
 use crate::{
@@ -53,6 +56,7 @@ use crate::{
     redact::Redactor,
 };
 use flows::process_id;
+use wire::Unwritten;
 
 /// Runs that are remembered after they have ended.
 const ENDED: usize = 1024;
@@ -116,6 +120,8 @@ pub struct Recorder {
     proc: PathBuf,
     processes: Processes,
     pub(super) table: Table,
+    wire: Wire,
+    unwritten: Unwritten,
     clock: ClockSample,
     pub(super) losses: Losses,
     pub(super) workloads: BTreeMap<Arc<str>, Recorded>,
@@ -148,6 +154,9 @@ struct Counters {
     news: u64,
     counted_keys: u64,
     process_events: u64,
+    wire_pieces: u64,
+    /// Names that found no room, as far as gaps have told.
+    names_refused: u64,
     sweeps: u64,
     /// Cgroups to which hooks could not be attached.
     not_attached: u64,
@@ -193,6 +202,8 @@ impl Recorder {
             subject,
             proc: proc.to_owned(),
             table: Table::default(),
+            wire: Wire::default(),
+            unwritten: Unwritten::default(),
             clock: ClockSample::now(),
             losses: Losses::default(),
             workloads: BTreeMap::new(),
@@ -251,6 +262,10 @@ impl Recorder {
             Batch::Processes(events) => {
                 self.counters.process_events += events.len() as u64;
                 events.into_iter().for_each(|event| self.follow(event));
+                Ok(None)
+            }
+            Batch::Wire(pieces) => {
+                self.take_wire(pieces);
                 Ok(None)
             }
             Batch::Counts(counts, clock) => {
@@ -464,6 +479,7 @@ impl Recorder {
         }
         match reason {
             SweepReason::Interval => {
+                self.tell_dns(false)?;
                 self.tell_flows()?;
                 self.tell_untold_drift()?;
                 self.tell_changes()?;
@@ -473,6 +489,7 @@ impl Recorder {
             }
             // At the end `finish` writes out.
             SweepReason::End => {
+                self.tell_dns(true)?;
                 self.tell_flows()?;
                 self.tell_changes()?;
             }
@@ -482,6 +499,7 @@ impl Recorder {
                 self.settle_account();
             }
             SweepReason::Pressure if is_full => {
+                self.tell_dns(false)?;
                 self.tell_flows()?;
                 self.tell_changes()?;
                 self.settle_account();
@@ -554,6 +572,7 @@ impl Recorder {
     /// The counters of a `stats` record, documented in `docs/log.md`.
     fn counters(&self) -> BTreeMap<String, u64> {
         let lost = |reason: u32| self.losses.by_reason[reason as usize];
+        let wire = self.wire.counts();
         [
             ("events", self.counters.news),
             ("counted_keys", self.counters.counted_keys),
@@ -571,6 +590,11 @@ impl Recorder {
             ("process_events", self.counters.process_events),
             ("process_ring_full", lost(loss::PROCESS_RING_FULL)),
             ("processes_evicted", self.processes.all_evicted()),
+            ("wire_pieces", self.counters.wire_pieces),
+            ("wire_ring_full", lost(loss::WIRE_RING_FULL)),
+            ("wire_refused", wire.refused),
+            ("dns_undecodable", wire.undecodable),
+            ("dns_unasked", wire.unasked),
         ]
         .into_iter()
         .chain(self.rewrites.counters())

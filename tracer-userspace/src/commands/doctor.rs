@@ -224,6 +224,7 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
     };
     loaded.attach_process_events();
     let processes = processes(&loaded);
+    let wire = wire(&loaded);
     // Kept until all is tried: nothing is attached to a cgroup that is gone.
     let cgroup = RunCgroup::make(&cgroup2.mount, proc);
     let attached = match &cgroup {
@@ -237,7 +238,7 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
         Ok(()) => finding("connection hooks", Verdict::Works, loaded.hooks.join(", ")),
         Err(error) => finding("connection hooks", Verdict::Blocks, format!("{error:#}")),
     };
-    [events, processes, address]
+    [events, processes, address, wire]
         .into_iter()
         .chain(rewrites)
         .collect()
@@ -285,6 +286,16 @@ fn others(loaded: &mut Loaded) -> Finding {
         ),
         false => finding("other programs", Verdict::Reduced, missing.join("; ")),
     }
+}
+
+/// Whether names are seen.
+fn wire(loaded: &Loaded) -> Finding {
+    let missing = loaded.unheard();
+    if missing.is_empty() {
+        let detail = "DNS answers and first bytes of connections name destinations";
+        return finding("names", Verdict::Works, detail);
+    }
+    finding("names", Verdict::Reduced, missing.join("; "))
 }
 
 fn processes(loaded: &Loaded) -> Finding {

@@ -12,6 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use regex::Regex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracer_common::wire::DNS_PORTS;
 
 use crate::{
     aggregate::{
@@ -55,6 +56,15 @@ pub struct Bounds {
     #[arg(long, value_name = "BYTES", default_value_t = Sizes::default().process_ring_bytes,
           value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
     pub process_ring_bytes: u32,
+    /// Bytes of the kernel's ring of DNS messages and first bytes of connections; rounded up to a
+    /// power of two
+    #[arg(long, value_name = "BYTES", default_value_t = Sizes::default().wire_ring_bytes,
+          value_parser = clap::value_parser!(u32).range(8192..=1 << 30))]
+    pub wire_ring_bytes: u32,
+    /// Further ports where DNS is served, beside 53, 5353 and 5355; five at most
+    #[arg(long, value_name = "PORT,…", value_parser = dns_ports,
+          default_value = "", hide_default_value = true)]
+    pub dns_ports: DnsPorts,
     /// Bytes for command lines and ancestors of processes; who is gone is forgotten first
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20,
           value_parser = clap::value_parser!(u64).range(65_536..))]
@@ -98,6 +108,22 @@ impl Redaction {
     }
 }
 
+/// Every port where DNS is served; 0 is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DnsPorts(pub [u16; DNS_PORTS]);
+
+fn dns_ports(text: &str) -> Result<DnsPorts, String> {
+    let mut all = Sizes::default().dns_ports;
+    let mut free = all.iter_mut().filter(|port| **port == 0);
+    for word in text.split(',').filter(|word| !word.is_empty()) {
+        let port = word.trim().parse().ok().filter(|port| *port > 0);
+        let port = port.ok_or_else(|| format!("{word:?} is not a port"))?;
+        let free = free.next().ok_or("five further ports are the most")?;
+        *free = port;
+    }
+    Ok(DnsPorts(all))
+}
+
 /// The last line of a pattern's error says what is wrong; the others draw a picture.
 fn secret_pattern(text: &str) -> Result<Regex, String> {
     Regex::new(text).map_err(|error| {
@@ -115,6 +141,8 @@ impl Bounds {
             cgroup_quota: self.cgroup_quota.min(self.table_entries),
             ring_bytes: self.ring_bytes.next_power_of_two(),
             process_ring_bytes: self.process_ring_bytes.next_power_of_two(),
+            wire_ring_bytes: self.wire_ring_bytes.next_power_of_two(),
+            dns_ports: self.dns_ports.0,
         }
     }
 

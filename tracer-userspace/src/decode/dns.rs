@@ -33,6 +33,13 @@ pub enum Dialect {
     Llmnr,
 }
 
+/// What carries a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    Udp,
+    Tcp,
+}
+
 /// Which dialect is spoken on a port, by convention.
 #[must_use]
 pub fn dialect(port: u16) -> Option<Dialect> {

@@ -2,7 +2,7 @@
 //!
 //! What a peer says about itself on the wire (`dns`, `tls`, `quic`, `http`, `socks`, and
 //! `first_bytes`, which tells them apart) serves the live half and imported captures alike;
-//! `event` is the kernel half's own language.
+//! `event`, `process` and `wire` are the kernel half's own language.
 
 pub mod dns;
 #[cfg(feature = "capture")]
@@ -19,6 +19,8 @@ pub mod reached;
 pub mod socks;
 pub mod stream;
 pub mod tls;
+#[cfg(feature = "capture")]
+pub mod wire;
 
 /// What a decoder makes of the bytes so far.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -41,6 +41,7 @@ use crate::{
     decode::{
         event::{self, Event},
         process::{self, ProcessEvent},
+        wire::{self, Piece},
     },
     inventory::{self, Inventory},
 };
@@ -60,6 +61,8 @@ pub enum Batch {
     News(Vec<Event>),
     /// What processes did before the flows that follow.
     Processes(Vec<ProcessEvent>),
+    /// What was said on the wire before the flows that follow were counted.
+    Wire(Vec<Piece>),
     /// Counts since the last sweep.
     Counts(Vec<(FlowKey, FlowValue)>, ClockSample),
     /// What left in place of what was asked for, since the last sweep.
@@ -293,6 +296,9 @@ struct Capture {
     processes: Ring<ProcessEvent>,
     /// Batches that the ring of processes can hold.
     process_batches: usize,
+    wire: Ring<Piece>,
+    /// The same of the ring of the wire.
+    wire_batches: usize,
     sender: mpsc::Sender<Batch>,
     terms: Terms,
     /// Sweep when this many keys are new.
@@ -324,11 +330,14 @@ impl Capture {
         let taken = || io::Error::other("the ring buffer has a reader already");
         let ring = loaded.ring.take().ok_or_else(taken)?;
         let processes = loaded.processes.take().ok_or_else(taken)?;
+        let wire = loaded.wire.take().ok_or_else(taken)?;
         Ok(Self {
             loaded,
             ring: Ring::new(ring, event::decode)?,
             processes: Ring::new(processes, process::decode)?,
             process_batches: 1 + sizes.process_ring_bytes as usize / ring::BATCH_BYTES,
+            wire: Ring::new(wire, wire::decode)?,
+            wire_batches: 1 + sizes.wire_ring_bytes as usize / ring::BATCH_BYTES,
             sender,
             pressure: u64::from(sizes.table_entries.min(sizes.cgroup_quota) / 4),
             new_keys: 0,
@@ -386,6 +395,10 @@ impl Capture {
                 woken = self.processes.woken() => {
                     woken?;
                     self.read_processes().await?;
+                }
+                woken = self.wire.woken() => {
+                    woken?;
+                    self.read_wire().await?;
                 }
             }
         }
@@ -485,6 +498,7 @@ impl Capture {
         self.note(&events);
         // What made these flows was told before they were, and is there by now.
         self.read_processes().await?;
+        self.read_wire().await?;
         self.send(Batch::News(events)).await?;
         Ok(true)
     }
@@ -498,6 +512,18 @@ impl Capture {
                 break;
             }
             self.send(Batch::Processes(events)).await?;
+        }
+        Ok(())
+    }
+
+    /// The same of what was said on the wire.
+    async fn read_wire(&mut self) -> io::Result<()> {
+        for _ in 0..self.wire_batches {
+            let pieces = self.wire.take(|_, _| {});
+            if pieces.is_empty() {
+                break;
+            }
+            self.send(Batch::Wire(pieces)).await?;
         }
         Ok(())
     }
@@ -589,6 +615,7 @@ impl Capture {
         } = swept;
         // Now: whoever counted has left the kernel, and so has what it told before.
         self.read_processes().await?;
+        self.read_wire().await?;
         self.update_losses()?;
         let generation = self.loaded.tables.generation();
         self.keep(generation, &counts, &translations)?;
@@ -655,8 +682,10 @@ impl Capture {
             self.read_refused()?;
         }
         self.losses.settle();
-        self.losses.undecodable =
-            self.undecodable_before + self.ring.undecodable() + self.processes.undecodable();
+        self.losses.undecodable = self.undecodable_before
+            + self.ring.undecodable()
+            + self.processes.undecodable()
+            + self.wire.undecodable();
         self.forget_removed()
     }
 

@@ -20,6 +20,7 @@ use aya_obj::generated::{bpf_attach_type, bpf_func_id};
 use tracer_common::{
     flow::{FlowKey, FlowValue},
     offsets::ProcessOffsets,
+    wire::DNS_PORTS,
 };
 
 use super::{
@@ -40,12 +41,22 @@ const ADDRESS_HOOKS: [&str; 4] = ["connect4", "connect6", "sendmsg4", "sendmsg6"
 const EGRESS_HOOK: &str = "datagram_egress";
 
 /// How those that a cgroup has are attached to it.
-const ON_CGROUPS: [(&str, bpf_attach_type); 5] = [
+const ON_CGROUPS: [(&str, bpf_attach_type); 7] = [
     ("connect4", bpf_attach_type::BPF_CGROUP_INET4_CONNECT),
     ("connect6", bpf_attach_type::BPF_CGROUP_INET6_CONNECT),
     ("sendmsg4", bpf_attach_type::BPF_CGROUP_UDP4_SENDMSG),
     ("sendmsg6", bpf_attach_type::BPF_CGROUP_UDP6_SENDMSG),
     (EGRESS_HOOK, bpf_attach_type::BPF_CGROUP_INET_EGRESS),
+    ("wire_egress", bpf_attach_type::BPF_CGROUP_INET_EGRESS),
+    ("wire_ingress", bpf_attach_type::BPF_CGROUP_INET_INGRESS),
+];
+/// Those of them without which recording goes on, each with what is then not seen.
+const WIRE_HOOKS: [(&str, &str); 2] = [
+    (
+        "wire_egress",
+        "DNS questions, and names in TLS, QUIC, HTTP and to proxies",
+    ),
+    ("wire_ingress", "DNS answers: no name is proven"),
 ];
 const CGROUP_HOOKS: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
 /// Each with what is not seen without it.
@@ -72,6 +83,10 @@ pub struct Sizes {
     pub ring_bytes: u32,
     /// The same of the ring of processes.
     pub process_ring_bytes: u32,
+    /// The same of the ring of the wire.
+    pub wire_ring_bytes: u32,
+    /// Where DNS is served; 0 is none.
+    pub dns_ports: [u16; DNS_PORTS],
 }
 
 impl Default for Sizes {
@@ -81,6 +96,9 @@ impl Default for Sizes {
             cgroup_quota: 16_384,
             ring_bytes: 1 << 20,
             process_ring_bytes: 1 << 20,
+            wire_ring_bytes: 1 << 20,
+            // DNS, mDNS, LLMNR.
+            dns_ports: [53, 5353, 5355, 0, 0, 0, 0, 0],
         }
     }
 }
@@ -135,6 +153,7 @@ pub struct Loaded {
     /// Taken by the one task that reads it.
     pub ring: Option<RingBuf<MapData>>,
     pub processes: Option<RingBuf<MapData>>,
+    pub wire: Option<RingBuf<MapData>>,
     pub quotas: OwnedFd,
     pub losses: PerCpuArray<MapData, u64>,
     /// The set of what left in place of what was asked for.
@@ -169,6 +188,7 @@ pub fn load(sizes: Sizes, verbose: bool, pins: Option<&Pins>) -> Result<Loaded, 
     };
     let mut ebpf = load_object(&settings, adopted)?;
     load_programs(&mut ebpf)?;
+    let missing = load_wire(&mut ebpf);
     // Reading the kernel's type information takes megabytes that are not needed again.
     sys::give_memory_back();
     let log = verbose
@@ -208,11 +228,12 @@ pub fn load(sizes: Sizes, verbose: bool, pins: Option<&Pins>) -> Result<Loaded, 
         found,
         ring: Some(typed(&mut ebpf, "EVENTS")?),
         processes: Some(typed(&mut ebpf, "PROCESSES")?),
+        wire: Some(typed(&mut ebpf, "WIRE")?),
         quotas,
         losses: typed(&mut ebpf, "LOSSES")?,
         log,
         hooks: Vec::new(),
-        missing: BTreeMap::new(),
+        missing,
         ebpf: Some(ebpf),
     };
     loaded.update_links()?;
@@ -285,10 +306,11 @@ fn failed(name: &str) -> impl FnOnce(io::Error) -> LoadError {
 }
 
 /// Sizes of maps that are settings. Rings and hashes alike: an adopted map must have the same.
-fn map_sizes(sizes: Sizes) -> [(&'static str, u32); 4] {
+fn map_sizes(sizes: Sizes) -> [(&'static str, u32); 5] {
     [
         ("EVENTS", sizes.ring_bytes),
         ("PROCESSES", sizes.process_ring_bytes),
+        ("WIRE", sizes.wire_ring_bytes),
         ("FLOWS_A", sizes.table_entries),
         ("FLOWS_B", sizes.table_entries),
     ]
@@ -354,6 +376,8 @@ fn load_object(settings: &Settings, adopted: Option<&Pins>) -> Result<Ebpf, Load
     let words: [u32; 8] = bytemuck::cast(settings.offsets.offsets);
     let process_words: [u32; ProcessOffsets::WORDS] = bytemuck::cast(settings.offsets.processes);
     let wake_bytes = u64::from(sizes.process_ring_bytes / 4);
+    let wire_wake_bytes = u64::from(sizes.wire_ring_bytes / 4);
+    let dns_ports = sizes.dns_ports.map(u32::from);
     let quota = u64::from(sizes.cgroup_quota);
     let reads_verdict = u64::from(settings.reads_verdict);
     let level: u8 = if settings.verbose { u8::MAX } else { 0 };
@@ -362,6 +386,8 @@ fn load_object(settings: &Settings, adopted: Option<&Pins>) -> Result<Ebpf, Load
         .override_global("OFFSETS", words.as_slice(), true)
         .override_global("PROCESS_OFFSETS", process_words.as_slice(), true)
         .override_global("PROCESS_WAKE_BYTES", &wake_bytes, true)
+        .override_global("WIRE_WAKE_BYTES", &wire_wake_bytes, true)
+        .override_global("SERVED_PORTS", dns_ports.as_slice(), true)
         .override_global("CGROUP_QUOTA", &quota, true)
         .override_global("READ_VERDICT", &reads_verdict, true)
         .override_global(aya_log::LEVEL, &level, false);
@@ -392,6 +418,20 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
         program.load().map_err(refused(name))?;
     }
     Ok(())
+}
+
+/// A verifier that refuses these costs names, not flows. What is then not seen, by program.
+fn load_wire(ebpf: &mut Ebpf) -> BTreeMap<String, String> {
+    let mut missing = BTreeMap::new();
+    for (name, unseen) in WIRE_HOOKS {
+        let loaded = program::<CgroupSkb>(ebpf, name)
+            .and_then(|program| program.load().map_err(refused(name)));
+        if let Err(error) = loaded {
+            tracing::warn!("not seen: {unseen}: {error}");
+            missing.insert(name.to_owned(), unseen.to_owned());
+        }
+    }
+    missing
 }
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>

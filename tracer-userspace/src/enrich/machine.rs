@@ -341,6 +341,16 @@ impl Machine {
         }
     }
 
+    /// Whose names those of a cgroup are: of a container's first cgroup for all that are in it.
+    #[must_use]
+    pub fn client(&self, cgroup_id: u64) -> u64 {
+        let container = match self.cgroups.known(cgroup_id).map(|found| &found.owner) {
+            Some(Owner::Container(found)) => self.containers.get(&found.id),
+            Some(Owner::Unit(_) | Owner::Host) | None => None,
+        };
+        container.map_or(cgroup_id, |known| known.lifetime(cgroup_id).cgroup_id)
+    }
+
     /// To whom losses in a cgroup are told.
     pub fn concerned(&mut self, cgroup_id: u64) -> Concerned {
         let Some(found) = self.cgroups.get(cgroup_id, &self.proc, 0).cloned() else {

@@ -16,16 +16,14 @@ use crate::{
         reached,
         stream::Stream,
     },
-    import::capture::{
-        generations::Generations,
-        packet::{Packet, Segment, ports},
-    },
+    import::capture::packet::{Packet, Segment, ports},
     names::{
         approved::{Approved, DNS_PORT},
         tally::Tally,
     },
     policy::believed::may_have_a_name,
     record::Protocol,
+    wire::generations::Generations,
 };
 
 /// Questions that may wait for an answer. The workload chooses how many it asks.

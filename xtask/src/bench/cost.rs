@@ -17,7 +17,7 @@ use super::{
 
 /// What is measured, as the load generator calls it; its name in the table; its goal.
 const CALLS: [(&str, &str, f64); 4] = [
-    ("tcp", "TCP connect+accept+close", 1.05),
+    ("tcp", "TCP connect+accept+close", 1.08),
     ("sendto", "unconnected UDP sendto", 1.28),
     ("send", "connected UDP send", 1.09),
     ("process", "process that connects once", 1.0),

@@ -33,7 +33,7 @@ enum Forbidden {
 }
 
 const PURE: &[&str] = &[
-    "decode", "foreign", "policy", "render", "analysis", "ranges", "report",
+    "decode", "wire", "foreign", "policy", "render", "analysis", "ranges", "report",
 ];
 const RIGHT: &[&str] = &[
     "policy",
@@ -45,8 +45,8 @@ const RIGHT: &[&str] = &[
     "report",
     "record.rs",
 ];
-/// Where bytes are read that no other program has read before.
-const CAPTURES: &[&str] = &["import/capture"];
+/// Where bytes are read that no other program has read before, and what follows from them.
+const CAPTURES: &[&str] = &["import/capture", "wire"];
 
 const RULES: [Rule; 5] = [
     Rule {
@@ -73,7 +73,7 @@ const RULES: [Rule; 5] = [
             "tokio",
             "tempfile",
         ]),
-        why: "decode, policy, analysis and render do no I/O",
+        why: "decode, wire, policy, analysis and render do no I/O",
     },
     Rule {
         inside: PURE,
@@ -86,7 +86,7 @@ const RULES: [Rule; 5] = [
             "Timestamp::now",
             "Zoned::now",
         ]),
-        why: "decode, policy, analysis and render read no clock",
+        why: "decode, wire, policy, analysis and render read no clock",
     },
     Rule {
         inside: RIGHT,

@@ -37,9 +37,12 @@ impl Recorder {
         loop {
             self.tell_until_full()?;
             if !self.rotate_full() {
-                return Ok(());
+                break;
             }
         }
+        self.tell_late_names()?;
+        self.rotate_full();
+        Ok(())
     }
 
     pub(super) fn rotate_full(&mut self) -> bool {
@@ -74,7 +77,9 @@ impl Recorder {
                 Attribution::Known(origin) => origin,
             };
             for told in told {
-                let flow = self.flow(key, tally, told, &origin);
+                let mut flow = self.flow(key, tally, told, &origin);
+                flow.names = self.names_of(key.cgroup_id, &flow, told);
+                self.may_be_named_later(key.cgroup_id, &flow, &origin);
                 match self.tell_flow(flow, &origin) {
                     Ok(full) => is_full |= full,
                     Err(error) => {

@@ -13,8 +13,8 @@ use std::{
 use aya::{Ebpf, programs::RawTracePoint};
 
 use super::{
-    CGROUP_HOOKS, LoadError, Loaded, ON_CGROUPS, PROCESS_HOOKS, VERDICTS_UNSEEN, failed, program,
-    refused,
+    CGROUP_HOOKS, LoadError, Loaded, ON_CGROUPS, PROCESS_HOOKS, VERDICTS_UNSEEN, WIRE_HOOKS,
+    failed, program, refused,
 };
 use crate::ebpf::{adopt::Found, foreign};
 
@@ -81,6 +81,9 @@ impl Loaded {
     fn link_cgroup(&mut self, id: u64, cgroup: &File) -> Result<(), LoadError> {
         let ebpf = self.ebpf.as_ref().ok_or(LoadError::Missing("programs"))?;
         for (name, kind) in ON_CGROUPS {
+            if self.missing.contains_key(name) {
+                continue;
+            }
             let program = program_fd(ebpf, name).ok_or(LoadError::Missing(name))?;
             self.links
                 .on_cgroup((name, program), kind, (id, cgroup.as_fd()))
@@ -144,10 +147,25 @@ impl Loaded {
             .map_err(failed(name))
     }
 
-    /// The tracepoints of processes that this kernel refused.
+    /// The tracepoints of processes that this kernel refused, each with what is not seen.
     #[must_use]
-    pub fn unfollowed(&self) -> &BTreeMap<String, String> {
-        &self.missing
+    pub fn unfollowed(&self) -> Vec<(&str, &str)> {
+        self.refused(|name| PROCESS_HOOKS.iter().any(|(hook, _)| *hook == name))
+    }
+
+    /// What is not heard on the wire, the kernel having refused a hook.
+    #[must_use]
+    pub fn unheard(&self) -> Vec<&str> {
+        let refused = self.refused(|name| WIRE_HOOKS.iter().any(|(hook, _)| *hook == name));
+        refused.into_iter().map(|(_, unseen)| unseen).collect()
+    }
+
+    fn refused(&self, is_one: impl Fn(&str) -> bool) -> Vec<(&str, &str)> {
+        let missing = self.missing.iter();
+        missing
+            .map(|(name, unseen)| (name.as_str(), unseen.as_str()))
+            .filter(|(name, _)| is_one(name))
+            .collect()
     }
 
     /// What this kernel lacks, by name, each with what is therefore not seen.
@@ -184,9 +202,10 @@ impl Loaded {
     #[must_use]
     pub fn all_hooks(&self) -> Vec<String> {
         let mut hooks = self.hooks.clone();
-        ON_CGROUPS
+        let loaded = ON_CGROUPS
             .iter()
-            .for_each(|(name, _)| note(&mut hooks, name));
+            .filter(|(name, _)| !self.missing.contains_key(*name));
+        loaded.for_each(|(name, _)| note(&mut hooks, name));
         hooks
     }
 

@@ -1,6 +1,6 @@
 //! `Conversation`: two ends that talk, who began, what became of it, and what the first bytes say.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use jiff::Timestamp;
 
@@ -10,9 +10,12 @@ use crate::{
         first_bytes::{self, FirstBytes, MAX_FIRST_BYTES},
         quic::Initials,
         stream::Stream,
-        tls::ClientHello,
     },
-    record::{Confidence, Name, NameSource, Outcome, Protocol},
+    record::{Name, NameSource, Outcome, Protocol},
+    wire::{
+        answers::Resolved,
+        claims::{self, of_first_bytes, of_hello},
+    },
 };
 
 /// DNS messages over TCP have a length of 16 bits.
@@ -62,7 +65,7 @@ pub(super) struct Conversation {
     pub(super) received: u64,
     pub(super) outcome: Option<Outcome>,
     /// What the client had resolved to this address when it began.
-    pub(super) resolved: Vec<Arc<str>>,
+    pub(super) resolved: Resolved,
     /// The first SYN's sequence number, and how many came.
     pub(super) first_sequence: Option<u32>,
     pub(super) syns: u8,
@@ -96,7 +99,7 @@ impl Conversation {
             sent: 0,
             received: 0,
             outcome: None,
-            resolved: Vec::new(),
+            resolved: Resolved::default(),
             first_sequence: None,
             syns: 0,
             is_closing: false,
@@ -202,7 +205,7 @@ impl Conversation {
         if let Listening::Quic(initials) = &mut self.listening {
             match initials.push(bytes) {
                 Progress::Done(hello) => {
-                    self.hello(&hello, NameSource::Quic);
+                    self.claims.extend(of_hello(&hello, NameSource::Quic));
                     self.listening = Listening::Deaf;
                 }
                 Progress::More => {}
@@ -221,78 +224,11 @@ impl Conversation {
 
     fn claim(&mut self, told: &FirstBytes) {
         self.listening = Listening::Deaf;
-        if let Some(proxy) = &told.proxy {
-            self.claims.push(Name {
-                port: proxy.port,
-                ..name(&proxy.host, NameSource::Proxy)
-            });
-        }
-        if let Some(host) = &told.host {
-            self.claims.push(name(&host.host, NameSource::Http));
-        }
-        if let Some(hello) = &told.hello {
-            self.hello(hello, NameSource::Sni);
-        }
-    }
-
-    fn hello(&mut self, hello: &ClientHello, source: NameSource) {
-        if let Some(sni) = &hello.sni {
-            self.claims.push(Name {
-                ech: hello.ech,
-                ..name(sni, source)
-            });
-        }
+        self.claims.extend(of_first_bytes(told));
     }
 
     /// Every name, with how far it is to be believed.
     pub(super) fn names(&self) -> Vec<Name> {
-        believed(&self.claims, &self.resolved)
-    }
-}
-
-/// What a connection claims and what its address resolved from, each with how far it is to be
-/// believed.
-///
-/// A proxy's target is not at the proxy's address, so that no answer can prove it here.
-pub(in crate::import) fn believed(claims: &[Name], resolved: &[Arc<str>]) -> Vec<Name> {
-    let is_resolved = |name: &str| resolved.iter().any(|known| **known == *name);
-    let own = claims.iter().map(|claim| {
-        let is_proven = claim.source != NameSource::Proxy && is_resolved(&claim.name);
-        let confidence = if is_proven {
-            Confidence::Proven
-        } else {
-            Confidence::Claimed
-        };
-        Name {
-            confidence: Some(confidence),
-            ..claim.clone()
-        }
-    });
-    let mut names: Vec<Name> = own.collect();
-    for known in resolved {
-        let agrees =
-            |own: &Name| own.confidence == Some(Confidence::Proven) && *own.name == **known;
-        let confidence = if names.iter().any(agrees) {
-            Confidence::Proven
-        } else if resolved.len() > 1 {
-            Confidence::Shared
-        } else {
-            Confidence::Resolved
-        };
-        names.push(Name {
-            confidence: Some(confidence),
-            ..name(known, NameSource::Dns)
-        });
-    }
-    names
-}
-
-fn name(text: &str, source: NameSource) -> Name {
-    Name {
-        name: text.to_owned(),
-        source,
-        confidence: None,
-        port: None,
-        ech: false,
+        claims::names(&self.claims, &self.resolved)
     }
 }

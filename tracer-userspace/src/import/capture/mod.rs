@@ -9,9 +9,7 @@ mod conversation;
 mod direction;
 mod fragments;
 mod frames;
-pub(crate) mod generations;
 mod link;
-mod names;
 pub(crate) mod packet;
 mod table;
 mod tally;
@@ -24,7 +22,6 @@ use std::{collections::BTreeSet, io::Read, ops::ControlFlow};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-pub(in crate::import) use conversation::believed;
 pub use frames::is_capture;
 
 use crate::record::{self, Entry, Gap, GapKind, Record, Severity};

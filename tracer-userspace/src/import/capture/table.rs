@@ -1,21 +1,23 @@
 //! `Table`: packets into conversations, conversations into flows and DNS exchanges.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::{
-    decode::dns,
+    decode::dns::{self, Transport},
     import::capture::{
         conversation::{Conversation, Key, Listening},
         direction,
-        generations::Generations,
-        names::{Exchange, Names, Transport},
         packet::{self, Icmp, Packet, Segment},
         tally::Tally,
     },
     record::{Dns, Flow, Outcome, Protocol},
+    wire::{
+        answers::{Answers, Exchange, Speaker},
+        generations::Generations,
+    },
 };
 
 /// Conversations followed at a time: up to twice as many.
@@ -32,7 +34,7 @@ pub(super) enum News {
 #[derive(Debug)]
 pub(super) struct Table {
     conversations: Generations<Key, Conversation>,
-    pub(super) names: Names,
+    pub(super) names: Answers<IpAddr, SocketAddr>,
     pub(super) tally: Tally,
     local: Vec<IpNet>,
     /// Taken out by the reader after each packet.
@@ -49,7 +51,7 @@ impl Table {
     pub(super) fn new(local: Vec<IpNet>) -> Self {
         Self {
             conversations: Generations::new(MAX_CONVERSATIONS),
-            names: Names::new(),
+            names: Answers::default(),
             tally: Tally::default(),
             local,
             news: Vec::new(),
@@ -82,7 +84,7 @@ impl Table {
         }
         let flows = self.tally.take();
         self.tell(flows);
-        let unanswered = self.names.give_up();
+        let unanswered = self.names.give_up(Timestamp::MAX);
         self.tell_dns(unanswered);
     }
 
@@ -157,7 +159,7 @@ impl Table {
             let messages = conversation.dns_bytes(from_client, sequence, segment.payload);
             let (client, server) = conversation.ends(key);
             let exchange = Exchange {
-                client,
+                socket: client,
                 server,
                 transport: Transport::Tcp,
             };
@@ -165,7 +167,10 @@ impl Table {
                 return;
             }
             for message in messages {
-                let news = self.names.message(exchange, from_client, time, &message);
+                let speaker = speaker(from_client);
+                let news = self
+                    .names
+                    .message(client.ip(), exchange, speaker, time, &message);
                 self.tell_dns(news);
             }
         } else if from_client {
@@ -194,12 +199,15 @@ impl Table {
         let (client, server) = conversation.ends(&key);
         if dns::dialect(server.port()).is_some() {
             let exchange = Exchange {
-                client,
+                socket: client,
                 server,
                 transport: Transport::Udp,
             };
             if self.is_ours(client) {
-                let news = self.names.message(exchange, from_client, time, data);
+                let speaker = speaker(from_client);
+                let news = self
+                    .names
+                    .message(client.ip(), exchange, speaker, time, data);
                 self.tell_dns(news);
             }
         } else if from_client {
@@ -290,7 +298,8 @@ impl Table {
 
     fn begin(&mut self, key: Key, mut conversation: Conversation) {
         let (client, server) = conversation.ends(&key);
-        conversation.resolved = self.names.of(client.ip(), server.ip(), conversation.first);
+        let begun = (conversation.first, conversation.first);
+        conversation.resolved = self.names.of(client.ip(), server.ip(), begun);
         for (key, forgotten) in self.conversations.insert(key, conversation) {
             self.forgotten += u64::from(!forgotten.is_closing);
             self.over(&key, forgotten);
@@ -320,9 +329,16 @@ impl Table {
         self.news.extend(flows.map(News::Flow));
     }
 
-    fn tell_dns(&mut self, exchanges: Vec<Dns>) {
-        let exchanges = exchanges.into_iter().map(Box::new);
+    fn tell_dns(&mut self, exchanges: Vec<(IpAddr, Dns)>) {
+        let exchanges = exchanges.into_iter().map(|(_, dns)| Box::new(dns));
         self.news.extend(exchanges.map(News::Dns));
+    }
+}
+
+fn speaker(from_client: bool) -> Speaker {
+    match from_client {
+        true => Speaker::Client,
+        false => Speaker::Server,
     }
 }
 
@@ -346,6 +362,6 @@ fn ends(packet: &Packet<'_>) -> Option<(SocketAddr, SocketAddr)> {
 }
 
 /// Two hosts may ask each other: the port that ICMP does not have tells who asks.
-fn icmp_ends(client: std::net::IpAddr, server: std::net::IpAddr) -> (SocketAddr, SocketAddr) {
+fn icmp_ends(client: IpAddr, server: IpAddr) -> (SocketAddr, SocketAddr) {
     (SocketAddr::new(client, 0), SocketAddr::new(server, 1))
 }

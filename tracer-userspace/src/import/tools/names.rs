@@ -10,9 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Answer, Claim, Connection, Sighting, Told};
 use crate::{
-    import::capture::believed,
     policy::{Observations, model::Service},
     record::{Gap, GapKind, Name, NameSource, Protocol, Severity, canonical_ip},
+    wire::{answers::Resolved, claims},
 };
 
 /// Times that addresses had names, and connections that named their peer. The bounds are of memory:
@@ -119,7 +119,7 @@ impl Names {
             .map(|claim| claimed(claim, &sighting.destination.service))
             .collect();
         let claims: Vec<Name> = claims.into_iter().collect();
-        let mut names = believed(&claims, &self.resolved(sighting));
+        let mut names = claims::names(&claims, &self.resolved(sighting));
         for name in &sighting.names {
             if !names
                 .iter()
@@ -132,9 +132,9 @@ impl Names {
     }
 
     /// The names under which the client may have found the address then.
-    fn resolved(&self, sighting: &Sighting) -> Vec<Arc<str>> {
+    fn resolved(&self, sighting: &Sighting) -> Resolved {
         let (Some(client), Some(time)) = (sighting.client, sighting.time) else {
-            return Vec::new();
+            return Resolved::default();
         };
         let key = (canonical_ip(client), sighting.destination.ip);
         let names = self.resolved.get(&key).into_iter().flatten();
@@ -142,7 +142,10 @@ impl Names {
             let after = times.partition_point(|(from, _)| *from <= time);
             after > 0 && time <= times[after - 1].1
         });
-        valid.map(|(name, _)| Arc::clone(name)).collect()
+        Resolved {
+            valid: valid.map(|(name, _)| Arc::clone(name)).collect(),
+            outlived: Vec::new(),
+        }
     }
 }
 

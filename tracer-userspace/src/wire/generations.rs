@@ -9,14 +9,15 @@ use std::{
 /// What is used moves to the young one. So between one and two times `limit` entries are kept, and
 /// whatever is given away was not used while `limit` others were.
 #[derive(Debug)]
-pub(crate) struct Generations<K, V> {
+pub struct Generations<K, V> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
     limit: usize,
 }
 
 impl<K: Eq + Hash + Copy, V> Generations<K, V> {
-    pub(crate) fn new(limit: usize) -> Self {
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
         Self {
             young: HashMap::new(),
             old: HashMap::new(),
@@ -24,7 +25,8 @@ impl<K: Eq + Hash + Copy, V> Generations<K, V> {
         }
     }
 
-    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+    /// What is kept for a key, which is thereby used.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         match self.young.entry(*key) {
             hash_map::Entry::Occupied(entry) => Some(entry.into_mut()),
             hash_map::Entry::Vacant(entry) => {
@@ -34,8 +36,18 @@ impl<K: Eq + Hash + Copy, V> Generations<K, V> {
         }
     }
 
+    /// What is kept for a key, which is made if need be. What has to make room is forgotten.
+    pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
+        let known = self.old.remove(&key);
+        if known.is_none() && !self.young.contains_key(&key) && self.young.len() >= self.limit {
+            self.old = std::mem::take(&mut self.young);
+        }
+        let entry = self.young.entry(key);
+        entry.or_insert_with(|| known.unwrap_or_else(make))
+    }
+
     /// Keeps a value; what was forgotten for it comes back.
-    pub(crate) fn insert(&mut self, key: K, value: V) -> HashMap<K, V> {
+    pub fn insert(&mut self, key: K, value: V) -> HashMap<K, V> {
         let mut forgotten = HashMap::new();
         if self.young.len() >= self.limit {
             let young = std::mem::take(&mut self.young);
@@ -46,12 +58,20 @@ impl<K: Eq + Hash + Copy, V> Generations<K, V> {
         forgotten
     }
 
-    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+    /// Forgets a key, and returns what was kept for it.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
         self.young.remove(key).or_else(|| self.old.remove(key))
     }
 
+    /// Takes out what `is_due`, in no order.
+    pub fn take_if(&mut self, is_due: impl Fn(&V) -> bool) -> Vec<(K, V)> {
+        let old = self.old.extract_if(|_, value| is_due(value));
+        old.chain(self.young.extract_if(|_, value| is_due(value)))
+            .collect()
+    }
+
     /// Everything, in no order.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (K, V)> {
+    pub fn drain(&mut self) -> impl Iterator<Item = (K, V)> {
         let young = std::mem::take(&mut self.young);
         std::mem::take(&mut self.old).into_iter().chain(young)
     }

@@ -1,8 +1,9 @@
-//! `Names`: which names resolved to which address, for each client, dated.
+//! `Answers`: which names resolved to which address, for each client, dated.
 //!
 //! Only answers that were asked for count: same client, same server, same number, same question.
 
 use std::{
+    hash::Hash,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -11,11 +12,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     decode::{
-        dns::{self, Answer, Data, Message, Question},
+        dns::{self, Answer, Data, Message, Question, Transport},
         reached::{addresses, host},
     },
-    import::capture::generations::Generations,
     record::{Dns, DnsAnswer, DnsQuestion, DnsTransport},
+    wire::generations::Generations,
 };
 
 /// Questions that may wait for their answer, and addresses with names.
@@ -26,22 +27,26 @@ const MAX_NAMES: usize = 64;
 /// How much longer than its TTL an answer is used: clients round up.
 const GRACE: SignedDuration = SignedDuration::from_secs(60);
 
-/// One exchange of questions and answers.
+/// One exchange of questions and answers, by whatever tells the client's sockets apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Exchange {
-    pub(super) client: SocketAddr,
-    pub(super) server: SocketAddr,
-    pub(super) transport: Transport,
+pub struct Exchange<S> {
+    pub socket: S,
+    pub server: SocketAddr,
+    pub transport: Transport,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Transport {
-    Udp,
-    Tcp,
+/// Who says a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    Client,
+    Server,
+    /// A server that is the client's own doing: it may answer what it likes, and is not believed.
+    OwnServer,
 }
 
 #[derive(Debug)]
-struct Pending {
+struct Pending<C> {
+    client: C,
     questions: Vec<Question>,
     asked: Timestamp,
 }
@@ -54,21 +59,32 @@ struct Fact {
     until: Timestamp,
 }
 
-#[derive(Debug)]
-pub(super) struct Names {
-    pending: Generations<(Exchange, u16), Pending>,
-    /// By client and address.
-    facts: Generations<(IpAddr, IpAddr), Vec<Fact>>,
-    /// Answers that nobody asked for.
-    pub(super) unasked: u64,
-    /// Messages that could not be read, and records in those that could.
-    pub(super) undecodable: u64,
-    /// Names that found no room.
-    pub(super) refused: u64,
+/// The names under which a client may have found an address, sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolved {
+    /// By answers that held.
+    pub valid: Vec<Arc<str>>,
+    /// By answers that had run out. Clients may hold on to them, but that is their word alone.
+    pub outlived: Vec<Arc<str>>,
 }
 
-impl Names {
-    pub(super) fn new() -> Self {
+/// Questions that wait, and what answers have told. `C` is whom answers are for, `S` tells sockets
+/// apart.
+#[derive(Debug)]
+pub struct Answers<C, S> {
+    pending: Generations<(Exchange<S>, u16), Pending<C>>,
+    /// By client and address.
+    facts: Generations<(C, IpAddr), Vec<Fact>>,
+    /// Answers that nobody asked for.
+    pub unasked: u64,
+    /// Messages that could not be read, and records in those that could.
+    pub undecodable: u64,
+    /// Names that found no room, and those that had to make room while they held.
+    pub refused: u64,
+}
+
+impl<C: Copy + Eq + Hash, S: Copy + Eq + Hash> Default for Answers<C, S> {
+    fn default() -> Self {
         Self {
             pending: Generations::new(MAX_PENDING),
             facts: Generations::new(MAX_ADDRESSES),
@@ -77,54 +93,76 @@ impl Names {
             refused: 0,
         }
     }
+}
 
-    /// Takes in a message of either side; what is to be recorded comes back.
-    pub(super) fn message(
+impl<C: Copy + Eq + Hash, S: Copy + Eq + Hash> Answers<C, S> {
+    /// Takes in a message of either side; what is to be recorded comes back, and of whom.
+    pub fn message(
         &mut self,
-        exchange: Exchange,
-        from_client: bool,
+        client: C,
+        exchange: Exchange<S>,
+        speaker: Speaker,
         time: Timestamp,
         bytes: &[u8],
-    ) -> Vec<Dns> {
+    ) -> Vec<(C, Dns)> {
         let Some(message) = dns::read(bytes) else {
             self.undecodable += 1;
             return Vec::new();
         };
         self.undecodable += u64::from(message.undecodable);
-        match (from_client, message.is_response) {
-            (true, false) => self.question(exchange, time, message),
-            (false, true) => self.answer(exchange, time, &message),
+        match (speaker, message.is_response) {
+            (Speaker::Client, false) => self.question(client, exchange, time, message),
+            (Speaker::Server, true) => self.answer(exchange, time, &message, true),
+            (Speaker::OwnServer, true) => self.answer(exchange, time, &message, false),
             // A server that asks, a client that answers.
-            (true, true) | (false, false) => {
+            (Speaker::Client, true) | (Speaker::Server | Speaker::OwnServer, false) => {
                 self.unasked += 1;
                 Vec::new()
             }
         }
     }
 
-    /// The names under which `client` may have found `address` at `time`, sorted.
-    pub(super) fn of(&mut self, client: IpAddr, address: IpAddr, time: Timestamp) -> Vec<Arc<str>> {
+    /// The names under which `client` may have found `address` at some time between the two.
+    pub fn of(
+        &mut self,
+        client: C,
+        address: IpAddr,
+        (first, last): (Timestamp, Timestamp),
+    ) -> Resolved {
+        let mut resolved = Resolved::default();
         let Some(facts) = self.facts.get_mut(&(client, address)) else {
-            return Vec::new();
+            return resolved;
         };
-        let valid = facts
-            .iter()
-            .filter(|fact| fact.from <= time && time <= fact.until);
-        let mut names: Vec<Arc<str>> = valid.map(|fact| Arc::clone(&fact.name)).collect();
-        names.sort_unstable();
-        names
+        for fact in facts.iter().filter(|fact| fact.from <= last) {
+            let names = match first <= fact.until {
+                true => &mut resolved.valid,
+                false => &mut resolved.outlived,
+            };
+            names.push(Arc::clone(&fact.name));
+        }
+        resolved.valid.sort_unstable();
+        resolved.outlived.sort_unstable();
+        resolved
     }
 
-    /// What was asked and never answered.
-    pub(super) fn give_up(&mut self) -> Vec<Dns> {
-        let unanswered = self.pending.drain();
+    /// What was asked before `time` and not answered by now.
+    pub fn give_up(&mut self, time: Timestamp) -> Vec<(C, Dns)> {
+        let unanswered = self.pending.take_if(|pending| pending.asked < time);
         unanswered
+            .into_iter()
             .flat_map(|((exchange, _), pending)| unanswered_records(exchange, pending))
             .collect()
     }
 
-    fn question(&mut self, exchange: Exchange, time: Timestamp, message: Message) -> Vec<Dns> {
+    fn question(
+        &mut self,
+        client: C,
+        exchange: Exchange<S>,
+        time: Timestamp,
+        message: Message,
+    ) -> Vec<(C, Dns)> {
         let pending = Pending {
+            client,
             questions: message.questions,
             asked: time,
         };
@@ -147,7 +185,13 @@ impl Names {
             .collect()
     }
 
-    fn answer(&mut self, exchange: Exchange, time: Timestamp, message: &Message) -> Vec<Dns> {
+    fn answer(
+        &mut self,
+        exchange: Exchange<S>,
+        time: Timestamp,
+        message: &Message,
+        is_believed: bool,
+    ) -> Vec<(C, Dns)> {
         let key = (exchange, message.id);
         let is_asked = self.pending.get_mut(&key).is_some_and(|pending| {
             message
@@ -160,22 +204,27 @@ impl Names {
             self.unasked += 1;
             return Vec::new();
         };
-        for question in &pending.questions {
-            self.learn(exchange.client.ip(), question, &message.answers, time);
+        let client = pending.client;
+        if is_believed {
+            for question in &pending.questions {
+                self.learn(client, question, &message.answers, time);
+            }
         }
-        let asked = pending.asked;
-        let questions = pending.questions.into_iter();
-        questions
-            .map(|question| Dns {
+        let answered = |(client, dns): (C, Dns)| {
+            let dns = Dns {
                 answers: message.answers.iter().map(recorded).collect(),
                 rcode: Some(dns::rcode_name(message.rcode)),
                 truncated: message.is_truncated,
-                ..unanswered(exchange, question, asked)
-            })
-            .collect()
+                own_server: !is_believed,
+                ..dns
+            };
+            (client, dns)
+        };
+        let unanswered = unanswered_records(exchange, pending).into_iter();
+        unanswered.map(answered).collect()
     }
 
-    fn learn(&mut self, client: IpAddr, question: &Question, answers: &[Answer], time: Timestamp) {
+    fn learn(&mut self, client: C, question: &Question, answers: &[Answer], time: Timestamp) {
         let addresses = addresses(&question.name, answers);
         if addresses.is_empty() {
             return;
@@ -191,7 +240,9 @@ impl Names {
             match self.facts.get_mut(&(client, address)) {
                 Some(facts) => self.refused += u64::from(!add(facts, fact)),
                 None => {
-                    self.facts.insert((client, address), vec![fact]);
+                    let forgotten = self.facts.insert((client, address), vec![fact]);
+                    let facts = forgotten.into_values().flatten();
+                    self.refused += facts.filter(|fact| fact.until >= time).count() as u64;
                 }
             }
         }
@@ -207,7 +258,9 @@ fn add(facts: &mut Vec<Fact>, fact: Fact) -> bool {
         known.until = known.until.max(fact.until);
         return true;
     }
-    facts.retain(|known| known.until >= fact.from);
+    if facts.len() >= MAX_NAMES {
+        facts.retain(|known| known.until >= fact.from);
+    }
     let has_room = facts.len() < MAX_NAMES;
     if has_room {
         facts.push(fact);
@@ -215,21 +268,16 @@ fn add(facts: &mut Vec<Fact>, fact: Fact) -> bool {
     has_room
 }
 
-fn unanswered_records(exchange: Exchange, pending: Pending) -> Vec<Dns> {
-    let questions = pending.questions.into_iter();
-    questions
-        .map(|question| unanswered(exchange, question, pending.asked))
-        .collect()
-}
-
-fn unanswered(exchange: Exchange, question: Question, asked: Timestamp) -> Dns {
-    let transport = match (exchange.transport, dns::dialect(exchange.server.port())) {
+fn unanswered_records<C: Copy, S>(exchange: Exchange<S>, pending: Pending<C>) -> Vec<(C, Dns)> {
+    let server = exchange.server;
+    let transport = match (exchange.transport, dns::dialect(server.port())) {
         (_, Some(dns::Dialect::Mdns)) => DnsTransport::Mdns,
         (_, Some(dns::Dialect::Llmnr)) => DnsTransport::Llmnr,
         (Transport::Tcp, Some(dns::Dialect::Dns) | None) => DnsTransport::Tcp,
         (Transport::Udp, Some(dns::Dialect::Dns) | None) => DnsTransport::Udp,
     };
-    Dns {
+    let questions = pending.questions.into_iter();
+    let unanswered = questions.map(|question| Dns {
         question: DnsQuestion {
             kind: question.kind.to_string(),
             name: question.name,
@@ -237,11 +285,13 @@ fn unanswered(exchange: Exchange, question: Question, asked: Timestamp) -> Dns {
         answers: Vec::new(),
         rcode: None,
         truncated: false,
-        server: exchange.server.ip(),
-        server_port: exchange.server.port(),
+        own_server: false,
+        server: server.ip(),
+        server_port: server.port(),
         transport,
-        asked,
-    }
+        asked: pending.asked,
+    });
+    unanswered.map(|dns| (pending.client, dns)).collect()
 }
 
 fn recorded(answer: &Answer) -> DnsAnswer {
