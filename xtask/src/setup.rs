@@ -14,7 +14,7 @@ use crate::{
 const DENY_VERSION: &str = "0.20.2";
 
 /// What the tests call, and the Debian package that brings it.
-const TEST_TOOLS: [(&str, &str, &str); 14] = [
+const TEST_TOOLS: [(&str, &str, &str); 15] = [
     ("bpftool", "bpftool", "tells what is attached to a cgroup"),
     ("zstd", "zstd", "unpacks log segments"),
     ("dockerd", "docker.io", "containers to trace"),
