@@ -124,7 +124,7 @@ pub fn drift(policy: &Policy, evidence: &Evidence, today: Date, soon: u16) -> Ve
     }
     let mut found: Vec<Drift> = together
         .into_iter()
-        .map(|(difference, seen)| known.drift(difference, &seen, evidence))
+        .map(|(difference, seen)| known.drift(&difference, &seen, evidence))
         .collect();
     found.extend(unused(policy, &used, today, days_after(today, soon)));
     found.sort_by(|one, other| (one.kind, &one.to).cmp(&(other.kind, &other.to)));
@@ -215,7 +215,7 @@ impl<'p> Known<'p> {
         let address = Target::Address(seen.to);
         let by_address = self.about(&address);
         if seen.believed.is_empty() {
-            let found = self.judge_as(&address, by_address, seen, today, used);
+            let found = self.judge_as(&address, &by_address, seen, today, used);
             return found.into_iter().collect();
         }
         let names = seen.believed.iter().map(|name| Target::Name(name.clone()));
@@ -223,7 +223,7 @@ impl<'p> Known<'p> {
             .filter_map(|name| {
                 // Entries for the address allow and deny it under any name.
                 let entries = [by_address.clone(), self.about(&name)].concat();
-                self.judge_as(&name, entries, seen, today, used)
+                self.judge_as(&name, &entries, seen, today, used)
             })
             .collect()
     }
@@ -232,7 +232,7 @@ impl<'p> Known<'p> {
     fn judge_as(
         &self,
         to: &Target,
-        entries: Vec<usize>,
+        entries: &[usize],
         seen: &Destination,
         today: Date,
         used: &mut BTreeSet<usize>,
@@ -278,7 +278,7 @@ impl<'p> Known<'p> {
             (Some(index), _, _) => (Kind::Denied, Some(index)),
             (None, Some(index), _) => (Kind::Expired, Some(index)),
             (None, None, Some(&index)) => (Kind::Unreviewed, Some(index)),
-            (None, None, None) => match of(&in_force, &entries) {
+            (None, None, None) => match of(&in_force, entries) {
                 Some(index) => (Kind::Changed, Some(index)),
                 None => (Kind::New, None),
             },
@@ -292,7 +292,7 @@ impl<'p> Known<'p> {
     }
 
     /// `seen` is not empty.
-    fn drift(&self, found: Difference, seen: &[&Destination], evidence: &Evidence) -> Drift {
+    fn drift(&self, found: &Difference, seen: &[&Destination], evidence: &Evidence) -> Drift {
         let runs = match &found.to {
             Target::Name(name) => {
                 let mut names = evidence.names.iter();
@@ -307,7 +307,7 @@ impl<'p> Known<'p> {
             level: found.kind.level(),
             to: found.to.to_string(),
             service: found.service.to_string(),
-            detail: self.detail(&found, seen, runs.unwrap_or_else(most)),
+            detail: self.detail(found, seen, runs.unwrap_or_else(most)),
             entry: found.entry,
         }
     }

@@ -28,6 +28,8 @@ const ENFILE: i32 = 23;
 pub(super) struct Filler {
     socket: Socket,
     table: String,
+    /// By how much an element may end earlier than another answer would have it.
+    slack: Duration,
     sequence: u32,
     /// When each element that is in a set ends.
     held: HashMap<(Arc<str>, IpAddr), Instant>,
@@ -39,7 +41,7 @@ pub(super) struct Filler {
 impl Filler {
     /// # Errors
     /// The kernel refuses a socket, or has no such table in this network namespace.
-    pub(super) fn new(table: &str) -> io::Result<Self> {
+    pub(super) fn new(table: &str, grace: Duration) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
@@ -48,6 +50,7 @@ impl Filler {
         let mut filler = Self {
             socket,
             table: table.to_owned(),
+            slack: grace / 2,
             sequence: 0,
             held: HashMap::new(),
             handle: None,
@@ -96,15 +99,14 @@ impl Filler {
         self.fill(&again);
     }
 
-    /// What stays in its set for most of the time is left alone: answers come often, and each change
-    /// is a transaction.
+    /// What stays in its set for the TTL and half of the grace is left alone: answers come often, and
+    /// each change is a transaction.
     fn is_news(&self, addition: &Addition, now: Instant) -> bool {
         let key = (Arc::clone(&addition.set), addition.address);
-        let left = self
-            .held
-            .get(&key)
-            .map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
-        left < addition.life - addition.life / 8
+        self.held.get(&key).is_none_or(|end| {
+            let left = end.saturating_duration_since(now);
+            left + self.slack < addition.life
+        })
     }
 
     fn fill_part(&mut self, part: &[&Addition], now: Instant) {

@@ -48,7 +48,7 @@ impl Companion {
     /// The ruleset or one of its sets is not there, or the kernel refuses the queue.
     pub(crate) fn start(approved: Approved, settings: &Settings) -> anyhow::Result<Self> {
         check_sets(&approved, &settings.table)?;
-        let filler = Filler::new(&settings.table)
+        let filler = Filler::new(&settings.table, settings.grace)
             .with_context(|| format!("cannot speak to nf_tables about {}", settings.table))?;
         let queue = open(settings.queue)?;
         let matches = hold::matches(&settings.scope, &approved);
