@@ -42,8 +42,9 @@ const RIGHT: &[&str] = &[
     "report",
     "record.rs",
 ];
-/// Where bytes are read that no other program has read before.
-const CAPTURES: &[&str] = &["import/capture"];
+/// Where bytes are read that no other program has read before, and names that are to be written as
+/// these are.
+const CAPTURES: &[&str] = &["import/capture", "import/tools"];
 
 const RULES: [Rule; 5] = [
     Rule {
