@@ -20,10 +20,10 @@ use crate::{
 };
 
 /// Policies in the suite, and packets for each of them; the variables ask for other numbers. 1,000
-/// policies with 10,000 packets each take most of an hour.
+/// policies with 10,000 packets each take hours.
 const POLICIES: usize = 100;
 const POLICIES_VARIABLE: &str = "EGRESS_TRACER_DIFFERENTIAL_POLICIES";
-const PACKETS: usize = 100;
+const PACKETS: usize = 300;
 const PACKETS_VARIABLE: &str = "EGRESS_TRACER_DIFFERENTIAL_PACKETS";
 
 fn size(variable: &str, otherwise: usize) -> usize {

@@ -7,11 +7,13 @@
 pub mod capture;
 mod completeness;
 mod content;
+mod contents;
 mod destination_line;
 mod gathering;
 mod inputs;
 mod line;
 mod lines;
+mod metered;
 pub mod numbered;
 mod plain;
 mod problems;
@@ -35,7 +37,8 @@ pub use inputs::{Input, find};
 pub use problems::{Problem, Problems};
 
 use crate::policy::{Workloads, observe};
-use source::{Contents, Reading};
+use contents::Contents;
+use source::Reading;
 
 /// How inputs are read.
 #[derive(Clone, Debug)]

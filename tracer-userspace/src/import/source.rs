@@ -5,111 +5,32 @@ use std::{
     io::{self, Read},
     net::IpAddr,
     ops::ControlFlow,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use crate::{
     import::{
         ImportError, Input, Problem, Problems, Runs, Settings,
         capture::{self, Told},
-        completeness::{self, Recordings},
+        completeness,
         content::{self, Content},
+        contents::Contents,
         destination_line::DestinationLine,
         line::{self, Parsed},
         lines::{self, Line, MAX_LINE},
+        metered::Metered,
         plain::Scanner,
         tally::{Key, Sum, Tally},
         tools::{self, Sighting, Table, names::Names},
     },
     policy::{
         Workloads,
-        observe::{Destination, Source, service, stays_inside},
+        observe::{Destination, service, stays_inside},
         seen::Figures,
         translation::Left,
     },
     record::{Channel, Record},
 };
-
-/// What one input said.
-#[derive(Debug)]
-pub(super) struct Contents {
-    pub(super) sha256: String,
-    /// It holds records of ours.
-    pub(super) is_ours: bool,
-    /// Where the log goes on, by its last record.
-    pub(super) next_segment: Option<String>,
-    /// Records of ours that only a later version knows.
-    pub(super) unknown_types: u64,
-    /// Worth knowing, and no reason to stop.
-    pub(super) notes: Vec<String>,
-    /// Lines that were understood and tell of no destination.
-    pub(super) beside: u64,
-    /// What others began, by the tool's word or by `--local`.
-    foreign: u64,
-    /// Events that the tool itself says it lost.
-    lost: u64,
-    records: u64,
-    workloads: Workloads,
-    recordings: Recordings,
-    is_held: bool,
-}
-
-impl Contents {
-    fn new(max_destinations: usize, is_held: bool) -> Self {
-        Self {
-            sha256: String::new(),
-            is_ours: false,
-            next_segment: None,
-            unknown_types: 0,
-            notes: Vec::new(),
-            beside: 0,
-            foreign: 0,
-            lost: 0,
-            records: 0,
-            workloads: Workloads::new(max_destinations),
-            recordings: Recordings::default(),
-            is_held,
-        }
-    }
-
-    /// What it is, by its content.
-    pub(super) fn source(&self) -> Source {
-        Source {
-            sha256: self.sha256.clone(),
-            records: self.records,
-        }
-    }
-
-    /// Whether it told of names alone, for destinations in other inputs.
-    pub(super) fn is_names_alone(&self) -> bool {
-        self.records > 0 && self.workloads.is_empty()
-    }
-
-    /// The observations, each workload's with this source and what is wrong with it, in one run if
-    /// `run` names one.
-    pub(super) fn into_workloads(self, run: Option<&str>) -> Workloads {
-        let source = self.source();
-        let Self {
-            mut workloads,
-            recordings,
-            is_held,
-            ..
-        } = self;
-        for (workload, unclosed) in recordings.unclosed(is_held) {
-            workloads.workload(workload).add_unclosed(unclosed);
-        }
-        for observations in workloads.iter_mut() {
-            observations.add_source(source.clone());
-            if let Some(run) = run {
-                observations.in_one_run(run);
-            }
-        }
-        workloads
-    }
-}
 
 /// One input being read.
 pub(super) struct Reading<'a> {
@@ -452,19 +373,5 @@ fn imported<'f>(first: Option<jiff::Timestamp>, last: Option<jiff::Timestamp>) -
         writable_path: false,
         channel: Channel::Import,
         left: Some(Left::AsAsked),
-    }
-}
-
-/// A reader that tells how far it is.
-struct Metered {
-    reader: Box<dyn Read + Send>,
-    read: Arc<AtomicU64>,
-}
-
-impl Read for Metered {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.reader.read(buffer)?;
-        self.read.fetch_add(length as u64, Ordering::Relaxed);
-        Ok(length)
     }
 }

@@ -45,8 +45,9 @@ const RIGHT: &[&str] = &[
     "report",
     "record.rs",
 ];
-/// Where bytes are read that no other program has read before, and what follows from them.
-const CAPTURES: &[&str] = &["import/capture", "wire"];
+/// Where bytes are read that no other program has read before, and names that are to be written as
+/// these are.
+const CAPTURES: &[&str] = &["import/capture", "import/tools", "wire"];
 
 const RULES: [Rule; 5] = [
     Rule {

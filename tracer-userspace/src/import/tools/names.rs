@@ -160,7 +160,11 @@ fn claimed(claim: &Claim, service: &Service) -> Name {
     );
     let source = match claim.source {
         NameSource::Sni if is_udp => NameSource::Quic,
-        other => other,
+        source @ (NameSource::Dns
+        | NameSource::Sni
+        | NameSource::Quic
+        | NameSource::Http
+        | NameSource::Proxy) => source,
     };
     Name {
         name: claim.name.clone(),
