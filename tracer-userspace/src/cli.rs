@@ -103,6 +103,9 @@ Examples:
   # Only the agents, written every two seconds
   sudo egress-tracer daemon -o out --container 'agent-*' --interval 2s
 
+  # Tell at once what goes where nobody has approved it
+  sudo egress-tracer daemon --policy policies/ --webhook http://127.0.0.1:8080/drift
+
 SIGTERM ends it and leaves the hooks counting, for the next daemon to take over; SIGINT (Ctrl-C) ends
 it and detaches them; SIGHUP opens the logs again.";
 

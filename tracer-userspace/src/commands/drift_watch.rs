@@ -54,10 +54,8 @@ impl DriftArgs {
     }
 }
 
-type State = Vec<(PathBuf, u64, Option<std::time::SystemTime>)>;
-
 /// Until nobody holds flows against them any more. A mistake leaves the policies as they were.
-async fn follow(place: PathBuf, mut seen: State, sender: watch::Sender<Arc<Policies>>) {
+async fn follow(place: PathBuf, mut seen: policies::State, sender: watch::Sender<Arc<Policies>>) {
     while !sender.is_closed() {
         sleep(LOOK).await;
         let looked = place.clone();

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -60,8 +60,13 @@ pub(super) fn files(place: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// What tells whether a file has changed: its size and when it was written.
-pub(super) fn state(place: &Path) -> Vec<(PathBuf, u64, Option<std::time::SystemTime>)> {
-    let state = |path: PathBuf| -> io::Result<_> {
+#[cfg(feature = "capture")]
+pub(super) type State = Vec<(PathBuf, u64, Option<std::time::SystemTime>)>;
+
+/// The state of everything that [`read`] would read.
+#[cfg(feature = "capture")]
+pub(super) fn state(place: &Path) -> State {
+    let state = |path: PathBuf| -> std::io::Result<_> {
         let found = fs::metadata(&path)?;
         Ok((path, found.len(), found.modified().ok()))
     };

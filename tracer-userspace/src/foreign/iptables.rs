@@ -108,7 +108,7 @@ impl Rule {
                 rest.next();
             }
             "-j" | "--jump" | "-g" | "--goto" => {
-                rest.next().unwrap_or("").clone_into(&mut self.target)
+                rest.next().unwrap_or("").clone_into(&mut self.target);
             }
             "-d" | "--destination" => {
                 let value = rest.next().unwrap_or("");

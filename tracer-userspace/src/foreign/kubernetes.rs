@@ -137,9 +137,9 @@ fn service(port: &Value) -> Option<Vec<Service>> {
         "ANY" => vec![Protocol::TCP, Protocol::UDP, Protocol::SCTP],
         _other => return None,
     };
-    let number = |value: &Value| match value {
-        Value::String(text) => text.parse::<u16>().ok(),
-        other => u16::try_from(other.as_u64()?).ok(),
+    let number = |value: &Value| match value.as_str() {
+        Some(text) => text.parse::<u16>().ok(),
+        None => u16::try_from(value.as_u64()?).ok(),
     };
     let first = match port.get("port") {
         None => return Some(protocols.into_iter().map(list::all_of).collect()),

@@ -42,9 +42,8 @@ pub(super) fn write(
     let ranges = ranges(file, numbers, &common.load_ranges()?)?;
     let summaries = file.evidence.as_ref().map(Summaries::new);
     let mut text = file.text.clone();
-    let mut place = file.policy.entries.len();
     let mut replaced = BTreeSet::new();
-    for range in ranges {
+    for (place, range) in (file.policy.entries.len()..).zip(ranges) {
         let ports = range.ports.iter().cloned().collect();
         let entry = Entry::candidate(Target::Network(range.network), ports);
         let seen = summaries.as_ref().and_then(|all| all.of(&entry));
@@ -62,7 +61,6 @@ pub(super) fn write(
         };
         text = document::add(&text, &entry)?;
         text = document::decide(&text, &[(place, findings)], &decision)?;
-        place += 1;
         replaced.extend(range.replaced);
     }
     Ok(document::remove(&text, &replaced)?)

@@ -38,7 +38,10 @@ Examples:
     --owner platform-security
   egress-tracer policy deny policy.toml 169.254.169.254 --reason 'no cloud credentials' --owner me
 
-Exit codes: 0 done; 2 bad usage or input, a decision that does not count, or a file that somebody
+  # Do the logs still prove it, and did somebody sign it who may?
+  egress-tracer policy verify policy.toml logs/ --signers signers
+
+Exit codes: 0 done; 1 not proven, or not signed (verify); 2 bad usage or input, a decision that does not count, or a file that somebody
 else changed meanwhile.";
 
 /// The tags of a destination: of an address, or of a network's first one.
