@@ -1,13 +1,14 @@
 //! The flows of one log with the numbers of their lines, for whoever has to point at them.
 
-use std::fs::File;
+use std::{fs::File, ops::ControlFlow};
 
 use crate::{
     import::{
         ImportError, Input,
         content::{self, Content},
         line::{self, Parsed},
-        lines::{Line, Lines},
+        lines,
+        tools::Told,
     },
     policy::{
         observe::{self, Destination},
@@ -36,24 +37,30 @@ pub fn flows(
     let Content::Lines(reader) = content::recognise(file).map_err(unreadable)? else {
         return Ok(());
     };
-    let mut lines = Lines::new(reader);
-    loop {
-        let parsed = match lines.next().map_err(unreadable)? {
-            Some(Line::Text(text)) => line::parse(text),
-            Some(Line::TooLong) => continue,
-            None => return Ok(()),
-        };
-        match parsed {
-            Ok(Parsed::Record(record)) => {
-                if let Some(destination) = destination(&record) {
-                    each(lines.number(), Some(workload_of(&record)), &destination);
-                }
-            }
-            Ok(Parsed::Destination(line)) => {
-                each(lines.number(), line.workload.as_deref(), &line.destination);
-            }
-            Ok(Parsed::UnknownType) | Err(_) => {}
+    let ended = lines::each(reader, |line| {
+        if let lines::Content::Text(text) = line.content {
+            tell(line.number, text, each);
         }
+        ControlFlow::Continue(())
+    });
+    ended.error.map_or(Ok(()), |error| Err(unreadable(error)))
+}
+
+fn tell(number: u64, text: &[u8], each: &mut dyn FnMut(u64, Option<&str>, &Destination)) {
+    match line::parse(text) {
+        Ok(Parsed::Record(record)) => {
+            if let Some(destination) = destination(&record) {
+                each(number, Some(workload_of(&record)), &destination);
+            }
+        }
+        Ok(Parsed::Destination(line)) => {
+            each(number, line.workload.as_deref(), &line.destination);
+        }
+        Ok(Parsed::Told(Told::Sighting(seen))) => {
+            each(number, seen.workload.as_deref(), &seen.destination);
+        }
+        // They tell of no destination.
+        Ok(Parsed::Told(_) | Parsed::UnknownType) | Err(_) => {}
     }
 }
 

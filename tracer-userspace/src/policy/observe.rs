@@ -300,7 +300,7 @@ impl Observations {
             ip: flow.dest_ip,
             service,
         };
-        self.add(&run, destination, &Figures::from(flow));
+        self.add(&run, destination, &Figures::from(flow), 1);
     }
 
     fn add(

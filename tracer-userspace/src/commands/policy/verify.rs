@@ -177,7 +177,7 @@ fn read_each(paths: &[PathBuf], settings: &Settings) -> anyhow::Result<Vec<Log>>
     for input in import::find(paths)? {
         let imported = match import::import(std::slice::from_ref(&input), settings) {
             Ok(imported) => imported,
-            Err(import::ImportError::NothingUsable(_)) => continue,
+            Err(import::ImportError::NothingUsable { .. }) => continue,
             Err(error) => return Err(error.into()),
         };
         let all = imported.workloads.resolve();
