@@ -57,10 +57,10 @@ pub(crate) fn of_use(
     if end > offset + length {
         if end != known {
             // Where there is no room the oldest goes: that costs a name.
-            let _full = UNFINISHED.insert(&cookie, &u64::from(end), 0);
+            let _full = UNFINISHED.insert(cookie, u64::from(end), 0);
         }
     } else if known != 0 {
-        let _gone = UNFINISHED.remove(&cookie);
+        let _gone = UNFINISHED.remove(cookie);
     }
     smaller(end.saturating_sub(offset), length)
 }
@@ -73,7 +73,7 @@ fn smaller(one: u32, other: u32) -> u32 {
 /// The offset up to which a connection is listened to; 0 if it is not.
 #[inline(always)]
 fn unfinished(cookie: u64) -> u32 {
-    match UNFINISHED.get_ptr(&cookie) {
+    match UNFINISHED.get_ptr(cookie) {
         // SAFETY: the pointer is a map value.
         Some(end) => unsafe { *end as u32 },
         None => 0,

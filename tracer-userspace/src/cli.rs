@@ -53,7 +53,7 @@ pub enum Verb {
     Run(commands::RunArgs),
     #[cfg(feature = "capture")]
     #[command(after_long_help = DAEMON_EXAMPLES)]
-    Daemon(commands::DaemonArgs),
+    Daemon(Box<commands::DaemonArgs>),
     Generate(Generate),
     Coverage(Coverage),
     Replay(Replay),

@@ -81,7 +81,7 @@ fn build() -> Result<()> {
 /// Of every member but the lab, as the user who called.
 fn unprivileged() -> Result<()> {
     check(&mut cargo(
-        "test --workspace --exclude tests --exclude tracer-ebpf",
+        "test --workspace --exclude tests --exclude tracer-ebpf --no-fail-fast",
     ))
 }
 

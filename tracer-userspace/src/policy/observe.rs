@@ -377,15 +377,15 @@ impl Observations {
 
 /// A kind that this version does not know is a text out of a file: short, few and harmless.
 fn bounded(kind: &GapKind, has_room: bool) -> GapKind {
-    match kind {
-        GapKind::Other(_) if !has_room => GapKind::Other("more".to_owned()),
-        GapKind::Other(text) => {
-            let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
-            let shown = |letter| if plain(letter) { letter } else { '?' };
-            GapKind::Other(text.chars().take(MAX_GAP_KIND).map(shown).collect())
-        }
-        known => known.clone(),
+    let GapKind::Other(text) = kind else {
+        return kind.clone();
+    };
+    if !has_room {
+        return GapKind::Other("more".to_owned());
     }
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    let shown = |letter| if plain(letter) { letter } else { '?' };
+    GapKind::Other(text.chars().take(MAX_GAP_KIND).map(shown).collect())
 }
 
 fn gap_reason(kind: &GapKind, tally: GapTally) -> String {

@@ -150,7 +150,7 @@ impl<C: Copy + Eq + Hash, S: Copy + Eq + Hash> Answers<C, S> {
         let unanswered = self.pending.take_if(|pending| pending.asked < time);
         unanswered
             .into_iter()
-            .flat_map(|((exchange, _), pending)| unanswered_records(exchange, pending))
+            .flat_map(|((exchange, _), pending)| unanswered_records(&exchange, pending))
             .collect()
     }
 
@@ -168,7 +168,7 @@ impl<C: Copy + Eq + Hash, S: Copy + Eq + Hash> Answers<C, S> {
         };
         // Whoever answers a question to a group does so from an address of its own.
         if exchange.server.ip().is_multicast() {
-            return unanswered_records(exchange, pending);
+            return unanswered_records(&exchange, pending);
         }
         let key = (exchange, message.id);
         if let Some(known) = self.pending.get_mut(&key)
@@ -181,7 +181,7 @@ impl<C: Copy + Eq + Hash, S: Copy + Eq + Hash> Answers<C, S> {
         let forgotten = self.pending.insert(key, pending);
         let unanswered = forgotten.into_iter().chain(replaced);
         unanswered
-            .flat_map(|((exchange, _), pending)| unanswered_records(exchange, pending))
+            .flat_map(|((exchange, _), pending)| unanswered_records(&exchange, pending))
             .collect()
     }
 
@@ -220,7 +220,7 @@ impl<C: Copy + Eq + Hash, S: Copy + Eq + Hash> Answers<C, S> {
             };
             (client, dns)
         };
-        let unanswered = unanswered_records(exchange, pending).into_iter();
+        let unanswered = unanswered_records(&exchange, pending).into_iter();
         unanswered.map(answered).collect()
     }
 
@@ -268,7 +268,7 @@ fn add(facts: &mut Vec<Fact>, fact: Fact) -> bool {
     has_room
 }
 
-fn unanswered_records<C: Copy, S>(exchange: Exchange<S>, pending: Pending<C>) -> Vec<(C, Dns)> {
+fn unanswered_records<C: Copy, S>(exchange: &Exchange<S>, pending: Pending<C>) -> Vec<(C, Dns)> {
     let server = exchange.server;
     let transport = match (exchange.transport, dns::dialect(server.port())) {
         (_, Some(dns::Dialect::Mdns)) => DnsTransport::Mdns,

@@ -88,11 +88,6 @@ impl Rig {
         Daemon::start_every("10s", Command::new(&self.tracer), output, arguments)
     }
 
-    /// The program under test.
-    pub(super) fn tracer(&self) -> Command {
-        Command::new(&self.tracer)
-    }
-
     /// The load generator with the words of `line`.
     pub(super) fn load(&self, line: &str) -> Command {
         let mut command = self.network.command(&self.load);

@@ -55,7 +55,7 @@ impl Recorder {
         for piece in pieces {
             let client = self.client(piece.cgroup_id);
             let time = monotonic(piece.at_ns);
-            let exchanges = self.wire.take(client, time, piece);
+            let exchanges = self.wire.take(client, time, &piece);
             self.keep_exchanges(exchanges);
         }
     }

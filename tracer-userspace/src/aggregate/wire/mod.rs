@@ -90,16 +90,16 @@ impl Default for Wire {
 impl Wire {
     /// Takes in what `client` said or heard at `time`. What was asked and answered thereby comes
     /// back, with whose it is.
-    pub fn take(&mut self, client: u64, time: Timestamp, piece: Piece) -> Vec<(u64, Dns)> {
+    pub fn take(&mut self, client: u64, time: Timestamp, piece: &Piece) -> Vec<(u64, Dns)> {
         match piece.saying {
-            Saying::Question | Saying::Answer => self.dns(client, time, &piece),
+            Saying::Question | Saying::Answer => self.dns(client, time, piece),
             Saying::Served => {
                 let served = (client, piece.transport, piece.remote);
                 self.served.insert(served, ());
                 Vec::new()
             }
             Saying::First | Saying::Initial => {
-                let names = self.connections.take(&piece);
+                let names = self.connections.take(piece);
                 if !names.is_empty() {
                     let destination = Destination {
                         client,
@@ -175,9 +175,10 @@ impl Wire {
             Saying::Answer => Speaker::Server,
             Saying::Question | Saying::Served | Saying::First | Saying::Initial => Speaker::Client,
         };
-        let port = match piece.remote.ip() {
-            DOCKERS => DNS_PORT,
-            _ => piece.remote.port(),
+        let port = if piece.remote.ip() == DOCKERS {
+            DNS_PORT
+        } else {
+            piece.remote.port()
         };
         let exchange = Exchange {
             socket: Socket {

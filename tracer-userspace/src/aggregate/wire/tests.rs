@@ -55,9 +55,9 @@ fn names(wire: &mut Wire, client: u64, second: i64) -> Vec<(String, NameSource, 
 }
 
 fn resolve(wire: &mut Wire) -> Vec<(u64, Dns)> {
-    let none = wire.take(CLIENT, at(1), piece(Saying::Question, 1, &message(false)));
+    let none = wire.take(CLIENT, at(1), &piece(Saying::Question, 1, &message(false)));
     assert_eq!(none, []);
-    wire.take(CLIENT, at(2), piece(Saying::Answer, 1, &message(true)))
+    wire.take(CLIENT, at(2), &piece(Saying::Answer, 1, &message(true)))
 }
 
 fn say(wire: &mut Wire, second: i64, bytes: &[u8], offset: u32) {
@@ -67,7 +67,7 @@ fn say(wire: &mut Wire, second: i64, bytes: &[u8], offset: u32) {
         offset,
         ..piece(Saying::First, 9, bytes)
     };
-    wire.take(CLIENT, at(second), said);
+    wire.take(CLIENT, at(second), &said);
 }
 
 #[test]
@@ -107,17 +107,17 @@ fn a_client_that_holds_on_to_an_old_answer_is_believed_if_it_says_the_name() {
 #[test]
 fn nobodys_questions_and_ones_own_resolver_prove_nothing() {
     let mut wire = Wire::default();
-    wire.take(CLIENT, at(1), piece(Saying::Answer, 1, &message(true)));
-    wire.take(CLIENT, at(1), piece(Saying::Question, 1, &message(false)));
+    wire.take(CLIENT, at(1), &piece(Saying::Answer, 1, &message(true)));
+    wire.take(CLIENT, at(1), &piece(Saying::Question, 1, &message(false)));
     // Another socket's answer.
-    wire.take(CLIENT, at(1), piece(Saying::Answer, 2, &message(true)));
+    wire.take(CLIENT, at(1), &piece(Saying::Answer, 2, &message(true)));
     assert_eq!(wire.counts().unasked, 2);
     let served = Piece {
         remote: piece(Saying::Served, 3, b"").local,
         ..piece(Saying::Served, 3, &message(true))
     };
-    wire.take(CLIENT, at(1), served);
-    let told = wire.take(CLIENT, at(2), piece(Saying::Answer, 1, &message(true)));
+    wire.take(CLIENT, at(1), &served);
+    let told = wire.take(CLIENT, at(2), &piece(Saying::Answer, 1, &message(true)));
     assert!(told[0].1.own_server, "{told:?}");
     assert_eq!(names(&mut wire, CLIENT, 3), []);
 }
@@ -129,7 +129,7 @@ fn another_clients_resolver_is_believed() {
         remote: piece(Saying::Served, 3, b"").local,
         ..piece(Saying::Served, 3, &message(true))
     };
-    wire.take(OTHER, at(1), served);
+    wire.take(OTHER, at(1), &served);
     assert_eq!(resolve(&mut wire).len(), 1);
     assert_eq!(names(&mut wire, CLIENT, 3).len(), 1);
 }
@@ -137,7 +137,7 @@ fn another_clients_resolver_is_believed() {
 #[test]
 fn large_messages_come_in_pieces_and_streams_in_any_order() {
     let mut wire = Wire::default();
-    wire.take(CLIENT, at(1), piece(Saying::Question, 1, &message(false)));
+    wire.take(CLIENT, at(1), &piece(Saying::Question, 1, &message(false)));
     let answer = message(true);
     for (offset, bytes) in [(20, &answer[20..]), (0, &answer[..20])] {
         let part = Piece {
@@ -145,7 +145,7 @@ fn large_messages_come_in_pieces_and_streams_in_any_order() {
             total: answer.len() as u32,
             ..piece(Saying::Answer, 1, bytes)
         };
-        wire.take(CLIENT, at(2), part);
+        wire.take(CLIENT, at(2), &part);
     }
     assert_eq!(names(&mut wire, CLIENT, 3).len(), 1);
 
@@ -165,7 +165,7 @@ fn large_messages_come_in_pieces_and_streams_in_any_order() {
                 transport: Transport::Tcp,
                 ..piece(saying, 1, bytes)
             };
-            wire.take(CLIENT, at(2), part);
+            wire.take(CLIENT, at(2), &part);
         }
     }
     assert_eq!(names(&mut wire, CLIENT, 3).len(), 1);
@@ -174,7 +174,7 @@ fn large_messages_come_in_pieces_and_streams_in_any_order() {
 #[test]
 fn what_is_not_answered_is_told_once_nobody_waits_any_more() {
     let mut wire = Wire::default();
-    wire.take(CLIENT, at(1), piece(Saying::Question, 1, &message(false)));
+    wire.take(CLIENT, at(1), &piece(Saying::Question, 1, &message(false)));
     assert_eq!(wire.unanswered(at(20)), []);
     let told = wire.unanswered(at(60));
     assert_eq!(
