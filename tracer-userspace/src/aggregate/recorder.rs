@@ -137,7 +137,7 @@ pub struct Recorder {
     /// What is told to workloads that are new while counts from before are being told.
     pub(super) uncertain: Option<Gap>,
     /// Runs of containers that came while no daemon was there to attach hooks to them.
-    late: BTreeSet<Arc<str>>,
+    late: BTreeMap<Arc<str>, &'static str>,
     /// The logs were moved away.
     is_reopening: bool,
     /// Where hooks are asked for, and the mount of the cgroups that are to have them.
@@ -214,7 +214,7 @@ impl Recorder {
             book: None,
             generation: 0,
             uncertain: None,
-            late: BTreeSet::new(),
+            late: BTreeMap::new(),
             is_reopening: false,
             watching: None,
             drift: None,
@@ -305,6 +305,10 @@ impl Recorder {
                 }
                 self.forget_processes(reason, began_ns);
                 Ok(Some(reason))
+            }
+            Batch::CameAndWent { cgroup_id } => {
+                self.came_and_went(cgroup_id)?;
+                Ok(None)
             }
             Batch::NotAttached { cgroup_id, reason } => {
                 self.not_attached(cgroup_id, &reason)?;

@@ -112,6 +112,9 @@ pub(super) fn daemon(args: &DaemonArgs) -> anyhow::Result<()> {
         let _gone = fs::remove_file(left_by_a_crash);
     }
     live::raise_file_limit();
+    if let Err(error) = sys::go_first() {
+        tracing::debug!("hooks may come late on a busy machine: {error}");
+    }
     live::runtime()?.block_on(record(args, &cgroup2, &chosen))
 }
 

@@ -82,6 +82,8 @@ pub enum Batch {
     },
     /// The hooks could not be attached to a cgroup that was asked for.
     NotAttached { cgroup_id: u64, reason: String },
+    /// A container was gone before hooks could be attached to it.
+    CameAndWent { cgroup_id: u64 },
 }
 
 /// What the aggregation asks for.
@@ -431,8 +433,7 @@ impl Capture {
             Command::Attach { cgroup_id, path } => {
                 if let Err(error) = self.loaded.attach_cgroup(&path) {
                     if !path.exists() {
-                        // It came and went: there is nothing left to see.
-                        return Ok(());
+                        return self.send(Batch::CameAndWent { cgroup_id }).await;
                     }
                     let reason = error.to_string();
                     self.send(Batch::NotAttached { cgroup_id, reason }).await?;
@@ -496,11 +497,28 @@ impl Capture {
             return Ok(false);
         }
         self.note(&events);
+        let events = self.pass_containers(events).await?;
         // What made these flows was told before they were, and is there by now.
         self.read_processes().await?;
         self.read_wire().await?;
         self.send(Batch::News(events)).await?;
         Ok(true)
+    }
+
+    /// Passes on containers that have come before anything else, which may take long to understand:
+    /// where only some get hooks, those are to be there before the first process is. Where others
+    /// have gone as well, all stays in order.
+    async fn pass_containers(&mut self, events: Vec<Event>) -> io::Result<Vec<Event>> {
+        let is_gone = |event: &Event| matches!(event, Event::CgroupRemoved { .. });
+        if events.iter().any(is_gone) {
+            return Ok(events);
+        }
+        let is_new = |event: &Event| matches!(event, Event::CgroupCreated { .. });
+        let (new, others): (Vec<Event>, Vec<Event>) = events.into_iter().partition(is_new);
+        if !new.is_empty() {
+            self.send(Batch::News(new)).await?;
+        }
+        Ok(others)
     }
 
     /// Passes on what is in the ring of processes: no more than it can hold, so that a fork bomb

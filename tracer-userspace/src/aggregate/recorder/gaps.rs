@@ -15,6 +15,21 @@ use crate::{
     record::{Gap, GapKind, Severity},
 };
 
+/// Runs that wait for their name to be told that they had no hooks.
+const MAX_LATE: usize = 4096;
+const UNATTENDED: &str =
+    "the container was started while no daemon was running: it had no hooks until now";
+const TOO_SHORT: &str = "the container was gone before hooks could be attached to it";
+
+fn not_attached(detail: &str) -> Gap {
+    Gap {
+        what: GapKind::NotAttached,
+        detail: detail.to_owned(),
+        lost: None,
+        severity: Severity::Destinations,
+    }
+}
+
 impl Recorder {
     /// Takes in what was open before the hooks were there.
     pub(super) fn take_inventory(
@@ -74,12 +89,9 @@ impl Recorder {
             Concerned::Everybody => None,
             Concerned::Nobody => return Ok(()),
         };
-        let gap = Gap {
-            what: GapKind::NotAttached,
-            detail: format!("the hooks could not be attached to a container: {reason}"),
-            lost: None,
-            severity: Severity::Destinations,
-        };
+        let gap = not_attached(&format!(
+            "the hooks could not be attached to a container: {reason}"
+        ));
         self.tell_gap(Affected { workload, gap })
     }
 
@@ -90,7 +102,33 @@ impl Recorder {
             return;
         };
         let runs = cgroup_ids.iter().filter_map(|id| machine.run_in(*id));
-        self.late.extend(runs);
+        self.late.extend(runs.map(|run| (run, UNATTENDED)));
+    }
+
+    /// A container was gone before it had hooks: nothing is known of what it did. Told to its
+    /// workload, or once there is one.
+    pub(super) fn came_and_went(&mut self, cgroup_id: u64) -> Result<(), WorkloadError> {
+        self.counters.not_attached += 1;
+        let Subject::Machine(machine) = &mut self.subject else {
+            return Ok(());
+        };
+        match machine.concerned(cgroup_id) {
+            Concerned::Workload(name) => self.tell_gap(Affected {
+                workload: Some(name),
+                gap: not_attached(TOO_SHORT),
+            }),
+            // Nobody has named it yet.
+            Concerned::Everybody if self.late.len() < MAX_LATE => {
+                let run = machine.run_in(cgroup_id);
+                self.late.extend(run.map(|run| (run, TOO_SHORT)));
+                Ok(())
+            }
+            Concerned::Everybody => self.tell_gap(Affected {
+                workload: None,
+                gap: not_attached(TOO_SHORT),
+            }),
+            Concerned::Nobody => Ok(()),
+        }
     }
 
     pub(super) fn tell_late(
@@ -98,17 +136,10 @@ impl Recorder {
         workload: &Arc<str>,
         run: &Arc<str>,
     ) -> Result<(), WorkloadError> {
-        if !self.late.remove(run) {
+        let Some(why) = self.late.remove(run) else {
             return Ok(());
-        }
-        let gap = Gap {
-            what: GapKind::NotAttached,
-            detail:
-                "the container was started while no daemon was running: it had no hooks until now"
-                    .to_owned(),
-            lost: None,
-            severity: Severity::Destinations,
         };
+        let gap = not_attached(why);
         self.workload(workload, run)?.workload.tell_gap(run, gap);
         Ok(())
     }
