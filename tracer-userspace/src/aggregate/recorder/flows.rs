@@ -79,11 +79,9 @@ impl Recorder {
             for told in told {
                 let mut flow = self.flow(key, tally, told, &origin);
                 flow.names = self.names_of(key.cgroup_id, &flow, told);
-                match self.tell_flow(Box::new(flow), &origin) {
-                    Ok((record, full)) => {
-                        is_full |= full;
-                        self.may_be_named_later(key.cgroup_id, record, &origin);
-                    }
+                self.may_be_named_later(key.cgroup_id, &flow, &origin);
+                match self.tell_flow(flow, &origin) {
+                    Ok(full) => is_full |= full,
                     Err(error) => {
                         result = Err(error);
                         return false;
@@ -218,18 +216,14 @@ impl Recorder {
         self.settings.redactor.text(text).into_owned()
     }
 
-    /// What was written, and whether the log is due for rotation.
-    pub(super) fn tell_flow(
-        &mut self,
-        flow: Box<Flow>,
-        origin: &Origin,
-    ) -> Result<(Record, bool), WorkloadError> {
+    /// Whether the log is due for rotation.
+    pub(super) fn tell_flow(&mut self, flow: Flow, origin: &Origin) -> Result<bool, WorkloadError> {
         let recorded = self.workload(&origin.workload, &origin.run)?;
-        let record = Record::Flow(recorded.workload.envelope(&origin.run, flow));
+        let record = Record::Flow(recorded.workload.envelope(&origin.run, Box::new(flow)));
         recorded.workload.tell(&record);
         let is_full = recorded.workload.is_full();
         self.tell_drift(&record, origin)?;
-        Ok((record, is_full))
+        Ok(is_full)
     }
 }
 

@@ -42,7 +42,7 @@ pub(in crate::aggregate) struct Late {
     pub(in crate::aggregate) destination: Destination,
     pub(in crate::aggregate) claims: Vec<Name>,
     pub(in crate::aggregate) said: Timestamp,
-    pub(in crate::aggregate) flow: Box<Flow>,
+    pub(in crate::aggregate) flow: Flow,
     pub(in crate::aggregate) origin: Origin,
 }
 
@@ -50,7 +50,7 @@ pub(in crate::aggregate) struct Late {
 pub(in crate::aggregate) struct Claimed {
     claims: Generations<Destination, Vec<Claim>>,
     /// The last record of a destination, without names, and whose it is.
-    records: Generations<Destination, (Box<Flow>, Origin)>,
+    records: Generations<Destination, (Flow, Origin)>,
     untold: BTreeSet<Destination>,
     /// Names that found no room.
     pub(super) refused: u64,
@@ -117,10 +117,13 @@ impl Claimed {
     pub(in crate::aggregate) fn told(
         &mut self,
         destination: Destination,
-        mut flow: Box<Flow>,
+        flow: &Flow,
         origin: &Origin,
     ) {
-        flow.names.clear();
+        let flow = Flow {
+            names: Vec::new(),
+            ..flow.clone()
+        };
         // A destination whose record is forgotten keeps what it says until there is another.
         let _forgotten = self.records.insert(destination, (flow, origin.clone()));
     }
