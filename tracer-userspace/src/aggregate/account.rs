@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tracer_common::flow::FlowKey;
 
 use super::table::Tally;
-use crate::{ebpf::capture::Losses, enrich::memory::Remembered, output::log::Position};
+use crate::{ebpf::losses::Losses, enrich::memory::Remembered, output::log::Position};
 
 const FILE: &str = ".daemon.account";
 

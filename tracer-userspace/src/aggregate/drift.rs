@@ -12,7 +12,7 @@ use tracer_common::flow::FlowKey;
 
 use crate::{
     analysis::drift::{self, Kind, Level},
-    ebpf::capture::Command,
+    ebpf::batch::Command,
     harmless,
     output::{terminal, webhook::Webhook},
     policy::{Observations, infer, model::Policy},

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use tracer_common::limits::loss;
 
 use crate::{
-    ebpf::capture::Losses,
+    ebpf::losses::Losses,
     enrich::machine::Concerned,
     record::{Gap, GapKind, Severity},
 };

@@ -2,12 +2,14 @@
 //!
 //! | file | defines |
 //! |---|---|
+//! | `counters` | what it has done so far |
 //! | `drift` | what no approval covers |
 //! | `flows` | flows as records |
 //! | `gaps` | what is known to be missing |
 //! | `runs` | runs and their logs |
 //! | `wire` | DNS exchanges as records, and the names of flows |
 
+mod counters;
 mod drift;
 mod flows;
 mod gaps;
@@ -25,7 +27,6 @@ use std::{
 use tokio::sync::mpsc;
 use tracer_common::{
     flow::{FlowKey, FlowValue},
-    limits::loss,
     translation::Translation,
 };
 
@@ -43,7 +44,9 @@ use super::{
 use crate::{
     decode::{event::Event, process::ProcessEvent},
     ebpf::{
-        capture::{Batch, ClockSample, Command, Losses, SweepReason},
+        batch::{Batch, Command, SweepReason},
+        clock::ClockSample,
+        losses::Losses,
         sys,
     },
     enrich::{
@@ -55,6 +58,7 @@ use crate::{
     record::{Gap, Start},
     redact::Redactor,
 };
+use counters::Counters;
 use flows::process_id;
 use wire::Unwritten;
 
@@ -144,45 +148,6 @@ pub struct Recorder {
     watching: Option<(mpsc::Sender<Command>, PathBuf)>,
     /// Holds flows against policies, if anybody asked for it.
     drift: Option<Watch>,
-}
-
-/// What this process has done so far.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counters {
-    /// Workloads whose log could not be opened.
-    without_log: u64,
-    news: u64,
-    counted_keys: u64,
-    process_events: u64,
-    wire_pieces: u64,
-    /// Names that found no room, as far as gaps have told.
-    names_refused: u64,
-    sweeps: u64,
-    /// Cgroups to which hooks could not be attached.
-    not_attached: u64,
-}
-
-impl Counters {
-    /// One workload's log must not cost the others theirs: it is observed in memory, and the end
-    /// of the recording says so. A recording of one workload alone fails.
-    fn without_log(
-        &mut self,
-        settings: &Settings,
-        name: &Arc<str>,
-        run: &Arc<str>,
-        error: WorkloadError,
-    ) -> Result<Recorded, WorkloadError> {
-        if matches!(settings.output, Output::Flat(_)) {
-            return Err(error);
-        }
-        self.without_log += 1;
-        tracing::error!(workload = %name, "nothing of this workload is written: {error}");
-        let settings = Settings {
-            output: Output::Memory,
-            ..settings.clone()
-        };
-        Recorded::open(&settings, name, run, None)
-    }
 }
 
 impl Recorder {
@@ -564,47 +529,5 @@ impl Recorder {
         }
         book.save(account);
         self.book = Some(book);
-    }
-
-    fn machine_counters(&self) -> Vec<(&'static str, u64)> {
-        match &self.subject {
-            Subject::Machine(machine) => machine.counters().to_vec(),
-            Subject::Command { .. } => Vec::new(),
-        }
-    }
-
-    /// The counters of a `stats` record, documented in `docs/log.md`.
-    fn counters(&self) -> BTreeMap<String, u64> {
-        let lost = |reason: u32| self.losses.by_reason[reason as usize];
-        let wire = self.wire.counts();
-        [
-            ("events", self.counters.news),
-            ("counted_keys", self.counters.counted_keys),
-            ("sweeps", self.counters.sweeps),
-            ("workloads_without_log", self.counters.without_log),
-            ("ring_full", lost(loss::RING_FULL)),
-            ("table_full", lost(loss::TABLE_FULL)),
-            ("quota_full", lost(loss::QUOTA_FULL)),
-            ("cgroups_full", lost(loss::CGROUPS_FULL)),
-            ("socket_storage", lost(loss::SOCKET_STORAGE)),
-            ("no_table", lost(loss::NO_TABLE)),
-            ("translations_full", lost(loss::TRANSLATIONS_FULL)),
-            ("not_attached", self.counters.not_attached),
-            ("undecodable", self.losses.undecodable),
-            ("process_events", self.counters.process_events),
-            ("process_ring_full", lost(loss::PROCESS_RING_FULL)),
-            ("processes_evicted", self.processes.all_evicted()),
-            ("wire_pieces", self.counters.wire_pieces),
-            ("wire_ring_full", lost(loss::WIRE_RING_FULL)),
-            ("wire_refused", wire.refused),
-            ("dns_undecodable", wire.undecodable),
-            ("dns_unasked", wire.unasked),
-        ]
-        .into_iter()
-        .chain(self.rewrites.counters())
-        .chain(self.machine_counters())
-        .chain(self.drift.iter().flat_map(Watch::counters))
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
     }
 }

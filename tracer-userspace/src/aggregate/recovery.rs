@@ -14,8 +14,8 @@ use super::{
 use crate::{
     decode::event::decode,
     ebpf::{
-        capture::Losses,
         journal::{self, Content, Frame},
+        losses::Losses,
     },
     output::log::OPEN_SEGMENT,
     record::Gap,

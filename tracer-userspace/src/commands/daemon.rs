@@ -33,7 +33,8 @@ use crate::{
         workload::Foreign,
     },
     ebpf::{
-        capture::{self, Command, Terms},
+        batch::{Command, Terms},
+        capture,
         load::{self, Loaded},
         pin::Pins,
         support::{self, Cgroup2},

@@ -16,7 +16,7 @@ use tokio::{
 use super::policies;
 use crate::{
     aggregate::drift::{Policies, Watch},
-    ebpf::capture::Command,
+    ebpf::batch::Command,
     output::webhook::{Url, Webhook},
 };
 

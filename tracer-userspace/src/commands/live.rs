@@ -21,7 +21,7 @@ use crate::{
     },
     conntrack,
     ebpf::{
-        capture::{Batch, SweepReason},
+        batch::{Batch, SweepReason},
         load::{Loaded, Sizes},
     },
     enrich::engine::Answer,

@@ -36,7 +36,8 @@ use crate::{
         workload::{Continuity, Foreign, WRITTEN},
     },
     ebpf::{
-        capture::{self, Terms},
+        batch::Terms,
+        capture,
         load::{self, Loaded},
         support::{self, Cgroup2},
     },

@@ -21,9 +21,10 @@ use crate::{
     },
     ebpf::{
         adopt::{Found, Remains},
-        capture::{Command, Swept, Terms, losses_so_far},
+        batch::{Command, Swept, Terms},
         journal::{self, Journal},
         load::Loaded,
+        losses::losses_so_far,
         pin::{self, Pins},
     },
     record::{Gap, GapKind, Severity},

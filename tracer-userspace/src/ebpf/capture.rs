@@ -3,22 +3,10 @@
 //! When the receiver is slow the channel fills, then the ring, then the table; the kernel counts
 //! what it refuses, and the counts arrive here with the next sweep.
 
-use std::{
-    collections::HashMap,
-    io,
-    os::fd::AsFd as _,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, os::fd::AsFd as _, sync::atomic::Ordering, time::Duration};
 
-use nix::time::{ClockId, clock_gettime};
-use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::mpsc,
     task::JoinHandle,
     time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until},
 };
@@ -30,14 +18,16 @@ use tracer_common::{
 };
 
 use super::{
-    journal::Journal,
+    batch::{Batch, Command, SweepReason, Swept, Terms},
+    clock::ClockSample,
     load::{Loaded, Sizes},
+    losses::{Losses, read_losses},
     ring::{self, Ring},
     sweep::read_quotas,
     sys,
 };
 use crate::{
-    conntrack::{self, Listing},
+    conntrack,
     decode::{
         event::{self, Event},
         process::{self, ProcessEvent},
@@ -53,213 +43,6 @@ const NEWS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Batches of news that are read at most where the kernel goes on sending.
 const NEWS_BATCHES: usize = 256;
-
-/// What the kernel told, in the order in which it is to be taken in.
-#[derive(Debug)]
-pub enum Batch {
-    /// News: no counts.
-    News(Vec<Event>),
-    /// What processes did before the flows that follow.
-    Processes(Vec<ProcessEvent>),
-    /// What was said on the wire before the flows that follow were counted.
-    Wire(Vec<Piece>),
-    /// Counts since the last sweep.
-    Counts(Vec<(FlowKey, FlowValue)>, ClockSample),
-    /// What left in place of what was asked for, since the last sweep.
-    Translations(Vec<Translation>),
-    /// What the host has rewritten by now.
-    Rewritten(Listing),
-    /// Connections that were open before the hooks were there. Whatever was counted between the
-    /// two has been told.
-    Preexisting(Inventory),
-    /// Everything up to `began` was counted; the losses so far.
-    Swept {
-        losses: Losses,
-        reason: SweepReason,
-        began: ClockSample,
-        /// Which sweep it was: they are numbered without gaps, and adopted with the tables.
-        generation: u64,
-    },
-    /// The hooks could not be attached to a cgroup that was asked for.
-    NotAttached { cgroup_id: u64, reason: String },
-    /// A container was gone before hooks could be attached to it.
-    CameAndWent { cgroup_id: u64 },
-}
-
-/// What the aggregation asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Attach the hooks to a cgroup.
-    Attach { cgroup_id: u64, path: PathBuf },
-    /// Detach them again; what was counted stays.
-    Detach { cgroup_id: u64 },
-    /// Sweep now, for something that is to be told at once.
-    Sweep,
-}
-
-/// Counts that were swept before this process began, and are still in the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Swept {
-    /// No log and no journal has them.
-    Untold,
-    /// They are told, or cannot be told any more.
-    Told,
-}
-
-/// How the task begins, what it hears from others, and how it ends.
-#[derive(Debug)]
-pub struct Terms {
-    /// What the logs have told of losses already.
-    pub losses: Losses,
-    pub swept: Swept,
-    /// Where counts go before they leave the kernel; `None` if nothing outlives this process.
-    pub journal: Option<Journal>,
-    /// Up to which sweep the logs hold everything.
-    pub told: watch::Receiver<u64>,
-    pub commands: mpsc::Receiver<Command>,
-    /// Whether to detach at the end. Read then.
-    pub detach: Arc<AtomicBool>,
-}
-
-impl Terms {
-    /// Begins with empty tables and leaves nothing.
-    #[must_use]
-    pub fn unpinned(commands: mpsc::Receiver<Command>) -> Self {
-        Self {
-            losses: Losses::default(),
-            swept: Swept::Told,
-            journal: None,
-            told: watch::channel(0).1,
-            commands,
-            detach: Arc::new(AtomicBool::new(true)),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SweepReason {
-    /// The table was filling.
-    Pressure,
-    /// Somebody asked: something is to be told at once.
-    News,
-    /// An interval has ended.
-    Interval,
-    /// Nothing will follow from this process.
-    End,
-}
-
-/// Totals since loading; they only grow.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Losses {
-    /// By `tracer_common::limits::loss`.
-    pub by_reason: [u64; loss::COUNT as usize],
-    /// Observations refused, by cgroup id (0: cgroups beyond the table of quotas).
-    pub refused: HashMap<u64, u64>,
-    /// The same for cgroups that are gone and whose last refusals are told.
-    #[serde(default)]
-    pub refused_to_gone: u64,
-    /// Observations refused that no cgroup accounts for.
-    pub unattributed: u64,
-    pub undecodable: u64,
-}
-
-impl Losses {
-    /// Observations refused, all together.
-    #[must_use]
-    pub fn all_refused(&self) -> u64 {
-        self.by_reason[loss::TABLE_FULL as usize] + self.by_reason[loss::QUOTA_FULL as usize]
-    }
-
-    /// Forks, execs and exits that were not told.
-    #[must_use]
-    pub fn processes(&self) -> u64 {
-        self.by_reason[loss::PROCESS_RING_FULL as usize]
-    }
-
-    /// Takes in what was read: first `by_reason`, then `refused`. A cgroup's counter goes up
-    /// before the sum does, so that the sum never exceeds them for want of a moment; the other
-    /// way round, refusals between the two readings are no news the next time either.
-    pub fn settle(&mut self) {
-        let attributed = self.refused.values().sum::<u64>() + self.refused_to_gone;
-        let rest = self.all_refused().saturating_sub(attributed);
-        self.unattributed = self.unattributed.max(rest);
-    }
-
-    /// Forgets a cgroup that is gone, whose refusals an earlier reading has told.
-    fn forget(&mut self, cgroup_id: u64) {
-        self.refused_to_gone += self.refused.remove(&cgroup_id).unwrap_or(0);
-    }
-}
-
-/// What was lost since the maps were made.
-///
-/// # Errors
-/// A map cannot be read.
-pub fn losses_so_far(loaded: &Loaded) -> io::Result<Losses> {
-    let mut losses = Losses {
-        by_reason: read_losses(loaded)?,
-        ..Losses::default()
-    };
-    for quota in read_quotas(&loaded.quotas, loaded.tables.generation())? {
-        losses.refused.insert(quota.cgroup_id, quota.refused);
-    }
-    losses.settle();
-    Ok(losses)
-}
-
-fn read_losses(loaded: &Loaded) -> io::Result<[u64; loss::COUNT as usize]> {
-    let mut totals = [0; loss::COUNT as usize];
-    for (reason, total) in (0_u32..).zip(&mut totals) {
-        let per_cpu = loaded.losses.get(&reason, 0).map_err(io::Error::other)?;
-        *total = per_cpu.iter().sum();
-    }
-    Ok(totals)
-}
-
-/// The kernel's clocks against the wall, at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClockSample {
-    monotonic_ns: i128,
-    boot_ns: i128,
-    wall_ns: i128,
-}
-
-impl ClockSample {
-    /// Samples both clocks now.
-    #[must_use]
-    pub fn now() -> Self {
-        let read = |clock| {
-            clock_gettime(clock)
-                .map(|time| i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec()))
-                .unwrap_or_default()
-        };
-        Self {
-            monotonic_ns: read(ClockId::CLOCK_MONOTONIC),
-            boot_ns: read(ClockId::CLOCK_BOOTTIME),
-            wall_ns: read(ClockId::CLOCK_REALTIME),
-        }
-    }
-
-    /// The wall-clock time of a CLOCK_MONOTONIC time in nanoseconds.
-    #[must_use]
-    pub fn wall(&self, monotonic_ns: u64) -> jiff::Timestamp {
-        let nanoseconds = self.wall_ns + i128::from(monotonic_ns) - self.monotonic_ns;
-        jiff::Timestamp::from_nanosecond(nanoseconds).unwrap_or_default()
-    }
-
-    /// The wall-clock time of a CLOCK_BOOTTIME time in nanoseconds, as processes' starts are told.
-    #[must_use]
-    pub fn wall_of_boot(&self, boot_ns: u64) -> jiff::Timestamp {
-        let nanoseconds = self.wall_ns + i128::from(boot_ns) - self.boot_ns;
-        jiff::Timestamp::from_nanosecond(nanoseconds).unwrap_or_default()
-    }
-
-    /// When it was taken, in nanoseconds of CLOCK_MONOTONIC.
-    #[must_use]
-    pub fn monotonic_ns(&self) -> u64 {
-        u64::try_from(self.monotonic_ns).unwrap_or(0)
-    }
-}
 
 /// Runs until `cancel`; then detaches if it is to, drains, sends [`SweepReason::End`] and returns.
 ///
@@ -759,23 +542,5 @@ fn matters(event: &Event) -> bool {
     match event {
         Event::CgroupCreated { .. } | Event::CgroupRemoved { .. } => true,
         Event::NewFlow { .. } => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_refused_to_cgroups_that_are_gone_stays_accounted_for() {
-        let mut losses = Losses::default();
-        losses.by_reason[loss::QUOTA_FULL as usize] = 12;
-        losses.refused = [(7, 5), (8, 7)].into();
-        losses.settle();
-        losses.forget(7);
-        losses.forget(9);
-        losses.settle();
-        assert_eq!(losses.unattributed, 0);
-        assert_eq!(losses.refused, [(8, 7)].into());
     }
 }

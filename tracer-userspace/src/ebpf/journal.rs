@@ -22,7 +22,7 @@ use tracer_common::{
     translation::Translation,
 };
 
-use super::capture::Losses;
+use super::losses::Losses;
 
 const FILES: [&str; 2] = [".daemon.journal.0", ".daemon.journal.1"];
 

@@ -10,17 +10,21 @@
 //! | [`offsets`] | where this kernel keeps the fields that have no helper |
 //! | [`ring`] | the ring buffer's news |
 //! | [`sweep`] | the flow table's counts |
-//! | [`capture`] | the task that reads both and passes them on |
+//! | [`losses`], [`clock`] | what the kernel counted as lost; its times as times of day |
+//! | [`capture`], [`batch`] | the task that reads all of it and passes it on, and what it passes |
 //! | [`foreign`] | going first where other people's programs rewrite |
 //! | [`journal`] | what was taken out of the kernel and may be in no log yet |
 //! | [`sys`], [`objects`] | the system calls that aya does not offer, on contents and on objects |
 
 pub mod adopt;
+pub mod batch;
 pub mod capture;
+pub mod clock;
 pub mod foreign;
 pub mod journal;
 pub mod links;
 pub mod load;
+pub mod losses;
 pub mod objects;
 pub mod offsets;
 pub mod pin;

@@ -13,7 +13,7 @@ use std::{collections::HashMap, path::PathBuf};
 use tracer_common::flow::{FlowKey, FlowValue, channel};
 
 use self::{owners::Owner, sockets::Listed};
-use crate::ebpf::{capture::ClockSample, sys};
+use crate::ebpf::{clock::ClockSample, sys};
 
 /// What to ask for.
 #[derive(Clone, Debug)]

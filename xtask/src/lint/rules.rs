@@ -36,14 +36,7 @@ const PURE: &[&str] = &[
     "decode", "wire", "foreign", "policy", "render", "analysis", "ranges", "report",
 ];
 const RIGHT: &[&str] = &[
-    "policy",
-    "render",
-    "import",
-    "analysis",
-    "foreign",
-    "ranges",
-    "report",
-    "record.rs",
+    "policy", "render", "import", "analysis", "foreign", "ranges", "report", "record",
 ];
 /// Where bytes are read that no other program has read before, and names that are to be written as
 /// these are.

@@ -9,7 +9,7 @@ use crate::{
         preexisting,
         workload::WorkloadError,
     },
-    ebpf::capture::{Command, Losses},
+    ebpf::{batch::Command, losses::Losses},
     enrich::machine::Concerned,
     inventory::Inventory,
     record::{Gap, GapKind, Severity},

@@ -5,7 +5,7 @@ use std::{collections::btree_map::Entry, sync::Arc};
 use super::{Recorder, Subject};
 use crate::{
     aggregate::{losses::Affected, recorded::Recorded, workload::WorkloadError},
-    ebpf::capture::Command,
+    ebpf::batch::Command,
     enrich::machine::Change,
     record::{Alias, Record},
 };
