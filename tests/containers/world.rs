@@ -80,6 +80,12 @@ fn directories(path: &Path) -> Vec<PathBuf> {
     paths.filter(|path| path.is_dir()).collect()
 }
 
+/// The gaps of one kind.
+pub(crate) fn gaps<'a>(log: &'a Log, what: &'a str) -> Vec<&'a Value> {
+    let gaps = log.of_type("gap");
+    gaps.filter(|gap| gap["what"] == what).collect()
+}
+
 /// The container that a record names.
 pub(crate) fn container(flow: &Value) -> &Value {
     &flow["container"]

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod chosen;
 mod ci;
 mod counting;
 mod daemon;
@@ -12,6 +13,7 @@ mod host_rewrites;
 mod hostile;
 mod io_uring;
 mod losses;
+mod own_container;
 mod pins;
 mod places;
 mod preexisting;

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
     thread::sleep,
     time::{Duration, SystemTime},
@@ -13,7 +13,10 @@ use std::{
 use lab::{Cgroup, Daemon, Log, Pins, Process, binary, egress_tracer};
 use nix::sys::signal::Signal;
 
-use crate::world::{PATIENCE, Ran, World, finish, lost, missing, needs_root, total, until};
+use crate::{
+    own_container::{act_in, hooks_on},
+    world::{PATIENCE, Ran, World, finish, lost, missing, needs_root, total, until},
+};
 
 /// How many addresses the load goes to, in turn.
 const DESTINATIONS: u64 = 100;
@@ -479,88 +482,4 @@ fn without_a_bpffs_one_is_mounted_or_the_way_out_is_told() {
     until("it is ready", || ready.exists());
     assert!(process.stop(PATIENCE).unwrap().success());
     assert!(!pins.path().exists(), "the mount was private");
-}
-
-/// With `--container` a chosen container has hooks of its own, which outlive the daemon.
-#[test]
-fn a_chosen_container_keeps_its_hooks() {
-    needs_root!();
-    let world = World::new();
-    let chosen = OwnContainer::new();
-    let name = format!("docker-{}", &chosen.id[..12]);
-    let pins = Pins::new();
-    let output = world.path("out");
-    let nobody = world.path("no-engine");
-    let arguments = [
-        "--container",
-        &name,
-        "--pin",
-        pins.argument(),
-        "--docker-socket",
-        nobody.to_str().unwrap(),
-    ];
-    let daemon = Daemon::start(&output, &arguments).unwrap();
-    until("it has hooks", || chosen.hooks() == 7);
-    chosen.act(&world, "flood 203.0.113.1 1 5");
-    let log = daemon.log_until(&name, |log| total(log) == 5).unwrap();
-    assert_eq!(missing(&log), Vec::<&serde_json::Value>::new());
-    daemon.crash().unwrap();
-    chosen.act(&world, "flood 203.0.113.3 1 5");
-    let daemon = Daemon::start(&output, &arguments).unwrap();
-    let log = daemon.log_until(&name, |log| total(log) == 10).unwrap();
-    assert_eq!(missing(&log), Vec::<&serde_json::Value>::new());
-    daemon.interrupt().unwrap();
-    assert_eq!(chosen.hooks(), 0);
-}
-
-/// A cgroup such as Docker's cgroupfs driver makes.
-struct OwnContainer {
-    id: String,
-    path: PathBuf,
-}
-
-impl OwnContainer {
-    fn new() -> Self {
-        let uuid = || fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
-        let id: String = (uuid() + &uuid())
-            .chars()
-            .filter(char::is_ascii_hexdigit)
-            .collect();
-        let path = lab::cgroup2_root()
-            .unwrap()
-            .join(format!("docker-{id}.scope"));
-        fs::create_dir(&path).unwrap();
-        Self { id, path }
-    }
-
-    fn hooks(&self) -> usize {
-        hooks_on(&self.path)
-    }
-
-    fn act(&self, world: &World, steps: &str) {
-        act_in(&self.path, world, steps);
-    }
-}
-
-impl Drop for OwnContainer {
-    fn drop(&mut self) {
-        until("it can be removed", || fs::remove_dir(&self.path).is_ok());
-    }
-}
-
-fn act_in(cgroup: &Path, world: &World, steps: &str) {
-    let join = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", cgroup.display());
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", &join, "sh", "nsenter"])
-        .arg(format!("--net={}", world.net().path().display()))
-        .args(["--", &crate::world::agent()])
-        .args(steps.split_whitespace());
-    lab::output(&mut command).unwrap();
-}
-
-/// How many programs are attached to a cgroup itself.
-fn hooks_on(cgroup: &Path) -> usize {
-    let shown = lab::run("bpftool", &["cgroup", "show", cgroup.to_str().unwrap()]);
-    shown.unwrap().lines().skip(1).count()
 }

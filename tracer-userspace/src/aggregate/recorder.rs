@@ -6,6 +6,7 @@
 //! | `drift` | what no approval covers |
 //! | `flows` | flows as records |
 //! | `gaps` | what is known to be missing |
+//! | `hooks` | those of chosen containers, asked for and missing |
 //! | `runs` | runs and their logs |
 //! | `wire` | DNS exchanges as records, and the names of flows |
 
@@ -13,6 +14,7 @@ mod counters;
 mod drift;
 mod flows;
 mod gaps;
+mod hooks;
 mod runs;
 mod wire;
 
@@ -60,6 +62,7 @@ use crate::{
 };
 use counters::Counters;
 use flows::process_id;
+use hooks::Hooks;
 use wire::Unwritten;
 
 /// Runs that are remembered after they have ended.
@@ -140,12 +143,9 @@ pub struct Recorder {
     pub(super) generation: u64,
     /// What is told to workloads that are new while counts from before are being told.
     pub(super) uncertain: Option<Gap>,
-    /// Runs of containers that came while no daemon was there to attach hooks to them.
-    late: BTreeMap<Arc<str>, &'static str>,
+    hooks: Hooks,
     /// The logs were moved away.
     is_reopening: bool,
-    /// Where hooks are asked for, and the mount of the cgroups that are to have them.
-    watching: Option<(mpsc::Sender<Command>, PathBuf)>,
     /// Holds flows against policies, if anybody asked for it.
     drift: Option<Watch>,
 }
@@ -179,16 +179,15 @@ impl Recorder {
             book: None,
             generation: 0,
             uncertain: None,
-            late: BTreeMap::new(),
+            hooks: Hooks::default(),
             is_reopening: false,
-            watching: None,
             drift: None,
         }
     }
 
     /// Asks for hooks on the cgroups of selected containers, below `mount`.
     pub fn watch_with(&mut self, commands: mpsc::Sender<Command>, mount: &Path) {
-        self.watching = Some((commands, mount.to_owned()));
+        self.hooks.watch_with(commands, mount);
     }
 
     /// Begins what is known from the start: the command's run, or the containers that are there.
@@ -270,6 +269,10 @@ impl Recorder {
                 }
                 self.forget_processes(reason, began_ns);
                 Ok(Some(reason))
+            }
+            Batch::Attached { cgroup_id, at_ns } => {
+                self.attached(cgroup_id, at_ns)?;
+                Ok(None)
             }
             Batch::CameAndWent { cgroup_id } => {
                 self.came_and_went(cgroup_id)?;
@@ -405,6 +408,7 @@ impl Recorder {
         {
             return;
         }
+        self.hooks.follow(&event);
         self.processes.apply(event);
     }
 
@@ -452,6 +456,7 @@ impl Recorder {
                 self.tell_flows()?;
                 self.tell_untold_drift()?;
                 self.tell_changes()?;
+                self.forget_not_chosen();
                 self.write_out(now);
                 self.settle_account();
                 self.uncertain = None;

@@ -240,7 +240,7 @@ fn obey(loaded: &mut Loaded, commands: &mut mpsc::Receiver<Command>) -> Vec<u64>
         let obeyed = match command {
             Command::Attach { cgroup_id, path } => {
                 attached.push(cgroup_id);
-                loaded.attach_cgroup(&path)
+                loaded.attach_cgroup(&path).map(drop)
             }
             Command::Detach { cgroup_id } => loaded.detach_cgroup(cgroup_id),
             // The first sweep of all is about to come.

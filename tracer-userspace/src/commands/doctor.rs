@@ -235,7 +235,7 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
     };
     let rewrites = attached.is_ok().then(|| others(&mut loaded));
     let address = match attached {
-        Ok(()) => finding("connection hooks", Verdict::Works, loaded.hooks.join(", ")),
+        Ok(_since) => finding("connection hooks", Verdict::Works, loaded.hooks.join(", ")),
         Err(error) => finding("connection hooks", Verdict::Blocks, format!("{error:#}")),
     };
     [events, processes, address, wire]

@@ -44,6 +44,9 @@ pub enum Batch {
         /// Which sweep it was: they are numbered without gaps, and adopted with the tables.
         generation: u64,
     },
+    /// A cgroup that was asked for has the hooks, since `at_ns` of CLOCK_MONOTONIC. What processes
+    /// did before that was told.
+    Attached { cgroup_id: u64, at_ns: u64 },
     /// The hooks could not be attached to a cgroup that was asked for.
     NotAttached { cgroup_id: u64, reason: String },
     /// A container was gone before hooks could be attached to it.

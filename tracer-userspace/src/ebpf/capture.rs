@@ -3,7 +3,7 @@
 //! When the receiver is slow the channel fills, then the ring, then the table; the kernel counts
 //! what it refuses, and the counts arrive here with the next sweep.
 
-use std::{io, os::fd::AsFd as _, sync::atomic::Ordering, time::Duration};
+use std::{io, os::fd::AsFd as _, path::Path, sync::atomic::Ordering, time::Duration};
 
 use tokio::{
     sync::mpsc,
@@ -20,7 +20,7 @@ use tracer_common::{
 use super::{
     batch::{Batch, Command, SweepReason, Swept, Terms},
     clock::ClockSample,
-    load::{Loaded, Sizes},
+    load::{Hooked, Loaded, Sizes},
     losses::{Losses, read_losses},
     ring::{self, Ring},
     sweep::read_quotas,
@@ -214,12 +214,8 @@ impl Capture {
     async fn obey(&mut self, command: Command) -> io::Result<()> {
         match command {
             Command::Attach { cgroup_id, path } => {
-                if let Err(error) = self.loaded.attach_cgroup(&path) {
-                    if !path.exists() {
-                        return self.send(Batch::CameAndWent { cgroup_id }).await;
-                    }
-                    let reason = error.to_string();
-                    self.send(Batch::NotAttached { cgroup_id, reason }).await?;
+                if let Some(told) = self.attach(cgroup_id, &path).await? {
+                    self.send(told).await?;
                 }
             }
             Command::Detach { cgroup_id } => self.let_go(cgroup_id),
@@ -230,6 +226,23 @@ impl Capture {
             }
         }
         Ok(())
+    }
+
+    /// What is to be told of it.
+    async fn attach(&mut self, cgroup_id: u64, path: &Path) -> io::Result<Option<Batch>> {
+        match self.loaded.attach_cgroup(path) {
+            Ok(Hooked::Before) => Ok(None),
+            Ok(Hooked::Now) => {
+                let at_ns = ClockSample::now().monotonic_ns();
+                self.read_processes().await?;
+                Ok(Some(Batch::Attached { cgroup_id, at_ns }))
+            }
+            Err(_) if !path.exists() => Ok(Some(Batch::CameAndWent { cgroup_id })),
+            Err(error) => {
+                let reason = error.to_string();
+                Ok(Some(Batch::NotAttached { cgroup_id, reason }))
+            }
+        }
     }
 
     /// Hooks that stay where nobody asked for them cost time, not evidence.

@@ -23,6 +23,7 @@ use tracer_common::{
     wire::DNS_PORTS,
 };
 
+pub use self::attach::Hooked;
 use super::{
     adopt::{self, Found, Replaced},
     foreign::{FIRST_HOOKS, First, Foreign},

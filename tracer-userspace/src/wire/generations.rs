@@ -70,6 +70,11 @@ impl<K: Eq + Hash + Copy, V> Generations<K, V> {
             .collect()
     }
 
+    /// Everything, in no order; nothing is thereby used.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.old.iter().chain(&self.young)
+    }
+
     /// Everything, in no order.
     pub fn drain(&mut self) -> impl Iterator<Item = (K, V)> {
         let young = std::mem::take(&mut self.young);

@@ -18,18 +18,26 @@ use super::{
 };
 use crate::ebpf::{adopt::Found, foreign};
 
+/// Since when a cgroup has hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hooked {
+    /// They were there, or those of a cgroup around it.
+    Before,
+    Now,
+}
+
 impl Loaded {
     /// Attaches the address and egress hooks to a cgroup and all below it, beside whatever else
     /// is attached there. Where it is inside one that is chosen already, that one covers it.
     ///
     /// # Errors
     /// The cgroup cannot be opened or the kernel refuses.
-    pub fn attach_cgroup(&mut self, path: &Path) -> Result<(), LoadError> {
+    pub fn attach_cgroup(&mut self, path: &Path) -> Result<Hooked, LoadError> {
         let cgroup = open_cgroup(path)?;
         let id = cgroup_id_of(&cgroup)?;
-        self.chosen.insert(path.to_owned(), id);
+        let known = self.chosen.insert(path.to_owned(), id);
         if self.is_covered(path) {
-            return Ok(());
+            return Ok(Hooked::Before);
         }
         self.link_cgroup(id, &cgroup)?;
         let inside: Vec<u64> = self
@@ -39,7 +47,11 @@ impl Loaded {
             .map(|(_, id)| *id)
             .collect();
         let mut inside = inside.into_iter();
-        inside.try_for_each(|id| self.unlink_cgroup(id))
+        inside.try_for_each(|id| self.unlink_cgroup(id))?;
+        Ok(match known {
+            Some(known) if known == id => Hooked::Before,
+            Some(_) | None => Hooked::Now,
+        })
     }
 
     /// Detaches from a cgroup; what was counted in it stays. Chosen cgroups inside it are
