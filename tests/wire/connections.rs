@@ -7,7 +7,7 @@ use std::{
 
 use lab::{Cgroup, Daemon, Process};
 
-use crate::world::{SERVER, World, hello, hex, names, needs_root};
+use crate::world::{SERVER, World, hello, hello_offering, hello_with, hex, names, needs_root};
 
 /// An Initial packet of RFC 9001, appendix A.2, in which a client asks for example.com.
 const INITIAL: &str = include_str!("../../tracer-userspace/src/decode/rfc9001-a2.hex");
@@ -46,6 +46,37 @@ fn a_hello_in_many_segments_is_put_together() {
     let log = world.record(&format!("say tcp 198.51.100.9:443 {}", pieces.join(",")));
     let found = names(&log, "198.51.100.9", 443);
     assert_eq!(found, claimed("split.example", "sni"));
+}
+
+#[test]
+fn dns_over_tls_is_recognised_on_any_port() {
+    needs_root!();
+    let world = World::new();
+    let hello = hex(&hello_offering(b"resolver.example", b"dot"));
+    let log = world.record(&format!("say tcp 198.51.100.9:443 {hello}"));
+    let mut flows = log.to("198.51.100.9", Some(443));
+    let name = flows.find_map(|flow| flow["names"].as_array()?.first());
+    assert_eq!(name.unwrap()["alpn"], serde_json::json!(["dot"]));
+    let mut list = Command::new(lab::egress_tracer().unwrap());
+    list.args(["policy", "list", "--finding", "encrypted-dns"]);
+    let listed = lab::output(list.arg(world.path("out/policy.toml"))).unwrap();
+    assert!(listed.contains("198.51.100.9"), "{listed}");
+}
+
+#[test]
+fn an_encrypted_hello_is_recognised() {
+    needs_root!();
+    const ECH: u16 = 0xfe0d;
+    let world = World::new();
+    let hello = hex(&hello_with(b"outer.example", ECH, &[0; 32]));
+    let log = world.record(&format!("say tcp 198.51.100.9:443 {hello}"));
+    let mut flows = log.to("198.51.100.9", Some(443));
+    let name = flows.find_map(|flow| flow["names"].as_array()?.first());
+    let name = name.unwrap();
+    assert_eq!(
+        (&name["name"], &name["ech"]),
+        (&"outer.example".into(), &true.into())
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the workload asked and was told.
 
-use crate::world::{RESOLVER, SERVER, World, exchanges, hex, names, needs_root};
+use crate::world::{RESOLVER, SERVER, World, agent, exchanges, hex, names, needs_root};
 
 #[test]
 fn every_question_is_told_with_its_answer() {
@@ -27,6 +27,67 @@ fn every_question_is_told_with_its_answer() {
     assert_eq!(answers[0]["target"], "api.example", "{answers}");
     assert_eq!(answers[1]["addresses"][0], SERVER, "{answers}");
     assert_eq!(answers[1]["ttl"], 60, "{answers}");
+}
+
+/// Hints of HTTPS and SVCB are addresses like others.
+#[test]
+fn every_kind_of_question_is_told() {
+    needs_root!();
+    let mut world = World::new();
+    // Priority 1, the name itself, alpn=h2, ipv4hint=198.51.100.9 (RFC 9460).
+    let service = "0001000001000302683200040004c6336409";
+    let records = format!(
+        "srv-host=_api._tcp.example,api.example,443\nptr-record=7.100.51.198.in-addr.arpa,api.example\n\
+         dns-rr=service.example,65,{service}\ndns-rr=_8443._https.service.example,64,{service}"
+    );
+    const SERVES: &str = "203.0.113.9";
+    world.serve_names(SERVES, &records);
+    let dig = |kind: &str, name: &str| format!("dig +tries=1 +time=5 @{SERVES} {kind} {name};");
+    let questions = [
+        dig("SRV", "_api._tcp.example"),
+        dig("PTR", "7.100.51.198.in-addr.arpa"),
+        dig("HTTPS", "service.example"),
+        dig("SVCB", "_8443._https.service.example"),
+        dig("A", "elsewhere.test"),
+    ];
+    let script = format!("{} {} tcp 198.51.100.9:443", questions.concat(), agent());
+    let log = world.run(&[], &["sh", "-c", &script]);
+    let told = exchanges(&log);
+    for expected in [
+        "_api._tcp.example SRV udp NOERROR",
+        "7.100.51.198.in-addr.arpa PTR udp NOERROR",
+        "service.example HTTPS udp NOERROR",
+        "_8443._https.service.example SVCB udp NOERROR",
+        "elsewhere.test A udp REFUSED",
+    ] {
+        assert!(
+            told.iter().any(|one| one == expected),
+            "{expected}: {told:?}"
+        );
+    }
+    assert_eq!(
+        names(&log, "198.51.100.9", 443),
+        ["service.example dns resolved"]
+    );
+}
+
+/// Both go to groups of the link's: what a workload asks its neighbours.
+#[test]
+fn multicast_dns_and_llmnr_are_named_as_such() {
+    needs_root!();
+    let world = World::new();
+    // Whether printer.local has an A.
+    let question = "000000000001000000000000077072696e746572056c6f63616c0000010001";
+    let steps =
+        format!("say udp 198.51.100.8:5353 {question} say udp 198.51.100.8:5355 {question}");
+    let log = world.record(&steps);
+    let told = exchanges(&log);
+    for expected in ["printer.local A mdns -", "printer.local A llmnr -"] {
+        assert!(
+            told.iter().any(|one| one == expected),
+            "{expected}: {told:?}"
+        );
+    }
 }
 
 #[test]

@@ -7,4 +7,5 @@ mod belief;
 mod connections;
 mod containers;
 mod dns;
+mod resolvers;
 mod world;

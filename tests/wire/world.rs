@@ -95,6 +95,15 @@ impl World {
         self.await_port("-lun", 53, address);
     }
 
+    /// A resolver beside the client.
+    pub(crate) fn serve_names_to_client(&mut self, address: &str, lines: &str) {
+        let file = self.dnsmasq_file(address, lines);
+        let mut dnsmasq = self.client.command("dnsmasq");
+        let dnsmasq = dnsmasq.arg("-k").arg("-C").arg(file);
+        self.servers.push(Process::spawn(dnsmasq).unwrap());
+        await_port(&self.client, "-lun", 53, address);
+    }
+
     /// A TLS server at [`SERVER`], port 443, for these names, and the file of its CA.
     pub(crate) fn serve_tls(&mut self, names: &[&str]) -> String {
         let (key, certificate) = (self.path("key.pem"), self.path("certificate.pem"));
@@ -117,13 +126,7 @@ impl World {
     }
 
     fn await_port(&self, kind: &str, port: u16, address: &str) {
-        let wanted = format!("{address}:{port}");
-        let listens = || {
-            let mut ss = self.internet.namespace().command("ss");
-            let listening = lab::output(ss.arg(kind))?;
-            Ok(listening.contains(&wanted).then_some(()))
-        };
-        wait_until(&format!("{wanted} listens"), PATIENCE, listens).unwrap();
+        await_port(self.internet.namespace(), kind, port, address);
     }
 
     /// Records `command`, and returns the log.
@@ -151,6 +154,15 @@ impl World {
         let command: Vec<&str> = std::iter::once(agent.as_str()).chain(steps).collect();
         self.run(options, &command)
     }
+}
+
+fn await_port(inside: &Namespace, kind: &str, port: u16, address: &str) {
+    let wanted = format!("{address}:{port}");
+    let listens = || {
+        let listening = lab::output(inside.command("ss").arg(kind))?;
+        Ok(listening.contains(&wanted).then_some(()))
+    };
+    wait_until(&format!("{wanted} listens"), PATIENCE, listens).unwrap();
 }
 
 pub(crate) fn agent() -> String {
@@ -198,12 +210,24 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// A TLS hello with a server's name, and so much padding.
 pub(crate) fn hello(name: &[u8], padding: usize) -> Vec<u8> {
-    let two = |length: usize| (length as u16).to_be_bytes();
+    const PADDING: u16 = 21;
+    hello_with(name, PADDING, &vec![0; padding])
+}
+
+/// Likewise, offering to speak one protocol.
+pub(crate) fn hello_offering(name: &[u8], protocol: &[u8]) -> Vec<u8> {
+    const ALPN: u16 = 16;
+    let offer = [&[protocol.len() as u8][..], protocol].concat();
+    hello_with(name, ALPN, &[&two(offer.len())[..], &offer].concat())
+}
+
+/// Likewise, with one more extension before the name.
+pub(crate) fn hello_with(name: &[u8], extension: u16, content: &[u8]) -> Vec<u8> {
     let server = [&[0][..], &two(name.len()), name].concat();
     let names = [&two(server.len())[..], &server].concat();
     let sni = [&[0, 0][..], &two(names.len()), &names].concat();
-    let pad = [&[0, 21][..], &two(padding), &vec![0; padding]].concat();
-    let extensions = [pad, sni].concat();
+    let first = [&extension.to_be_bytes()[..], &two(content.len()), content].concat();
+    let extensions = [first, sni].concat();
     let body = [
         &[3, 3][..],
         &[7; 32],
@@ -214,4 +238,8 @@ pub(crate) fn hello(name: &[u8], padding: usize) -> Vec<u8> {
     .concat();
     let message = [&[1, 0][..], &two(body.len()), &body].concat();
     [&[22, 3, 1][..], &two(message.len()), &message].concat()
+}
+
+fn two(length: usize) -> [u8; 2] {
+    (length as u16).to_be_bytes()
 }

@@ -240,9 +240,26 @@ pub struct Name {
     /// The hello had an encrypted one inside: this name is the outer one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ech: bool,
+    /// What the hello offered to speak (RFC 7301), in the client's order; what is not visible ASCII
+    /// is escaped. Of a long offer the beginning.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alpn: Vec<String>,
+    /// The unit that was answered in the workload's place, where that asks by a Unix socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
 }
 
+/// The ALPN identifiers of DNS over TLS (RFC 7858) and over QUIC (RFC 9250).
+const ENCRYPTED_DNS: [&str; 2] = ["dot", "doq"];
+
 impl Name {
+    /// Whether the hello offered to ask for names.
+    #[must_use]
+    pub fn is_encrypted_dns(&self) -> bool {
+        let mut offered = self.alpn.iter();
+        offered.any(|protocol| ENCRYPTED_DNS.contains(&protocol.as_str()))
+    }
+
     /// Whether the connection alone says so. What is asked of a proxy is elsewhere, and no claim
     /// about the proxy's own address.
     #[must_use]

@@ -45,6 +45,8 @@ const TEST_TOOLS: [(&str, &str, &str); 20] = [
         "dnsmasq-base",
         "reads the dnsmasq configuration that is made, and serves names",
     ),
+    ("nscd", "nscd", "is asked for names by a Unix socket"),
+    ("dig", "bind9-dnsutils", "asks for every kind of name"),
     ("curl", "curl", "says names over TLS and HTTP"),
     ("openssl", "openssl", "serves TLS in the little internet"),
     (

@@ -50,6 +50,8 @@ pub struct Naming {
     pub is_mismatch: bool,
     /// One of its addresses has other names as well.
     pub is_shared: bool,
+    /// A connection offered DNS over TLS or QUIC.
+    pub is_encrypted_dns: bool,
 }
 
 impl Naming {
@@ -65,6 +67,7 @@ impl Naming {
             is_claimed: claims && seen.believed.is_empty(),
             is_mismatch: claims && answered.into_iter().any(has),
             is_shared: has(Confidence::Shared) || seen.believed.len() > 1,
+            is_encrypted_dns: seen.names.iter().any(Name::is_encrypted_dns),
         }
     }
 
@@ -72,6 +75,7 @@ impl Naming {
         self.is_claimed |= other.is_claimed;
         self.is_mismatch |= other.is_mismatch;
         self.is_shared |= other.is_shared;
+        self.is_encrypted_dns |= other.is_encrypted_dns;
     }
 }
 

@@ -39,6 +39,9 @@ pub const HOST: &str = "host";
 pub(super) const ENGINE: &str = "dockerd";
 const DOCKERD: &[u8] = ENGINE.as_bytes();
 
+/// What glibc asks by a Unix socket: nss-resolve, and the caches of names.
+const RESOLVERS: [&str; 3] = ["systemd-resolved.service", "nscd.service", "unscd.service"];
+
 /// Whose flow it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -349,6 +352,25 @@ impl Machine {
             Some(Owner::Unit(_) | Owner::Host) | None => None,
         };
         container.map_or(cgroup_id, |known| known.lifetime(cgroup_id).cgroup_id)
+    }
+
+    /// The unit that a cgroup is of, if others ask that for names by a Unix socket.
+    #[must_use]
+    pub fn resolver(&self, cgroup_id: u64) -> Option<&'static str> {
+        match &self.cgroups.known(cgroup_id)?.owner {
+            Owner::Unit(unit) => RESOLVERS.into_iter().find(|known| known == unit),
+            Owner::Container(_) | Owner::Host => None,
+        }
+    }
+
+    /// Whether a cgroup is a container's, as far as is known.
+    #[must_use]
+    pub fn is_contained(&self, cgroup_id: u64) -> bool {
+        match self.cgroups.known(cgroup_id).map(|found| &found.owner) {
+            Some(Owner::Unit(_) | Owner::Host) => false,
+            // Rather a name too few.
+            Some(Owner::Container(_)) | None => true,
+        }
     }
 
     /// To whom losses in a cgroup are told.

@@ -58,6 +58,8 @@ fn of_confidence(names: &[Name], confidence: Confidence) -> Believed {
     names
         .iter()
         .filter(|name| name.confidence == Some(confidence) && is_of_the_address(name.source))
+        // Whoever fills sets by name hears the workload's answers, not those of others.
+        .filter(|name| name.via.is_none())
         .filter(|name| is_exact(&name.name))
         .map(|name| Arc::from(name.name.as_str()))
         .collect()
@@ -99,6 +101,8 @@ mod tests {
             confidence: Some(confidence),
             port: None,
             ech: false,
+            alpn: Vec::new(),
+            via: None,
         }
     }
 

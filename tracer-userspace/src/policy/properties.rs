@@ -54,6 +54,8 @@ fn name((number, confidence): &(u8, Confidence)) -> Name {
         confidence: Some(*confidence),
         port: None,
         ech: false,
+        alpn: Vec::new(),
+        via: None,
     }
 }
 

@@ -66,6 +66,15 @@ pub struct Resolved {
     pub valid: Vec<Arc<str>>,
     /// By answers that had run out. Clients may hold on to them, but that is their word alone.
     pub outlived: Vec<Arc<str>>,
+    /// Who was told in the client's place: the unit of a resolver that is asked by a Unix socket.
+    pub via: Option<Arc<str>>,
+}
+
+impl Resolved {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.valid.is_empty() && self.outlived.is_empty()
+    }
 }
 
 /// Questions that wait, and what answers have told. `C` is whom answers are for, `S` tells sockets

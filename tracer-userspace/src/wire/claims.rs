@@ -6,6 +6,10 @@ use crate::{
     wire::answers::Resolved,
 };
 
+/// Protocols of one hello that are kept, and the longest: those in use have a few letters.
+const MAX_PROTOCOLS: usize = 8;
+const MAX_PROTOCOL: usize = 32;
+
 /// The names in a TCP client's first bytes, without a confidence yet.
 #[must_use]
 pub fn of_first_bytes(told: &FirstBytes) -> Vec<Name> {
@@ -24,8 +28,11 @@ pub fn of_first_bytes(told: &FirstBytes) -> Vec<Name> {
 #[must_use]
 pub fn of_hello(hello: &ClientHello, source: NameSource) -> Option<Name> {
     let sni = hello.sni.as_ref()?;
+    let short = |protocol: &&String| protocol.len() <= MAX_PROTOCOL;
+    let offered = hello.alpn.iter().filter(short).take(MAX_PROTOCOLS);
     Some(Name {
         ech: hello.ech,
+        alpn: offered.cloned().collect(),
         ..name(sni, source)
     })
 }
@@ -36,7 +43,11 @@ pub fn of_hello(hello: &ClientHello, source: NameSource) -> Option<Name> {
 /// that has run out proves a name only if the connection says the same.
 #[must_use]
 pub fn names(claims: &[Name], resolved: &Resolved) -> Vec<Name> {
-    let Resolved { valid, outlived } = resolved;
+    let Resolved {
+        valid,
+        outlived,
+        via,
+    } = resolved;
     let is_resolved = |name: &str| valid.iter().chain(outlived).any(|known| **known == *name);
     let own = claims.iter().map(|claim| {
         let is_proven = claim.source != NameSource::Proxy && is_resolved(&claim.name);
@@ -68,6 +79,7 @@ pub fn names(claims: &[Name], resolved: &Resolved) -> Vec<Name> {
         };
         names.push(Name {
             confidence: Some(confidence),
+            via: via.as_deref().map(str::to_owned),
             ..name(resolved, NameSource::Dns)
         });
     }
@@ -81,5 +93,7 @@ fn name(text: &str, source: NameSource) -> Name {
         confidence: None,
         port: None,
         ech: false,
+        alpn: Vec::new(),
+        via: None,
     }
 }

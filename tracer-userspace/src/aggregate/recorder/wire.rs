@@ -14,7 +14,7 @@ use crate::{
     aggregate::{
         losses::Affected,
         table::Told,
-        wire::{Destination, Late},
+        wire::{Asks, Destination, Late},
         workload::WorkloadError,
     },
     decode::{dns::Transport, wire::Piece},
@@ -54,6 +54,9 @@ impl Recorder {
         self.counters.wire_pieces += pieces.len() as u64;
         for piece in pieces {
             let client = self.client(piece.cgroup_id);
+            if let Some(unit) = self.resolver(piece.cgroup_id) {
+                self.wire.answers_others(client, unit);
+            }
             let time = monotonic(piece.at_ns);
             let exchanges = self.wire.take(client, time, &piece);
             self.keep_exchanges(exchanges);
@@ -77,6 +80,22 @@ impl Recorder {
         match &self.subject {
             Subject::Machine(machine) => machine.client(cgroup_id),
             Subject::Command { .. } => COMMAND,
+        }
+    }
+
+    /// The unit of a resolver that others ask by a Unix socket.
+    fn resolver(&self, cgroup_id: u64) -> Option<&'static str> {
+        match &self.subject {
+            Subject::Machine(machine) => machine.resolver(cgroup_id),
+            Subject::Command { .. } => None,
+        }
+    }
+
+    /// Whom the processes of a cgroup can ask: the machine's sockets are not in containers.
+    fn asks(&self, cgroup_id: u64) -> Asks {
+        match &self.subject {
+            Subject::Machine(machine) if !machine.is_contained(cgroup_id) => Asks::Anybody,
+            Subject::Machine(_) | Subject::Command { .. } => Asks::Network,
         }
     }
 
@@ -141,12 +160,13 @@ impl Recorder {
         };
         let when = (monotonic(told.first_ns), monotonic(last_ns));
         let transport = transport(flow.protocol);
+        let asks = self.asks(cgroup_id);
         let mut names = self
             .wire
-            .names(client, destination_of(flow), transport, when);
+            .names(client, asks, destination_of(flow), transport, when);
         if let Some(left) = flow.translated {
             let at = SocketAddr::new(left.ip, left.port.unwrap_or(0));
-            for name in self.wire.names(client, at, transport, when) {
+            for name in self.wire.names(client, asks, at, transport, when) {
                 if !names.contains(&name) {
                     names.push(name);
                 }

@@ -11,7 +11,11 @@
 mod claimed;
 mod connections;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -24,7 +28,7 @@ use crate::{
     },
     record::{Dns, Name},
     wire::{
-        answers::{Answers, Exchange, Speaker},
+        answers::{Answers, Exchange, Resolved, Speaker},
         claims,
         generations::Generations,
     },
@@ -38,6 +42,8 @@ const MAX_STREAMS: usize = 128;
 const MAX_DNS: usize = 2 + u16::MAX as usize;
 /// Answers of resolvers on this machine that are remembered.
 const MAX_SERVED: usize = 16_384;
+/// Resolvers of this machine that others ask by a Unix socket.
+const MAX_RESOLVERS: usize = 16;
 /// When a question counts as unanswered: resolvers are given up earlier.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 /// Docker's resolver, whose port is rewritten on the way to it.
@@ -54,6 +60,15 @@ struct Socket {
 /// A message in the making: by socket, and by direction (TCP) or packet (UDP).
 type StreamKey = (u64, Saying, u64);
 
+/// Whom a client may have asked for names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// Over the network alone: nobody else's answers are its own.
+    Network,
+    /// The machine's resolvers too, by their Unix sockets.
+    Anybody,
+}
+
 #[derive(Debug)]
 pub struct Wire {
     answers: Answers<u64, Socket>,
@@ -62,6 +77,8 @@ pub struct Wire {
     served: Generations<(u64, Transport, SocketAddr), ()>,
     connections: Connections,
     claimed: Claimed,
+    /// Clients that others ask by a Unix socket, and what they are called.
+    resolvers: BTreeMap<u64, Arc<str>>,
 }
 
 /// What was not understood or not kept.
@@ -83,6 +100,7 @@ impl Default for Wire {
             served: Generations::new(MAX_SERVED),
             connections: Connections::default(),
             claimed: Claimed::default(),
+            resolvers: BTreeMap::new(),
         }
     }
 }
@@ -124,16 +142,27 @@ impl Wire {
         self.answers.give_up(Timestamp::MAX)
     }
 
+    /// What `client` is told, others are told by it.
+    pub fn answers_others(&mut self, client: u64, unit: &str) {
+        if self.resolvers.len() < MAX_RESOLVERS && !self.resolvers.contains_key(&client) {
+            self.resolvers.insert(client, unit.into());
+        }
+    }
+
     /// The names under which `client` went to an address between two times. `transport` is that
     /// of a destination that has a port.
     pub fn names(
         &mut self,
         client: u64,
+        asks: Asks,
         at: SocketAddr,
         transport: Option<Transport>,
         (first, last): (Timestamp, Timestamp),
     ) -> Vec<Name> {
-        let resolved = self.answers.of(client, at.ip(), (first, last));
+        let mut resolved = self.answers.of(client, at.ip(), (first, last));
+        if resolved.is_empty() && asks == Asks::Anybody {
+            resolved = self.resolved_by_others(at.ip(), (first, last));
+        }
         let claims = match transport {
             Some(transport) => self.claimed.since(
                 Destination {
@@ -146,6 +175,17 @@ impl Wire {
             None => Vec::new(),
         };
         claims::names(&claims, &resolved)
+    }
+
+    fn resolved_by_others(&mut self, address: IpAddr, when: (Timestamp, Timestamp)) -> Resolved {
+        for (resolver, unit) in &self.resolvers {
+            let resolved = self.answers.of(*resolver, address, when);
+            if !resolved.is_empty() {
+                let via = Some(Arc::clone(unit));
+                return Resolved { via, ..resolved };
+            }
+        }
+        Resolved::default()
     }
 
     /// Names of a late claim.

@@ -46,7 +46,7 @@ fn https() -> SocketAddr {
 
 fn names(wire: &mut Wire, client: u64, second: i64) -> Vec<(String, NameSource, Confidence)> {
     let when = (at(second), at(second));
-    let names = wire.names(client, https(), Some(Transport::Tcp), when);
+    let names = wire.names(client, Asks::Network, https(), Some(Transport::Tcp), when);
     let shown = names.into_iter().map(|name| {
         let confidence = name.confidence.expect("every name has one");
         (name.name, name.source, confidence)

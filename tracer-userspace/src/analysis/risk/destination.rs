@@ -138,7 +138,10 @@ pub(super) fn odd_protocol(subject: &Subject<'_>) -> bool {
 }
 
 pub(super) fn encrypted_dns(subject: &Subject<'_>) -> bool {
-    ports(subject).any(|(_, port)| port == 853)
+    let offers = subject
+        .seen
+        .is_some_and(|seen| seen.naming.is_encrypted_dns);
+    offers || ports(subject).any(|(_, port)| port == 853)
 }
 
 pub(super) fn public_resolver(subject: &Subject<'_>) -> bool {

@@ -102,7 +102,7 @@ pub const RULES: [Rule; 25] = [
     rule(
         "encrypted-dns",
         Medium,
-        "DNS over TLS or QUIC: questions go out that no local resolver sees.",
+        "DNS over TLS or QUIC: questions go out that no local resolver sees, and names come from connections alone.",
         destination::encrypted_dns,
     ),
     rule(

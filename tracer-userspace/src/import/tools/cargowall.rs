@@ -79,5 +79,7 @@ fn resolved(name: String) -> Name {
         confidence: Some(Confidence::Resolved),
         port: None,
         ech: false,
+        alpn: Vec::new(),
+        via: None,
     }
 }

@@ -228,6 +228,8 @@ impl Flow {
             confidence: Some(confidence),
             port: None,
             ech: false,
+            alpn: Vec::new(),
+            via: None,
         };
         names.into_iter().map(name).collect()
     }

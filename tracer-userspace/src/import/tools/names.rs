@@ -145,6 +145,7 @@ impl Names {
         Resolved {
             valid: valid.map(|(name, _)| Arc::clone(name)).collect(),
             outlived: Vec::new(),
+            via: None,
         }
     }
 }
@@ -172,6 +173,8 @@ fn claimed(claim: &Claim, service: &Service) -> Name {
         confidence: None,
         port: None,
         ech: false,
+        alpn: Vec::new(),
+        via: None,
     }
 }
 
