@@ -153,20 +153,3 @@ fn a_name_said_long_after_connecting_is_told_in_a_record_that_counts_nothing() {
     assert_eq!((&late["count"], late.get("outcomes")), (&0.into(), None));
     daemon.stop().unwrap();
 }
-
-/// Each by its own library: OpenSSL, and Node's.
-#[test]
-fn other_clients_prove_names_too() {
-    needs_root!();
-    if Command::new("node").arg("--version").output().is_err() {
-        eprintln!("skipped: node is not installed");
-        return;
-    }
-    let mut world = World::new();
-    world.serve_tls(&["api.example"]);
-    let script = "require('https').get({host: 'api.example', rejectUnauthorized: false}, \
-                  answer => answer.resume())";
-    let log = world.run(&[], &["node", "-e", script]);
-    let expected = ["api.example dns proven", "api.example sni proven"];
-    assert_eq!(names(&log, SERVER, 443), expected);
-}

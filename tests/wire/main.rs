@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod belief;
+mod clients;
 mod connections;
 mod containers;
 mod dns;

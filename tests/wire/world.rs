@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, path::PathBuf, process::Command, time::Duration};
 
-use lab::{Internet, Kind, Log, Namespace, Plan, Process, binary, egress_tracer, wait_until};
+use lab::{DNS, Internet, Kind, Log, Namespace, Plan, Process, binary, egress_tracer, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -104,8 +104,8 @@ impl World {
         await_port(&self.client, "-lun", 53, address);
     }
 
-    /// A TLS server at [`SERVER`], port 443, for these names, and the file of its CA.
-    pub(crate) fn serve_tls(&mut self, names: &[&str]) -> String {
+    /// A key and a certificate for these names.
+    fn certify(&self, names: &[&str]) -> (PathBuf, PathBuf) {
         let (key, certificate) = (self.path("key.pem"), self.path("certificate.pem"));
         let names: Vec<String> = names.iter().map(|name| format!("DNS:{name}")).collect();
         let request = [
@@ -116,6 +116,12 @@ impl World {
         openssl.arg(&key).arg("-out").arg(&certificate);
         openssl.args(["-addext", &format!("subjectAltName={}", names.join(","))]);
         lab::output(&mut openssl).unwrap();
+        (key, certificate)
+    }
+
+    /// A TLS server at [`SERVER`], port 443, for these names, and the file of its CA.
+    pub(crate) fn serve_tls(&mut self, names: &[&str]) -> String {
+        let (key, certificate) = self.certify(names);
         let mut server = self.internet.namespace().command("openssl");
         server.args(["s_server", "-quiet", "-www", "-accept"]);
         server.arg(format!("{SERVER}:443"));
@@ -123,6 +129,33 @@ impl World {
         self.servers.push(Process::spawn(&mut server).unwrap());
         self.await_port("-ltn", 443, SERVER);
         certificate.display().to_string()
+    }
+
+    /// HTTP/3 in the internet, with the certificate of a TLS server's.
+    pub(crate) fn serve_http3(&mut self, program: &[&str], address: &str, port: u16) {
+        let (key, certificate) = self.certify(&["api.example"]);
+        let mut server = self.internet.namespace().command(program[0]);
+        server.args(&program[1..]).args(["serve", address]);
+        server.arg(port.to_string()).arg(certificate).arg(key);
+        self.servers.push(Process::spawn(&mut server).unwrap());
+        self.await_port("-lun", port, address);
+    }
+
+    /// A proxy in the internet.
+    pub(crate) fn serve_squid(&mut self, address: &str, port: u16) {
+        let file = self.path("squid.conf");
+        let text = format!(
+            "http_port {address}:{port}\nhttp_access allow all\ncache deny all\naccess_log none\n\
+             cache_log /dev/null\npid_filename none\n\
+             dns_nameservers {DNS}\nnetdb_filename none\n"
+        );
+        fs::write(&file, text).unwrap();
+        // What it shares by name would outlive it.
+        let alone = "mount -t tmpfs tmpfs /dev/shm && exec squid --foreground -N -f \"$0\"";
+        let mut squid = self.internet.namespace().command("unshare");
+        let squid = squid.args(["--mount", "--", "sh", "-c", alone]).arg(file);
+        self.servers.push(Process::spawn(squid).unwrap());
+        self.await_port("-ltn", port, address);
     }
 
     fn await_port(&self, kind: &str, port: u16, address: &str) {

@@ -14,7 +14,7 @@ use crate::{
 const DENY_VERSION: &str = "0.20.2";
 
 /// What the tests call, and the Debian package that brings it.
-const TEST_TOOLS: [(&str, &str, &str); 20] = [
+const TEST_TOOLS: [(&str, &str, &str); 24] = [
     ("bpftool", "bpftool", "tells what is attached to a cgroup"),
     ("zstd", "zstd", "unpacks log segments"),
     ("dockerd", "docker.io", "containers to trace"),
@@ -48,6 +48,8 @@ const TEST_TOOLS: [(&str, &str, &str); 20] = [
     ("nscd", "nscd", "is asked for names by a Unix socket"),
     ("dig", "bind9-dnsutils", "asks for every kind of name"),
     ("curl", "curl", "says names over TLS and HTTP"),
+    ("wget", "wget", "likewise, with another TLS library"),
+    ("python3", "python3", "likewise, and speaks HTTP/3"),
     ("openssl", "openssl", "serves TLS in the little internet"),
     (
         "squid",
@@ -81,6 +83,9 @@ const TEST_TOOLS: [(&str, &str, &str); 20] = [
 
 /// The folder of the report's test in a browser, and what its modules are.
 const BROWSER: &str = "tests/browser";
+
+/// The clients of the tests of names, and their virtual environment.
+const CLIENTS: &str = "tests/clients";
 
 /// One thing a machine needs: look, do, say.
 pub(crate) struct Step<'a> {
@@ -149,6 +154,7 @@ fn for_tests() -> Result<()> {
     }
     deny()?;
     browser_modules()?;
+    python_clients()?;
     mount("bpf", "/sys/fs/bpf", "pinned maps and programs")?;
     mount("tracefs", "/sys/kernel/tracing", "tracepoints")
 }
@@ -172,6 +178,30 @@ fn browser_modules() -> Result<()> {
         why: "puppeteer drives the browser, axe judges the page's accessibility",
         is_done: &|| Path::new(BROWSER).join("node_modules/axe-core").is_dir(),
         act: &|| check(plain("npm", "ci --no-audit --no-fund").current_dir(BROWSER)),
+    }
+    .take()
+}
+
+fn python_clients() -> Result<()> {
+    let venv = Path::new(CLIENTS).join(".venv");
+    let here = |program: &str| venv.join("bin").join(program);
+    Step {
+        what: "the Python packages of tests/clients",
+        why: "real clients say names in their own way, HTTP/3 too",
+        is_done: &|| here("uv").exists() && here("httpx").exists(),
+        act: &|| {
+            if check(plain("python3", "-m venv --clear").arg(&venv)).is_err() {
+                // Debian's Python leaves that out.
+                install(&["python3-venv"])?;
+                check(plain("python3", "-m venv --clear").arg(&venv))?;
+            }
+            let wanted = Path::new(CLIENTS).join("requirements.txt");
+            check(
+                Command::new(here("pip"))
+                    .args(["install", "--quiet", "--requirement"])
+                    .arg(wanted),
+            )
+        },
     }
     .take()
 }
