@@ -18,8 +18,11 @@ const TYPE_A: [u8; 4] = [0, 1, 0, 1];
 const SAME_NAME: [u8; 2] = [0xc0, 12];
 const TTL: u32 = 5;
 
-/// Where the fresh addresses begin: 198.18.0.0/15, which is for benchmarks.
-const FRESH: u32 = u32::from_be_bytes([198, 18, 0, 1]);
+/// Where the fresh addresses are: 198.18.0.0/15, which is for benchmarks.
+const FRESH: u32 = u32::from_be_bytes([198, 18, 0, 0]);
+const SIZE: u32 = 1 << 17;
+/// From one to the next: into another network each time, and to all of them before the first again.
+const STEP: u32 = 257;
 
 /// How many fresh addresses were given.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +30,8 @@ pub(crate) struct Given(Arc<AtomicU32>);
 
 impl Given {
     fn next(&self) -> Ipv4Addr {
-        Ipv4Addr::from(FRESH + self.0.fetch_add(1, Ordering::Relaxed))
+        let number = self.0.fetch_add(1, Ordering::Relaxed) + 1;
+        Ipv4Addr::from(FRESH + number.wrapping_mul(STEP) % SIZE)
     }
 }
 
@@ -123,7 +127,12 @@ pub(crate) fn forged(question: &[u8], address: Ipv4Addr) -> Vec<u8> {
 
 /// Asks over UDP for the address of a name; `None` if nobody answers within a second or two.
 pub(crate) fn ask(server: SocketAddr, id: u16, labels: &[&[u8]]) -> Option<Ipv4Addr> {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let any = if server.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
+    let socket = UdpSocket::bind(any).unwrap();
     socket
         .set_read_timeout(Some(Duration::from_secs(2)))
         .unwrap();

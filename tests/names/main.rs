@@ -7,6 +7,7 @@
 mod dns;
 mod hostile;
 mod latency;
+mod others;
 mod world;
 
 use std::{collections::BTreeSet, fs, net::Ipv4Addr, process::Command};

@@ -23,6 +23,8 @@ use crate::dns::{self, Given, labels};
 
 /// The resolver that is approved.
 pub(crate) const RESOLVER: &str = "198.51.100.53:53";
+/// One that is reached over IPv6.
+pub(crate) const RESOLVER_V6: &str = "[2001:db8:53::53]:53";
 /// The workload's address.
 pub(crate) const CLIENT: &str = "192.0.2.2";
 /// What no name ever leads to.
@@ -73,6 +75,10 @@ impl World {
             format!("-n {server} link set lo up"),
             format!("-n {server} link set wire up"),
             format!("-n {client} route add default via 192.0.2.1"),
+            format!("-n {client} addr add 2001:db8:1::2/64 dev wire nodad"),
+            format!("-n {server} addr add 2001:db8:1::1/64 dev wire nodad"),
+            format!("-n {client} -6 route add default via 2001:db8:1::1"),
+            format!("-n {server} addr add 2001:db8:53::53/128 dev lo nodad"),
             format!("-n {server} route add local 198.51.100.0/24 dev lo"),
             format!("-n {server} route add local 203.0.113.0/24 dev lo"),
             format!("-n {server} route add local 198.18.0.0/15 dev lo"),
