@@ -18,7 +18,7 @@ use crate::{
         losses::Losses,
     },
     output::log::OPEN_SEGMENT,
-    record::Gap,
+    record::{Gap, GapKind, Severity},
 };
 
 /// What is known of the daemon before this one.
@@ -178,7 +178,18 @@ impl Recorder {
         let run: Arc<str> = mark.last_run.as_str().into();
         let mut opened = Recorded::open(&self.settings, name, &run, Some(mark))?;
         opened.workload.take_over(&run, &self.settings.continuity);
+        opened.workload.tell_gap(&run, forgotten_names());
         self.workloads.insert(name.clone(), opened);
         Ok(())
+    }
+}
+
+/// What was asked and said stays in the memory of the daemon that heard it.
+fn forgotten_names() -> Gap {
+    Gap {
+        what: GapKind::Wire,
+        detail: "what the daemon before this one had heard of names is not known any more: flows may lack theirs".to_owned(),
+        lost: None,
+        severity: Severity::Detail,
     }
 }
