@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::loopback;
+use super::{loopback, tls::Ends};
 
 /// A figure is the first quartile of this many chunks, each shorter than a time slice: those
 /// during which another process had the core, or its caches, do not move it.
@@ -25,6 +25,8 @@ const PROCESSES_A_CHUNK: usize = 1;
 /// Calls before the first chunk: the first one adds the key and wakes the reader.
 const WARM_UP: usize = 600;
 const PROCESSES_TO_WARM_UP: usize = 50;
+const HANDSHAKES_A_CHUNK: usize = 2;
+const HANDSHAKES_TO_WARM_UP: usize = 50;
 
 /// Prints one line for each kind of call: its name and nanoseconds.
 pub(super) fn measure(core: usize, salt: u32) -> Result<()> {
@@ -32,6 +34,7 @@ pub(super) fn measure(core: usize, salt: u32) -> Result<()> {
     println!("tcp {}", tcp(salt)?);
     println!("sendto {}", sendto()?);
     println!("send {}", send()?);
+    println!("tls {}", tls(salt)?);
     println!("process {}", process()?);
     Ok(())
 }
@@ -54,6 +57,15 @@ fn tcp(salt: u32) -> Result<f64> {
         drop(client);
         drop(server);
         Ok(())
+    })
+}
+
+/// A connection of its own for each TLS handshake.
+fn tls(salt: u32) -> Result<f64> {
+    let ends = Ends::new()?;
+    let listener = TcpListener::bind((loopback(0x20_0000 + salt), 0))?;
+    quick_chunk(HANDSHAKES_TO_WARM_UP, HANDSHAKES_A_CHUNK, || {
+        ends.connect(&listener)
     })
 }
 

@@ -4,6 +4,7 @@
 mod cost;
 mod processes;
 mod quantity;
+mod tls;
 
 use std::{
     env,

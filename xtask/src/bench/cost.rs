@@ -16,10 +16,11 @@ use super::{
 };
 
 /// What is measured, as the load generator calls it; its name in the table; its goal.
-const CALLS: [(&str, &str, f64); 4] = [
+const CALLS: [(&str, &str, f64); 5] = [
     ("tcp", "TCP connect+accept+close", 1.08),
     ("sendto", "unconnected UDP sendto", 1.28),
     ("send", "connected UDP send", 1.09),
+    ("tls", "TLS connection", 1.03),
     ("process", "process that connects once", 1.0),
 ];
 
