@@ -4,9 +4,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
-use lab::{Container, Docker, Image, egress_tracer, output};
+use lab::{Container, DNS, Docker, Image, Process, egress_tracer, output, wait_until};
 
 use crate::{Setting, run_steps, spec};
 
@@ -24,12 +25,14 @@ const UNSEEN_V6: &str = "tcp-abandon [2001:db8::90]:443 300";
 enum Tool {
     Nft,
     Iptables,
+    /// Sets that a companion fills as the workload asks.
+    NftByName,
 }
 
 /// Loads the rules with `--verdict drop` by either tool: the workload passes, all else does not,
 /// and after a restart the documented way of applying them works again.
 pub(crate) fn enforce(docker: &Docker, image: &Image, setting: &Setting, folder: &Path) {
-    for tool in [Tool::Nft, Tool::Iptables] {
+    for tool in [Tool::Nft, Tool::Iptables, Tool::NftByName] {
         let rules = generate(tool, folder);
         let idle = spec(image, setting).command(&["sleep", "600000"]);
         let container = idle.run(docker).unwrap();
@@ -37,7 +40,7 @@ pub(crate) fn enforce(docker: &Docker, image: &Image, setting: &Setting, folder:
             passes(&container, "tcp 203.0.113.90:443"),
             "nothing is in force yet"
         );
-        apply(tool, &container, rules.path());
+        let _companion = apply(tool, &container, rules.path());
         check(&container, setting, tool);
 
         container.restart().unwrap();
@@ -45,7 +48,7 @@ pub(crate) fn enforce(docker: &Docker, image: &Image, setting: &Setting, folder:
             passes(&container, "tcp 203.0.113.90:443"),
             "{tool:?}: a restarted container has a new namespace without rules"
         );
-        apply(tool, &container, rules.path());
+        let _companion = apply(tool, &container, rules.path());
         check(&container, setting, tool);
     }
 }
@@ -84,23 +87,30 @@ fn passes(container: &Container, step: &str) -> bool {
 
 fn generate(tool: Tool, folder: &Path) -> tempfile::TempDir {
     let rules = tempfile::tempdir().unwrap();
-    let formats: &[(&str, &str)] = match tool {
-        Tool::Nft => &[("nftables", "rules.nft")],
-        Tool::Iptables => &[("iptables", "rules.v4"), ("ip6tables", "rules.v6")],
+    let formats: &[(&[&str], &str)] = match tool {
+        Tool::Nft => &[(&["nftables"], "rules.nft")],
+        Tool::Iptables => &[(&["iptables"], "rules.v4"), (&["ip6tables"], "rules.v6")],
+        Tool::NftByName => &[(&["nftables", "--name-sets"], "rules.nft")],
     };
+    fs::copy(folder.join("policy.toml"), rules.path().join("policy.toml")).unwrap();
     for (format, file) in formats {
         let mut generate = Command::new(egress_tracer().unwrap());
         generate.arg("generate").arg(folder);
-        generate.args(["--format", format, "--verdict", "drop", "-o"]);
+        generate.arg("--format").args(*format);
+        generate.args(["--verdict", "drop", "-o"]);
         output(generate.arg(rules.path().join(file))).unwrap();
     }
     rules
 }
 
 /// As the header of the rules says.
-fn apply(tool: Tool, container: &Container, rules: &Path) {
+fn apply(tool: Tool, container: &Container, rules: &Path) -> Option<Process> {
     match tool {
         Tool::Nft => load(container, "nft -f", &rules.join("rules.nft")),
+        Tool::NftByName => {
+            load(container, "nft -f", &rules.join("rules.nft"));
+            return Some(companion(container, rules));
+        }
         Tool::Iptables => {
             load(
                 container,
@@ -114,6 +124,29 @@ fn apply(tool: Tool, container: &Container, rules: &Path) {
             );
         }
     }
+    None
+}
+
+/// Fills the sets in the container's network namespace; there once this returns.
+fn companion(container: &Container, rules: &Path) -> Process {
+    let ready = rules.join("ready");
+    let _none_before = fs::remove_file(&ready);
+    let policy = rules.join("policy.toml");
+    // Long answers come over TCP, and this workload never had one.
+    let mut add = Command::new(egress_tracer().unwrap());
+    add.args(["policy", "add"]).arg(&policy);
+    let _there_since_before = output(add.args([DNS, "--port", "53/tcp"]));
+    let pid = container.pid().unwrap().to_string();
+    let mut names = Command::new("nsenter");
+    names.args(["-t", &pid, "-n"]).arg(egress_tracer().unwrap());
+    names.arg("names").arg(policy);
+    names
+        .args(["--include-unreviewed", "--ready-file"])
+        .arg(&ready);
+    let names = Process::spawn(&mut names).unwrap();
+    let is_ready = || Ok(ready.exists().then_some(()));
+    wait_until("names are watched", Duration::from_secs(20), is_ready).unwrap();
+    names
 }
 
 fn load(container: &Container, tool: &str, file: &PathBuf) {

@@ -6,7 +6,9 @@ use crate::world::{RESOLVER, SERVER, World, agent, exchanges, hex, names, needs_
 fn every_question_is_told_with_its_answer() {
     needs_root!();
     let world = World::new();
-    let log = world.record("resolve api.example resolve nothing.example resolve alias.example");
+    let log = world.record(
+        "resolve api.example resolve nothing.example resolve alias.example resolve loop.example",
+    );
     let told = exchanges(&log);
     for expected in [
         "api.example A udp NOERROR",
@@ -14,6 +16,7 @@ fn every_question_is_told_with_its_answer() {
         "nothing.example A udp NXDOMAIN",
         "nothing.example AAAA udp NXDOMAIN",
         "alias.example A udp NOERROR",
+        "loop.example A udp SERVFAIL",
     ] {
         assert!(
             told.iter().any(|one| one == expected),

@@ -45,7 +45,8 @@ impl World {
             .name("api.example", &[SERVER])
             .name("other.example", &[SERVER])
             .name("six.example", &["2001:db8::7"])
-            .alias("alias.example", "api.example");
+            .alias("alias.example", "api.example")
+            .alias("loop.example", "loop.example");
         let internet = Internet::start(&plan).unwrap();
         let client = internet.client("names").unwrap();
         Self {
