@@ -79,9 +79,11 @@ impl Recorder {
             for told in told {
                 let mut flow = self.flow(key, tally, told, &origin);
                 flow.names = self.names_of(key.cgroup_id, &flow, told);
-                self.may_be_named_later(key.cgroup_id, &flow, &origin);
-                match self.tell_flow(flow, &origin) {
-                    Ok(full) => is_full |= full,
+                match self.tell_flow(Box::new(flow), &origin) {
+                    Ok((record, full)) => {
+                        is_full |= full;
+                        self.may_be_named_later(key.cgroup_id, record, &origin);
+                    }
                     Err(error) => {
                         result = Err(error);
                         return false;
@@ -216,14 +218,18 @@ impl Recorder {
         self.settings.redactor.text(text).into_owned()
     }
 
-    /// Whether the log is due for rotation.
-    pub(super) fn tell_flow(&mut self, flow: Flow, origin: &Origin) -> Result<bool, WorkloadError> {
+    /// What was written, and whether the log is due for rotation.
+    pub(super) fn tell_flow(
+        &mut self,
+        flow: Box<Flow>,
+        origin: &Origin,
+    ) -> Result<(Record, bool), WorkloadError> {
         let recorded = self.workload(&origin.workload, &origin.run)?;
-        let record = Record::Flow(recorded.workload.envelope(&origin.run, Box::new(flow)));
+        let record = Record::Flow(recorded.workload.envelope(&origin.run, flow));
         recorded.workload.tell(&record);
         let is_full = recorded.workload.is_full();
         self.tell_drift(&record, origin)?;
-        Ok(is_full)
+        Ok((record, is_full))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     },
     decode::{dns::Transport, wire::Piece},
     enrich::machine::{Attribution, Concerned, Origin},
-    record::{Channel, Dns, Flow, Gap, GapKind, Name, Protocol, Record, Severity},
+    record::{Channel, Dns, Entry, Flow, Gap, GapKind, Name, Protocol, Record, Severity},
 };
 
 /// DNS records of one client that wait to be written.
@@ -175,8 +175,12 @@ impl Recorder {
         names
     }
 
-    /// Remembers a record, for what its connections may say later.
-    pub(super) fn may_be_named_later(&mut self, cgroup_id: u64, flow: &Flow, origin: &Origin) {
+    /// Keeps the record of a flow, for what its connections may say later. It is moved here: copying
+    /// each one's command lines would be what a flood of flows costs.
+    pub(super) fn may_be_named_later(&mut self, cgroup_id: u64, record: Record, origin: &Origin) {
+        let Record::Flow(Entry { body: flow, .. }) = record else {
+            return;
+        };
         let Some(transport) = transport(flow.protocol) else {
             return;
         };
@@ -184,7 +188,7 @@ impl Recorder {
             let destination = Destination {
                 client: self.client(cgroup_id),
                 transport,
-                at: destination_of(flow),
+                at: destination_of(&flow),
             };
             self.wire.claimed().told(destination, flow, origin);
         }
@@ -204,9 +208,9 @@ impl Recorder {
                 outcomes: BTreeMap::new(),
                 first_seen: seen,
                 last_seen: seen,
-                ..flow
+                ..*flow
             };
-            self.tell_flow(flow, &origin)?;
+            self.tell_flow(Box::new(flow), &origin)?;
         }
         Ok(())
     }

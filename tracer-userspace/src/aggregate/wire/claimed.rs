@@ -42,7 +42,7 @@ pub(in crate::aggregate) struct Late {
     pub(in crate::aggregate) destination: Destination,
     pub(in crate::aggregate) claims: Vec<Name>,
     pub(in crate::aggregate) said: Timestamp,
-    pub(in crate::aggregate) flow: Flow,
+    pub(in crate::aggregate) flow: Box<Flow>,
     pub(in crate::aggregate) origin: Origin,
 }
 
@@ -50,7 +50,7 @@ pub(in crate::aggregate) struct Late {
 pub(in crate::aggregate) struct Claimed {
     claims: Generations<Destination, Vec<Claim>>,
     /// The last record of a destination, without names, and whose it is.
-    records: Generations<Destination, (Flow, Origin)>,
+    records: Generations<Destination, (Box<Flow>, Origin)>,
     untold: BTreeSet<Destination>,
     /// Names that found no room.
     pub(super) refused: u64,
@@ -117,13 +117,10 @@ impl Claimed {
     pub(in crate::aggregate) fn told(
         &mut self,
         destination: Destination,
-        flow: &Flow,
+        mut flow: Box<Flow>,
         origin: &Origin,
     ) {
-        let flow = Flow {
-            names: Vec::new(),
-            ..flow.clone()
-        };
+        flow.names.clear();
         // A destination whose record is forgotten keeps what it says until there is another.
         let _forgotten = self.records.insert(destination, (flow, origin.clone()));
     }
