@@ -188,7 +188,9 @@ impl<'p> Known<'p> {
                 to @ (Target::Address(_) | Target::Name(_)) => {
                     exact.entry(to).or_default().push(index);
                 }
-                Target::Network(_) | Target::Wildcard(_) => wide.push(index),
+                Target::Network(_) | Target::Published(_) | Target::Wildcard(_) => {
+                    wide.push(index);
+                }
             }
         }
         Self {
@@ -299,7 +301,10 @@ impl<'p> Known<'p> {
                 let named = names.find(|each| each.to == *name && each.service == found.service);
                 named.map(|named| named.runs)
             }
-            Target::Address(_) | Target::Network(_) | Target::Wildcard(_) => None,
+            Target::Address(_)
+            | Target::Network(_)
+            | Target::Published(_)
+            | Target::Wildcard(_) => None,
         };
         let most = || seen.iter().map(|seen| seen.runs).max().unwrap_or(0);
         Drift {
@@ -332,6 +337,9 @@ impl<'p> Known<'p> {
                 .reason
                 .as_ref()
                 .map(|reason| format!("denied because: {reason}")),
+            Kind::Expired if !entry.is_as_approved() => {
+                Some("the published range is wider than was approved".to_owned())
+            }
             Kind::Expired => entry.expires.map(|day| format!("approved until {day}")),
             Kind::Changed => {
                 let ports = entry.ports.iter().map(ToString::to_string);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::policy::{
@@ -121,9 +122,9 @@ pub fn covers(entry: &Entry, seen: &Destination) -> bool {
 /// The same for a flow.
 #[must_use]
 pub fn is_about(entry: &Entry, here: &observe::Destination, names: &BTreeSet<&str>) -> bool {
-    let is_there = match entry.to.network() {
-        Some(network) => network.contains(&here.ip),
-        None => names
+    let is_there = match entry.to.is_name() {
+        false => entry.to.contains(&IpNet::from(here.ip)),
+        true => names
             .iter()
             .filter_map(|name| name.parse().ok())
             .any(|name| entry.to.covers(&name)),

@@ -99,14 +99,15 @@ impl<'e> Summaries<'e> {
     /// What was seen of `entry`; `None` if nothing was.
     #[must_use]
     pub fn of(&self, entry: &Entry) -> Option<Summary> {
-        let seen: Vec<&Destination> = match entry.to.network() {
-            Some(network) => self
-                .by_address
-                .range(network.network()..=network.broadcast())
+        let networks = entry.to.networks();
+        let seen: Vec<&Destination> = match entry.to.is_name() {
+            false => networks
+                .iter()
+                .flat_map(|each| self.by_address.range(each.network()..=each.broadcast()))
                 .flat_map(|(_, destinations)| destinations)
                 .copied()
                 .collect(),
-            None => {
+            true => {
                 let all = self.evidence.destinations.iter();
                 all.filter(|seen| seen.is_under(&entry.to)).collect()
             }

@@ -13,6 +13,7 @@ mod drift_watch;
 #[cfg(feature = "capture")]
 mod engines;
 mod evidence;
+mod expand;
 mod generate;
 #[cfg(feature = "capture")]
 mod launch;

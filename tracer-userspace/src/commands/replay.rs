@@ -16,6 +16,7 @@ use crate::{
         model::Policy,
         rules::{self, SeenAt},
     },
+    ranges_file,
     render::RuleSet,
 };
 
@@ -79,7 +80,12 @@ fn read(arguments: &Replay) -> anyhow::Result<Policy> {
         fs::read_to_string(&arguments.policy).with_context(|| format!("cannot read {path}"))?;
     let policy = document::parse(&text).with_context(|| path.to_string())?;
     let bases = policy_file::bases(&arguments.policy, &policy)?;
-    Ok(include::joined(&policy, &bases))
+    let mut policy = include::joined(&policy, &bases);
+    policy.look_up(&ranges_file::load_for(
+        [&policy],
+        arguments.ranges.as_deref(),
+    )?);
+    Ok(policy)
 }
 
 /// The rules that would be rendered for the workload's own network namespace.

@@ -9,13 +9,13 @@ use jiff::{Timestamp, civil::Date};
 use super::{
     Failure, evidence, policies,
     policy_file::{self, PolicyFile},
-    ranges,
 };
 use crate::{
     analysis::drift,
     cli::InputFlags,
     output::{files, terminal},
     policy::{Observations, evidence::Evidence, infer},
+    ranges_file,
     report::page::{self, Judged, Page, Workload},
 };
 
@@ -67,10 +67,10 @@ pub struct ReportArgs {
 
 pub(super) fn report(arguments: &ReportArgs) -> Result<(), Failure> {
     let policies = match &arguments.policy {
-        Some(place) => policies::read(place)?,
+        Some(place) => policies::read(place, arguments.ranges.as_deref())?,
         None => BTreeMap::new(),
     };
-    let ranges = ranges::load(arguments.ranges.as_deref())?;
+    let ranges = ranges_file::load(arguments.ranges.as_deref()).map_err(anyhow::Error::from)?;
     let chosen = evidence::chosen(&arguments.input, true)?;
     let workloads = chosen
         .iter()

@@ -88,6 +88,8 @@ fn entry(
         approved: None,
         expires,
         reference: None,
+        list: Vec::new(),
+        at_most: None,
         findings: Vec::new(),
         acknowledged: Vec::new(),
     }

@@ -257,10 +257,11 @@ fn reads_back(format: Format, rules: Vec<Rule>, names: Vec<NamedRule>) {
 
 /// The addresses of a network, which some formats cut in another way; a name as it is.
 fn one_by_one(to: &Target, service: &Service) -> Vec<(Target, Service)> {
-    let Some(network) = to.network() else {
+    if to.is_name() {
         return vec![(to.clone(), service.clone())];
-    };
-    let each = network.subnets(network.max_prefix_len()).unwrap();
+    }
+    let networks = to.networks().into_iter();
+    let each = networks.flat_map(|network| network.subnets(network.max_prefix_len()).unwrap());
     each.map(|one| (list::target(one), service.clone()))
         .collect()
 }

@@ -29,7 +29,9 @@ impl<'p> Decided<'p> {
                 Target::Address(_) | Target::Name(_) => {
                     decided.exact.entry(&entry.to).or_default().push(entry);
                 }
-                Target::Network(_) | Target::Wildcard(_) => decided.wide.push(entry),
+                Target::Network(_) | Target::Published(_) | Target::Wildcard(_) => {
+                    decided.wide.push(entry)
+                }
             }
         }
         decided

@@ -158,10 +158,17 @@ impl Status {
 }
 
 impl Entry {
-    /// Whether it is approved, and has not expired on `today` (UTC).
+    /// Whether it is approved, has not expired on `today` (UTC), and opens no more than was
+    /// approved.
     #[must_use]
     pub fn is_in_force(&self, today: Date) -> bool {
-        self.status == Status::Approved && self.expires.is_some_and(|last| today <= last)
+        self.status == Status::Approved && !self.has_expired(today) && self.is_as_approved()
+    }
+
+    /// Whether it was approved until a day before `today` (UTC).
+    #[must_use]
+    pub fn has_expired(&self, today: Date) -> bool {
+        self.status == Status::Approved && self.expires.is_none_or(|last| last < today)
     }
 }
 

@@ -190,7 +190,7 @@ impl Destination {
                 let is_below = |name: &String| to.covers(&Target::Name(name.clone()));
                 self.believed.iter().any(is_below)
             }
-            Target::Address(_) | Target::Network(_) => false,
+            Target::Address(_) | Target::Network(_) | Target::Published(_) => false,
         }
     }
 

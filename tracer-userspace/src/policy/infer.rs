@@ -118,6 +118,8 @@ impl Entry {
             approved: None,
             expires: None,
             reference: None,
+            list: Vec::new(),
+            at_most: None,
             findings,
             acknowledged: Vec::new(),
         }

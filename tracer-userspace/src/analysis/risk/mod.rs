@@ -108,6 +108,8 @@ pub fn written(to: &Target, ports: &[Service]) -> Vec<String> {
         approved: None,
         expires: None,
         reference: None,
+        list: Vec::new(),
+        at_most: None,
         findings: Vec::new(),
         acknowledged: Vec::new(),
     };

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use anyhow::bail;
+use clap::{Args, ValueEnum};
 
 use super::{Common, Words, expand};
 use crate::{
@@ -11,7 +12,9 @@ use crate::{
     output::terminal,
     policy::{
         decision::{Decision, Ruling},
-        document, selector,
+        document,
+        model::{Policy, Target},
+        selector,
     },
 };
 
@@ -29,10 +32,27 @@ pub(super) struct Approve {
     #[arg(long, value_name = "FINDING")]
     acknowledge: Vec<String>,
 
-    /// Approve the narrowest published ranges around the addresses (--ranges) instead of the
-    /// addresses themselves, which leave the policy; says how many addresses that opens
-    #[arg(long)]
-    expand: bool,
+    /// Approve published ranges around the addresses (--ranges) instead of the addresses
+    /// themselves, which leave the policy; says how many addresses that opens
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "tag"
+    )]
+    expand: Option<Expand>,
+}
+
+/// What is approved in place of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Expand {
+    /// The tag that opens least, such as aws:S3:us-east-1: its networks are looked up when rules
+    /// are made
+    Tag,
+    /// The narrowest network that is published around each, as it is today
+    Network,
 }
 
 /// Refuse an entry's destinations, whatever else allows them
@@ -61,10 +81,10 @@ pub(super) fn approve(arguments: &Approve, common: &Common) -> anyhow::Result<()
         arguments
             .words
             .decision(Ruling::Approve, &arguments.acknowledge, common.today());
-    let write: Write = if arguments.expand {
-        expand::write
-    } else {
-        write
+    let write: Write = match arguments.expand {
+        Some(Expand::Tag) => expand::write_tags,
+        Some(Expand::Network) => expand::write_networks,
+        None => write,
     };
     decide(&arguments.entries, &decision, common, write)
 }
@@ -85,7 +105,7 @@ fn decide(
     write: Write,
 ) -> anyhow::Result<()> {
     decision.check(common.max_expiry.0)?;
-    let file = PolicyFile::read(&chosen.policy)?;
+    let file = PolicyFile::read(&chosen.policy, common.ranges.as_deref())?;
     let mut numbers = chosen
         .entries
         .iter()
@@ -124,7 +144,38 @@ pub(super) fn write(
         };
         chosen.push((index, decision.about(&subject)?));
     }
-    Ok(document::decide(&file.text, &chosen, decision)?)
+    let text = with_widths(&file.text, &file.policy, numbers, decision.ruling, common)?;
+    Ok(document::decide(&text, &chosen, decision)?)
+}
+
+/// `text` with how wide each chosen published range is: that, and no more, is decided on. An
+/// approval of one that opens less than an entry may anyway leaves room up to there.
+pub(super) fn with_widths(
+    text: &str,
+    policy: &Policy,
+    numbers: &[usize],
+    ruling: Ruling,
+    common: &Common,
+) -> anyhow::Result<String> {
+    let mut text = text.to_owned();
+    for &index in numbers {
+        let to = &policy.entries[index].to;
+        let Target::Published(range) = to else {
+            continue;
+        };
+        if range.networks().is_empty() {
+            bail!(
+                "{to} is in no published list at hand (--ranges names the file of `ranges update`)"
+            );
+        }
+        let opened = u64::try_from(to.addresses()).unwrap_or(u64::MAX);
+        if ruling == Ruling::Approve {
+            terminal::tell(&format!("{to}: opens {opened} address(es)"));
+        }
+        let most = opened.max(common.max_addresses);
+        text = document::set_width(&text, index, range.list(), most)?;
+    }
+    Ok(text)
 }
 
 fn tell(path: &Path, name: &str, decision: &Decision) {

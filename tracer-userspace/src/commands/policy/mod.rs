@@ -23,6 +23,7 @@ use crate::{
         model::Target,
     },
     ranges::Ranges,
+    ranges_file,
 };
 
 const EXAMPLES: &str = "\
@@ -46,8 +47,11 @@ else changed meanwhile.";
 
 /// The tags of a destination: of an address, or of a network's first one.
 fn tags(ranges: &Ranges, to: &Target) -> Vec<String> {
-    let network = to.network();
-    let tags = network.map_or_else(Vec::new, |network| ranges.of(network.network()));
+    if let Target::Published(range) = to {
+        return vec![range.tag.to_string()];
+    }
+    let first = to.networks().into_iter().next();
+    let tags = first.map_or_else(Vec::new, |network| ranges.of(network.network()));
     tags.into_iter().map(ToString::to_string).collect()
 }
 
@@ -103,7 +107,7 @@ impl Common {
 
     /// The published cloud ranges, as far as there are any.
     fn load_ranges(&self) -> anyhow::Result<Ranges> {
-        super::ranges::load(self.ranges.as_deref())
+        Ok(ranges_file::load(self.ranges.as_deref())?)
     }
 
     fn limits(&self) -> Limits {

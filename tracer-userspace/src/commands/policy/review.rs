@@ -45,7 +45,7 @@ pub(super) struct Review {
 }
 
 pub(super) fn review(arguments: &Review, common: &Common) -> anyhow::Result<()> {
-    let file = PolicyFile::read(&arguments.policy)?;
+    let file = PolicyFile::read(&arguments.policy, common.ranges.as_deref())?;
     let mut session = Session {
         queue: queue(&file, common),
         file,
@@ -241,6 +241,7 @@ impl Session<'_> {
         self.file.original = Original::read(&self.file.path)?;
         text.clone_into(&mut self.file.text);
         self.file.policy = document::parse(text)?;
+        self.file.policy.look_up(&self.ranges);
         Ok(())
     }
 }

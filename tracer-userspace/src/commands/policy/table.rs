@@ -32,6 +32,8 @@ pub(super) struct Row {
     pub(super) status: Status,
     /// An approval whose last day is over.
     pub(super) expired: bool,
+    /// Approved, not expired, and no wider than was approved.
+    pub(super) in_force: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,7 +101,8 @@ fn row(name: String, entry: &Entry, seen: Option<&Summary>, common: &Common) -> 
         translated: entry.translated.iter().map(ToString::to_string).collect(),
         tools: entry.tools.clone(),
         status: entry.status,
-        expired: entry.status == Status::Approved && !entry.is_in_force(common.today()),
+        expired: entry.has_expired(common.today()),
+        in_force: entry.is_in_force(common.today()),
         reason: entry.reason.clone(),
         owner: entry.owner.clone(),
         approved: entry.approved,
@@ -154,6 +157,7 @@ impl Row {
     fn cells(&self) -> [String; 7] {
         let status = match (self.status, self.expired) {
             (Status::Approved, true) => "expired",
+            (Status::Approved, false) if !self.in_force => "widened",
             (status, _) => status.word(),
         };
         let seen = match &self.observed {

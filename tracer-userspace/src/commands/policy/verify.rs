@@ -109,7 +109,7 @@ struct Log {
 }
 
 pub(super) fn verify(arguments: &Verify) -> Result<(), Failure> {
-    let file = PolicyFile::read(&arguments.policy)?;
+    let file = PolicyFile::read(&arguments.policy, None)?;
     let mut verified = Verified {
         schema: "egress-tracer/verified/1",
         workload: file.policy.workload.clone(),

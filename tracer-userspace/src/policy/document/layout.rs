@@ -8,7 +8,7 @@ use toml_edit::{Array, Item, Table, Value, value};
 use crate::{
     analysis::risk,
     policy::{
-        model::{Entry, Service},
+        model::{Entry, Service, Target},
         translation::Translation,
     },
 };
@@ -43,6 +43,11 @@ pub(super) fn table(entry: &Entry) -> Table {
         table.insert("tools", list(tools));
     }
     table.insert("status", value("candidate"));
+    if let Target::Published(range) = &entry.to
+        && !range.list().is_empty()
+    {
+        table.insert("list", list(range.list()));
+    }
     if !entry.findings.is_empty() {
         table.insert("findings", list(&entry.findings));
     }

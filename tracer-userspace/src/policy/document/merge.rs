@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
-use crate::policy::{
-    document::{DocumentError, layout, parse},
-    model::{Entry, Policy, SCHEMA, Service, Status, Target},
-    translation::{Left, Translation},
+use crate::{
+    policy::{
+        document::{DocumentError, layout, parse},
+        model::{Entry, Policy, SCHEMA, Service, Status, Target},
+        translation::{Left, Translation},
+    },
+    ranges::Ranges,
 };
 
 /// How a fresh policy opens.
@@ -26,13 +29,16 @@ pub fn fresh(workload: &str, found: &[Entry]) -> Result<String, DocumentError> {
     let mut document = DocumentMut::new();
     document.insert("schema", value(SCHEMA));
     document.insert("workload", layout::text(workload));
-    merge(&format!("{HEADER}{document}"), found)
+    merge(&format!("{HEADER}{document}"), found, &Ranges::default())
 }
 
 /// `text` with those candidates in `found` that it does not decide on or propose already; the very
 /// same bytes if there are none.
-pub fn merge(text: &str, found: &[Entry]) -> Result<String, DocumentError> {
-    let policy = parse(text)?;
+///
+/// `ranges` says what the published ranges in it stand for.
+pub fn merge(text: &str, found: &[Entry], ranges: &Ranges) -> Result<String, DocumentError> {
+    let mut policy = parse(text)?;
+    policy.look_up(ranges);
     let plan = Plan::new(&policy, found);
     if plan.is_empty() {
         return Ok(text.to_owned());
@@ -165,7 +171,10 @@ impl<'p> Known<'p> {
         for (index, entry) in general() {
             by_target.entry(&entry.to).or_default().push(index);
         }
-        let is_wide = |entry: &&Entry| matches!(entry.to, Target::Network(_) | Target::Wildcard(_));
+        let is_wide = |entry: &&Entry| match entry.to {
+            Target::Network(_) | Target::Published(_) | Target::Wildcard(_) => true,
+            Target::Address(_) | Target::Name(_) => false,
+        };
         let wide = general().map(|(_, entry)| entry).filter(is_wide).collect();
         Self {
             by_target,

@@ -6,7 +6,7 @@ mod layout;
 mod merge;
 mod read;
 
-pub use edit::{add, decide, lines, remove};
+pub use edit::{add, decide, lines, remove, set_width};
 pub(in crate::policy) use merge::rest;
 pub use merge::{fresh, merge};
 use read::line_at;

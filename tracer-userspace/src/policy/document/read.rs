@@ -13,7 +13,7 @@ use crate::policy::{
 };
 
 pub(in crate::policy) const POLICY_KEYS: [&str; 4] = ["schema", "workload", "include", "allow"];
-pub(in crate::policy) const ENTRY_KEYS: [&str; 12] = [
+pub(in crate::policy) const ENTRY_KEYS: [&str; 14] = [
     "to",
     "ports",
     "translated",
@@ -24,6 +24,8 @@ pub(in crate::policy) const ENTRY_KEYS: [&str; 12] = [
     "approved",
     "expires",
     "reference",
+    "list",
+    "at_most",
     "findings",
     "acknowledged",
 ];
@@ -100,12 +102,48 @@ impl Reader<'_> {
             approved: self.date(table, "approved")?,
             expires: self.date(table, "expires")?,
             reference: self.string(table, "reference")?,
+            list: self.strings(table, "list")?.unwrap_or_default(),
+            at_most: self.number(table, "at_most")?,
             findings: self.strings(table, "findings")?.unwrap_or_default(),
             acknowledged: self.strings(table, "acknowledged")?.unwrap_or_default(),
         };
         self.approval(table, &entry)?;
         self.translates_ports(table, &entry)?;
+        self.published(table, &entry)?;
         Ok(entry)
+    }
+
+    /// What says how wide a published range may be belongs to one, and an approval of one needs it.
+    fn published(&self, table: &Table, entry: &Entry) -> Outcome<()> {
+        let is_range = matches!(entry.to, Target::Published(_));
+        let stray = ["list", "at_most"].into_iter();
+        if let Some(key) = stray.filter(|key| table.contains_key(key)).next()
+            && !is_range
+        {
+            let message = format!("{key} is for published ranges such as aws:S3:us-east-1");
+            return Err(self.error(span_of(table, key), message));
+        }
+        let is_whole = !entry.list.is_empty() && entry.at_most.is_some();
+        if is_range && entry.status == Status::Approved && !is_whole {
+            let message = format!(
+                "{} is approved without list and at_most, which say how wide it may be; \
+                 `policy approve` writes them",
+                entry.to
+            );
+            return Err(self.error(table.span(), message));
+        }
+        Ok(())
+    }
+
+    fn number(&self, table: &Table, key: &str) -> Outcome<Option<u64>> {
+        let Some(item) = table.get(key) else {
+            return Ok(None);
+        };
+        let number = item
+            .as_integer()
+            .and_then(|number| u64::try_from(number).ok());
+        let wrong = || self.error(item.span(), format!("{key} must be a number, not below 0"));
+        number.map(Some).ok_or_else(wrong)
     }
 
     fn translated(&self, table: &Table) -> Outcome<Vec<Translation>> {
@@ -136,7 +174,11 @@ impl Reader<'_> {
     }
 
     fn target(&self, table: &Table) -> Outcome<Target> {
-        let text = self.required(table, "to", "an address, a network or a host name")?;
+        let text = self.required(
+            table,
+            "to",
+            "an address, a network, a published range or a host name",
+        )?;
         let span = || span_of(table, "to");
         let target: Target = text
             .parse()
