@@ -7,6 +7,7 @@ mod coverage;
 mod crash;
 mod decisions;
 mod drift;
+mod findings;
 mod hostile;
 mod in_force;
 mod merging;

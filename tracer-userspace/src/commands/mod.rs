@@ -14,6 +14,7 @@ mod drift_watch;
 mod engines;
 mod evidence;
 mod expand;
+mod findings_file;
 mod generate;
 #[cfg(feature = "capture")]
 mod launch;

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::Subject;
 use crate::{
     analysis::{
-        name_shape,
+        fronts, name_shape,
         services::{self, Kind},
     },
     place::{self, METADATA},
@@ -32,6 +32,10 @@ pub(super) fn wildcard(subject: &Subject<'_>) -> bool {
 
 pub(super) fn breadth(subject: &Subject<'_>) -> bool {
     subject.entry.to.addresses() > u128::from(subject.limits.max_addresses)
+}
+
+pub(super) fn shared_front(subject: &Subject<'_>) -> bool {
+    fronts::is_front(&subject.entry.to, subject.ranges)
 }
 
 pub(super) fn literal(subject: &Subject<'_>) -> bool {

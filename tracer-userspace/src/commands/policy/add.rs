@@ -7,7 +7,6 @@ use clap::Args;
 
 use super::{Common, More, decide};
 use crate::{
-    analysis::risk::Subject,
     output::{original::Original, terminal},
     policy::{
         decision::{Decision, Ruling},
@@ -78,22 +77,19 @@ pub(super) fn add(arguments: &Add, common: &Common) -> anyhow::Result<()> {
     let place = || arguments.policy.display().to_string();
     let mut policy = document::parse(&text).with_context(place)?;
     let mut entry = entry(arguments);
+    let judging = common.load_judging()?;
     if let Target::Published(range) = &mut entry.to {
-        *range = Published::looked_up(range.tag.clone(), &common.load_ranges()?);
+        *range = Published::looked_up(range.tag.clone(), &judging.ranges);
     }
     refuse_double(&policy, &entry)?;
     let mut text = document::add(&text, &entry)?;
     let number = policy.entries.len();
     policy.entries.push(entry.clone());
     if let Some(decision) = decision(arguments, common) {
-        decision.check(common.max_expiry.0)?;
-        let subject = Subject {
-            entry: &entry,
-            seen: None,
-            limits: common.limits(),
-        };
+        decision.check(common.max_expiry.0, &judging.own)?;
+        let subject = judging.subject(&entry, None);
         let chosen = [(number, decision.about(&subject)?)];
-        text = decide::with_widths(&text, &policy, &[number], decision.ruling, common)?;
+        text = decide::with_widths(&text, &policy, &[number], decision.ruling, &judging)?;
         text = document::decide(&text, &chosen, &decision)?;
     }
     original.replace(&text)?;

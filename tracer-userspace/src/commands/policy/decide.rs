@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 
-use super::{Common, Words, expand};
+use super::{Common, Judging, Words, expand};
 use crate::{
-    analysis::{risk::Subject, summary::Summaries},
+    analysis::summary::Summaries,
     commands::policy_file::PolicyFile,
     output::terminal,
     policy::{
@@ -95,7 +95,7 @@ pub(super) fn deny(arguments: &Deny, common: &Common) -> anyhow::Result<()> {
 }
 
 /// How a decision gets into the policy's text.
-type Write = fn(&PolicyFile, &[usize], &Decision, &Common) -> anyhow::Result<String>;
+type Write = fn(&PolicyFile, &[usize], &Decision, &Judging) -> anyhow::Result<String>;
 
 /// All of the entries are decided, or none.
 fn decide(
@@ -104,7 +104,8 @@ fn decide(
     common: &Common,
     write: Write,
 ) -> anyhow::Result<()> {
-    decision.check(common.max_expiry.0)?;
+    let judging = common.load_judging()?;
+    decision.check(common.max_expiry.0, &judging.own)?;
     let file = PolicyFile::read(&chosen.policy, common.ranges.as_deref())?;
     let mut numbers = chosen
         .entries
@@ -113,7 +114,7 @@ fn decide(
         .collect::<Result<Vec<usize>, _>>()?;
     numbers.sort_unstable();
     numbers.dedup();
-    let decided = write(&file, &numbers, decision, common)?;
+    let decided = write(&file, &numbers, decision, &judging)?;
     file.original.replace(&decided)?;
     for index in numbers {
         tell(
@@ -130,21 +131,17 @@ pub(super) fn write(
     file: &PolicyFile,
     numbers: &[usize],
     decision: &Decision,
-    common: &Common,
+    judging: &Judging,
 ) -> anyhow::Result<String> {
     let summaries = file.evidence.as_ref().map(Summaries::new);
     let mut chosen = Vec::with_capacity(numbers.len());
     for &index in numbers {
         let entry = &file.policy.entries[index];
         let seen = summaries.as_ref().and_then(|all| all.of(entry));
-        let subject = Subject {
-            entry,
-            seen: seen.as_ref(),
-            limits: common.limits(),
-        };
+        let subject = judging.subject(entry, seen.as_ref());
         chosen.push((index, decision.about(&subject)?));
     }
-    let text = with_widths(&file.text, &file.policy, numbers, decision.ruling, common)?;
+    let text = with_widths(&file.text, &file.policy, numbers, decision.ruling, judging)?;
     Ok(document::decide(&text, &chosen, decision)?)
 }
 
@@ -155,7 +152,7 @@ pub(super) fn with_widths(
     policy: &Policy,
     numbers: &[usize],
     ruling: Ruling,
-    common: &Common,
+    judging: &Judging,
 ) -> anyhow::Result<String> {
     let mut text = text.to_owned();
     for &index in numbers {
@@ -172,7 +169,7 @@ pub(super) fn with_widths(
         if ruling == Ruling::Approve {
             terminal::tell(&format!("{to}: opens {opened} address(es)"));
         }
-        let most = opened.max(common.max_addresses);
+        let most = opened.max(judging.limits.max_addresses);
         text = document::set_width(&text, index, range.list(), most)?;
     }
     Ok(text)

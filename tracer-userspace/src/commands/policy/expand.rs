@@ -5,9 +5,9 @@ use std::{
     net::IpAddr,
 };
 
-use super::{Common, decide};
+use super::{Judging, decide};
 use crate::{
-    analysis::{risk::Subject, summary::Summaries},
+    analysis::summary::Summaries,
     commands::policy_file::PolicyFile,
     output::terminal,
     policy::{
@@ -36,9 +36,9 @@ pub(super) fn write_tags(
     file: &PolicyFile,
     numbers: &[usize],
     decision: &Decision,
-    common: &Common,
+    judging: &Judging,
 ) -> anyhow::Result<String> {
-    write(file, numbers, decision, common, least)
+    write(file, numbers, decision, judging, least)
 }
 
 /// The same with the narrowest published network around each.
@@ -46,9 +46,9 @@ pub(super) fn write_networks(
     file: &PolicyFile,
     numbers: &[usize],
     decision: &Decision,
-    common: &Common,
+    judging: &Judging,
 ) -> anyhow::Result<String> {
-    write(file, numbers, decision, common, narrowest)
+    write(file, numbers, decision, judging, narrowest)
 }
 
 /// What is published around an address.
@@ -68,10 +68,10 @@ fn write(
     file: &PolicyFile,
     numbers: &[usize],
     decision: &Decision,
-    common: &Common,
+    judging: &Judging,
     around: Around,
 ) -> anyhow::Result<String> {
-    let ranges = ranges(file, numbers, &common.load_ranges()?, around)?;
+    let ranges = ranges(file, numbers, &judging.ranges, around)?;
     let summaries = file.evidence.as_ref().map(Summaries::new);
     let mut policy = file.policy.clone();
     let mut text = file.text.clone();
@@ -80,11 +80,7 @@ fn write(
         let ports = range.ports.iter().cloned().collect();
         let entry = Entry::candidate(range.to.clone(), ports);
         let seen = summaries.as_ref().and_then(|all| all.of(&entry));
-        let subject = Subject {
-            entry: &entry,
-            seen: seen.as_ref(),
-            limits: common.limits(),
-        };
+        let subject = judging.subject(&entry, seen.as_ref());
         tell(&range, seen.as_ref().map_or(0, |seen| seen.addresses.len()));
         let findings = decision.about(&subject)?;
         let decision = Decision {
@@ -94,7 +90,7 @@ fn write(
         text = document::add(&text, &entry)?;
         let place = policy.entries.len();
         policy.entries.push(entry);
-        text = decide::with_widths(&text, &policy, &[place], decision.ruling, common)?;
+        text = decide::with_widths(&text, &policy, &[place], decision.ruling, judging)?;
         text = document::decide(&text, &[(place, findings)], &decision)?;
         replaced.extend(range.replaced);
     }

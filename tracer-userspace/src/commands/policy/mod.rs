@@ -15,12 +15,15 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use jiff::{Timestamp, civil::Date};
 
-use super::{Failure, policy_file};
+use super::{Failure, findings_file, policy_file};
 use crate::{
-    analysis::risk::Limits,
+    analysis::{
+        risk::{Limits, Subject, own::Own},
+        summary::Summary,
+    },
     policy::{
         decision::{self, DEFAULT_EXPIRY_DAYS, DEFAULT_MAX_EXPIRY_DAYS, Decision, Ruling},
-        model::Target,
+        model::{Entry, Target},
     },
     ranges::Ranges,
     ranges_file,
@@ -95,6 +98,10 @@ struct Common {
     #[arg(long, global = true, value_name = "FILE")]
     ranges: Option<PathBuf>,
 
+    /// A file of findings of one's own, and of exceptions
+    #[arg(long, global = true, value_name = "FILE")]
+    findings: Option<PathBuf>,
+
     /// The time to reckon with, instead of the clock's
     #[arg(long, global = true, value_name = "TIME", value_parser = policy_file::moment)]
     now: Option<Timestamp>,
@@ -110,9 +117,33 @@ impl Common {
         Ok(ranges_file::load(self.ranges.as_deref())?)
     }
 
-    fn limits(&self) -> Limits {
-        Limits {
-            max_addresses: self.max_addresses,
+    /// What findings are looked for with.
+    fn load_judging(&self) -> anyhow::Result<Judging> {
+        Ok(Judging {
+            own: findings_file::load(self.findings.as_deref(), self.today())?,
+            ranges: self.load_ranges()?,
+            limits: Limits {
+                max_addresses: self.max_addresses,
+            },
+        })
+    }
+}
+
+/// What findings are looked for with.
+struct Judging {
+    own: Own,
+    ranges: Ranges,
+    limits: Limits,
+}
+
+impl Judging {
+    fn subject<'a>(&'a self, entry: &'a Entry, seen: Option<&'a Summary>) -> Subject<'a> {
+        Subject {
+            entry,
+            seen,
+            limits: self.limits,
+            own: &self.own,
+            ranges: Some(&self.ranges),
         }
     }
 }
