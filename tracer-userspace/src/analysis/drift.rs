@@ -20,8 +20,8 @@ pub enum Kind {
     Denied,
     /// Observed, and no entry knows the destination.
     New,
-    /// Observed at an approved destination, on a port or protocol that is not approved there, or
-    /// rewritten to a place that is not.
+    /// Observed at an approved destination, on a port or protocol or for a tool that is not approved
+    /// there, or rewritten to a place that is not.
     Changed,
     /// Observed, and still a candidate.
     Unreviewed,
@@ -89,8 +89,8 @@ impl Kind {
             Self::Denied => "Observed although it is denied.",
             Self::New => "Observed, and no entry knows the destination.",
             Self::Changed => {
-                "Observed at an approved destination, with a service not approved there, or \
-                 rewritten to a place not approved there."
+                "Observed at an approved destination, with a service or for a tool not approved \
+                 there, or rewritten to a place not approved there."
             }
             Self::Unreviewed => "Observed, and nobody has decided on it.",
             Self::Expired => "Observed, and its approval is over.",
@@ -126,7 +126,14 @@ pub fn drift(policy: &Policy, evidence: &Evidence, today: Date, soon: u16) -> Ve
         .into_iter()
         .map(|(difference, seen)| known.drift(&difference, &seen, evidence))
         .collect();
-    found.extend(unused(policy, &used, today, days_after(today, soon)));
+    let knows_tools = evidence.destinations.iter().any(|seen| seen.tool.is_some());
+    let unused = unused(policy, &used, today, days_after(today, soon));
+    found.extend(unused.into_iter().filter(|each| {
+        // Where no record names a tool, nothing is known of entries for tools.
+        let entry = each.entry.and_then(|index| policy.entries.get(index));
+        let is_for_any = entry.is_none_or(|entry| entry.tools.is_none());
+        each.kind != Kind::Stale || is_for_any || knows_tools
+    }));
     found.sort_by(|one, other| (one.kind, &one.to).cmp(&(other.kind, &other.to)));
     found
 }
@@ -152,8 +159,7 @@ fn unused(policy: &Policy, used: &BTreeSet<usize>, today: Date, soon: Date) -> V
         if let Some(end) = entry.expires.filter(|end| *end <= soon) {
             tell(Kind::Expiring, format!("approved until {end}"));
         }
-        // Tools cannot be told from evidence.
-        if entry.tools.is_none() && !used.contains(&index) {
+        if !used.contains(&index) {
             tell(Kind::Stale, "approved, and not observed".to_owned());
         }
     }
@@ -166,11 +172,12 @@ struct Difference {
     kind: Kind,
     to: Target,
     service: Service,
+    tool: Option<String>,
     entry: Option<usize>,
 }
 
-/// The entries, ready to be asked about addresses and names. Those for tools say nothing about
-/// traffic in general.
+/// The entries, ready to be asked about addresses and names. Those for tools speak of what was seen
+/// for these tools alone.
 struct Known<'p> {
     entries: &'p [Entry],
     exact: BTreeMap<&'p Target, Vec<usize>>,
@@ -184,7 +191,6 @@ impl<'p> Known<'p> {
         let mut wide = Vec::new();
         for (index, entry) in policy.entries.iter().enumerate() {
             match &entry.to {
-                _ if entry.tools.is_some() => {}
                 to @ (Target::Address(_) | Target::Name(_)) => {
                     exact.entry(to).or_default().push(index);
                 }
@@ -240,8 +246,8 @@ impl<'p> Known<'p> {
         used: &mut BTreeSet<usize>,
     ) -> Option<Difference> {
         let covers = |index: &&usize| {
-            let ports = &self.entries[**index].ports;
-            ports.iter().any(|port| port.covers(&seen.service))
+            let Entry { ports, tools, .. } = &self.entries[**index];
+            seen.is_for(tools.as_deref()) && ports.iter().any(|port| port.covers(&seen.service))
         };
         let covering: Vec<usize> = entries.iter().filter(covers).copied().collect();
         let of = |wanted: &dyn Fn(&Entry) -> bool, among: &[usize]| {
@@ -289,6 +295,7 @@ impl<'p> Known<'p> {
             kind,
             to: to.clone(),
             service: seen.service.clone(),
+            tool: seen.tool.clone(),
             entry,
         })
     }
@@ -344,7 +351,9 @@ impl<'p> Known<'p> {
             Kind::Changed => {
                 let ports = entry.ports.iter().map(ToString::to_string);
                 let places = entry.translated.iter().map(ToString::to_string);
-                let all: Vec<String> = ports.chain(places).collect();
+                let tools = entry.tools.iter().flatten();
+                let tools = tools.map(|tool| format!("for tool {tool}"));
+                let all: Vec<String> = ports.chain(places).chain(tools).collect();
                 Some(format!("approved there: {}", all.join(", ")))
             }
             Kind::New | Kind::Unreviewed | Kind::Expiring | Kind::Stale => None,
@@ -364,6 +373,8 @@ fn figures(found: &Difference, seen: &[&Destination], runs: u64) -> String {
         true => String::new(),
         false => format!(" by {}", processes.join(", ")),
     };
+    let tool = found.tool.as_ref();
+    let by = tool.map_or_else(|| by.clone(), |tool| format!("{by} for tool {tool}"));
     let at = match (&found.to, seen) {
         (Target::Name(_), [first]) => format!(" at {}", first.to),
         (Target::Name(_), [first, rest @ ..]) => {

@@ -59,7 +59,17 @@ impl Sources {
 /// missing, every figure has to agree.
 #[must_use]
 pub fn judge(said: &Evidence, shown: &Evidence, is_all: bool) -> Vec<(Destination, Proof)> {
-    let key = |each: &Destination| (each.to, each.service.clone());
+    // A destination that was reached under several names, or for several tools, is there for each.
+    let key = |each: &Destination| {
+        let Destination {
+            to,
+            service,
+            believed,
+            tool,
+            ..
+        } = each;
+        (*to, service.clone(), believed.clone(), tool.clone())
+    };
     let mut by_place: BTreeMap<_, &Destination> = shown
         .destinations
         .iter()

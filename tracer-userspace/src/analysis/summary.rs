@@ -114,7 +114,11 @@ impl<'e> Summaries<'e> {
         };
         let is_port =
             |seen: &&Destination| entry.ports.iter().any(|port| port.covers(&seen.service));
-        let seen: Vec<&Destination> = seen.into_iter().filter(is_port).collect();
+        // Where the log does not say for which tool it was, it may have been for one of these.
+        let is_for =
+            |seen: &&Destination| seen.tool.is_none() || seen.is_for(entry.tools.as_deref());
+        let seen = seen.into_iter().filter(is_port);
+        let seen: Vec<&Destination> = seen.filter(is_for).collect();
         if seen.is_empty() {
             return None;
         }

@@ -146,6 +146,9 @@ pub struct Destination {
     /// address can be.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub believed: Vec<String>,
+    /// The agent's tool that this part of it was for; absent: unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
     /// Names under which it was reached, as in the log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<Name>,
@@ -181,6 +184,12 @@ pub enum EvidenceError {
 }
 
 impl Destination {
+    /// Whether an entry for these tools speaks of it: one for any tool always does.
+    #[must_use]
+    pub fn is_for(&self, tools: Option<&[String]>) -> bool {
+        tools.is_none_or(|tools| self.tool.as_ref().is_some_and(|tool| tools.contains(tool)))
+    }
+
     /// Whether it was reached by this name, or one below this wildcard.
     #[must_use]
     pub fn is_under(&self, to: &Target) -> bool {

@@ -105,6 +105,16 @@ pub enum ParseError {
 }
 
 impl Entry {
+    /// Whether it is for every tool that `other` is for.
+    #[must_use]
+    pub fn is_for_all_of(&self, other: &Self) -> bool {
+        match (&self.tools, &other.tools) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(ours), Some(theirs)) => theirs.iter().all(|tool| ours.contains(tool)),
+        }
+    }
+
     /// What leaves when `service`, one of the entry's ports, is asked for.
     #[must_use]
     pub fn left(&self, service: &Service) -> Vec<Left> {

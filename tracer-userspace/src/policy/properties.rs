@@ -119,6 +119,7 @@ fn observe(sightings: &[Sighting], max: usize) -> Observations {
                     port: Some(u16::from(port)),
                 },
             }),
+            tool: [None, Some("Search"), Some("Code")][usize::from(sighting.process) % 3],
         };
         let destination = Destination {
             ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, sighting.host)),
@@ -365,6 +366,7 @@ fn seen_at(hosts: impl Iterator<Item = u16>, port: u16) -> Vec<Entry> {
             writable_path: false,
             channel: Channel::Connect,
             left: None,
+            tool: None,
         };
         observations.see("run", destination, &figures);
     }

@@ -185,7 +185,9 @@ pub fn expand(found: Vec<Entry>, tags: &[Published]) -> Vec<Entry> {
     for range in tags {
         let is_inside = |entry: &Entry| match entry.to {
             Target::Address(address) => {
-                entry.translated.is_empty() && range.contains(&IpNet::from(address))
+                entry.translated.is_empty()
+                    && entry.tools.is_none()
+                    && range.contains(&IpNet::from(address))
             }
             Target::Network(_) | Target::Published(_) | Target::Name(_) | Target::Wildcard(_) => {
                 false

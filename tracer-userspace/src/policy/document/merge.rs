@@ -76,7 +76,7 @@ struct Plan {
     gains: BTreeMap<usize, News>,
     /// New tables that stand directly after the entry of that number: the rest of what was seen
     /// of the same destination.
-    beside: BTreeMap<usize, Table>,
+    beside: BTreeMap<usize, Vec<Table>>,
     /// New tables that stand before the entry of that number, or at the end.
     before: BTreeMap<usize, Vec<Table>>,
 }
@@ -92,15 +92,19 @@ impl Plan {
                 continue;
             }
             let same: &[usize] = known.by_target.get(&entry.to).map_or(&[], Vec::as_slice);
-            let candidate = same.iter().find(|&&index| is_open(&policy.entries[index]));
+            let is_same = |index: &&usize| {
+                let known = &policy.entries[**index];
+                is_open(known) && known.tools == entry.tools
+            };
+            let candidate = same.iter().find(is_same);
             if let Some(&index) = candidate {
                 let news = news.for_candidate(&policy.entries[index]);
                 plan.gains.insert(index, news);
                 continue;
             }
-            let table = layout::table(&news.into_candidate(entry.to.clone()));
+            let table = layout::table(&news.into_candidate(entry));
             if let Some(&last) = same.last() {
-                plan.beside.insert(last, table);
+                plan.beside.entry(last).or_default().push(table);
             } else {
                 let place = tail + sorted_place(&policy.entries[tail..], &entry.to);
                 plan.before.entry(place).or_default().push(table);
@@ -129,7 +133,7 @@ impl Plan {
                 news.add_to(&mut table);
             }
             tables.push(table);
-            last.extend(self.beside.remove(&index));
+            last.extend(self.beside.remove(&index).into_iter().flatten());
         }
         last.extend(self.before.remove(&count).into_iter().flatten());
         keep_final_comment(document, last.first_mut());
@@ -150,8 +154,8 @@ fn keep_final_comment(document: &mut DocumentMut, first_new: Option<&mut Table>)
     document.set_trailing("");
 }
 
-/// The existing entries, ready to be asked what they say about a destination. Entries for tools
-/// have an identity of their own and say nothing about traffic in general.
+/// The existing entries, ready to be asked what they say about a destination. Entries for tools say
+/// nothing about traffic in general, and entries for any tool something about each.
 struct Known<'p> {
     by_target: BTreeMap<&'p Target, Vec<usize>>,
     entries: &'p [Entry],
@@ -161,21 +165,15 @@ struct Known<'p> {
 
 impl<'p> Known<'p> {
     fn new(entries: &'p [Entry]) -> Self {
-        let general = || {
-            entries
-                .iter()
-                .enumerate()
-                .filter(|(_, entry)| entry.tools.is_none())
-        };
         let mut by_target: BTreeMap<&Target, Vec<usize>> = BTreeMap::new();
-        for (index, entry) in general() {
+        for (index, entry) in entries.iter().enumerate() {
             by_target.entry(&entry.to).or_default().push(index);
         }
         let is_wide = |entry: &&Entry| match entry.to {
             Target::Network(_) | Target::Published(_) | Target::Wildcard(_) => true,
             Target::Address(_) | Target::Name(_) => false,
         };
-        let wide = general().map(|(_, entry)| entry).filter(is_wide).collect();
+        let wide = entries.iter().filter(is_wide).collect();
         Self {
             by_target,
             entries,
@@ -191,6 +189,7 @@ impl<'p> Known<'p> {
         let known: Vec<&Entry> = same
             .map(|&index| &self.entries[index])
             .chain(around.copied())
+            .filter(|known| known.is_for_all_of(entry))
             .collect();
         News::of(entry, &known)
     }
@@ -199,7 +198,7 @@ impl<'p> Known<'p> {
 /// A candidate for what of `entry` none of `known` speaks of, all of them about its destination.
 pub(in crate::policy) fn rest(entry: Entry, known: &[&Entry]) -> Option<Entry> {
     let news = News::of(&entry, known);
-    (!news.is_empty()).then(|| news.into_candidate(entry.to))
+    (!news.is_empty()).then(|| news.into_candidate(&entry))
 }
 
 /// Which of the places that were seen for `service` no entry speaks of. A denial speaks of all:
@@ -235,10 +234,12 @@ impl News {
         news
     }
 
-    fn into_candidate(self, to: Target) -> Entry {
+    /// For the destination and the tools of `entry`.
+    fn into_candidate(self, entry: &Entry) -> Entry {
         Entry {
             translated: self.translated,
-            ..Entry::candidate(to, self.ports)
+            tools: entry.tools.clone(),
+            ..Entry::candidate(entry.to.clone(), self.ports)
         }
     }
 
