@@ -193,6 +193,10 @@ pub struct Generate {
     #[arg(long, requires = "output")]
     pub prune: bool,
 
+    /// Have the evidence name the records that tell of each destination: reads the logs a second time
+    #[arg(long, requires = "output")]
+    pub records: bool,
+
     /// Propose this published range in place of the addresses in it, such as aws:S3:us-east-1; says
     /// how many addresses that opens. May be repeated
     #[arg(long, value_name = "TAG")]

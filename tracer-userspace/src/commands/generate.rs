@@ -9,14 +9,16 @@ use crate::{
     commands::{
         Failure,
         evidence::{self, tell_list},
-        expand, policy_file,
+        expand, policy_file, records,
     },
+    import::{self, Input},
     output::{files, original::Original, terminal},
     policy::{
         CandidateFiles, Observations,
         aggregate::Breadth,
         candidates::{self, Existing, Making},
         document,
+        evidence::Evidence,
         model::Policy,
     },
     ranges::Ranges,
@@ -52,6 +54,11 @@ pub(super) fn generate(arguments: &Generate) -> Result<(), Failure> {
         },
         exact: arguments.rules.exact,
         prune: arguments.prune,
+        records: match arguments.records {
+            true => Some(import::find(&arguments.input.inputs).map_err(anyhow::Error::from)?),
+            false => None,
+        },
+        is_merged: arguments.input.merge_workloads,
     };
     write(&chosen, &output, &asked)
 }
@@ -72,6 +79,10 @@ struct Asked {
     exact: bool,
     /// Take out candidates that were not seen.
     prune: bool,
+    /// The logs to point at, record by record.
+    records: Option<Vec<Input>>,
+    /// Records of other workloads count too.
+    is_merged: bool,
 }
 
 /// What is to be written in the place of a policy that stands there, or does not.
@@ -251,8 +262,14 @@ fn make(observations: &Observations, path: &Path, asked: &Asked) -> anyhow::Resu
         earlier: earlier.as_ref(),
         prune: asked.prune,
     });
-    let files =
+    let mut files =
         candidates::candidates_with(observations, existing, &asked.making).with_context(place)?;
+    if let Some(logs) = &asked.records {
+        let mut evidence = Evidence::parse(&files.evidence)?;
+        let workload = (!asked.is_merged).then(|| observations.workload());
+        evidence.records = records::of(&evidence, logs, workload)?;
+        files.evidence = evidence.to_text()?;
+    }
     Ok(Made { original, files })
 }
 

@@ -27,6 +27,7 @@ mod policy;
 mod policy_file;
 mod progress;
 mod ranges;
+mod records;
 mod render;
 #[cfg(feature = "capture")]
 mod repetition;

@@ -51,6 +51,26 @@ pub struct Evidence {
     /// What the policy lists and these sources do not show, as earlier evidence has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vanished: Vec<Vanished>,
+    /// Which records tell of each destination, where that was asked for (`generate --records`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<Pointer>,
+}
+
+/// The records of one log that tell of one destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pointer {
+    pub to: IpAddr,
+    #[serde(
+        serialize_with = "service_text",
+        deserialize_with = "service_from_text"
+    )]
+    pub service: Service,
+    /// Of the log's uncompressed bytes.
+    pub sha256: String,
+    /// Lines of the unpacked log, counted from 1: the first of them.
+    pub lines: Vec<u64>,
+    /// How many there are.
+    pub count: u64,
 }
 
 /// In how many runs a name was reached. Its addresses come and go; how often each was seen says
@@ -181,6 +201,17 @@ pub enum EvidenceError {
     Json(#[from] serde_json::Error),
     #[error("schema {0:?} is not known to this version; expected {SCHEMA:?}")]
     Schema(String),
+}
+
+impl Pointer {
+    /// Where the records went.
+    #[must_use]
+    pub fn place(&self) -> observe::Destination {
+        observe::Destination {
+            ip: self.to,
+            service: self.service.clone(),
+        }
+    }
 }
 
 impl Destination {

@@ -161,6 +161,7 @@ pub fn evidence(observations: &Observations) -> Evidence {
             .collect(),
         names: named(observations),
         vanished: Vec::new(),
+        records: Vec::new(),
     }
 }
 
