@@ -1,6 +1,7 @@
 //! The real binary, from the outside: what it reads, writes, says and how it exits.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+mod by_process;
 mod by_tool;
 mod captures;
 mod completeness;

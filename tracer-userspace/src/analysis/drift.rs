@@ -20,8 +20,8 @@ pub enum Kind {
     Denied,
     /// Observed, and no entry knows the destination.
     New,
-    /// Observed at an approved destination, on a port or protocol or for a tool that is not approved
-    /// there, or rewritten to a place that is not.
+    /// Observed at an approved destination, on a port or protocol, for a tool or by a process that is
+    /// not approved there, or rewritten to a place that is not.
     Changed,
     /// Observed, and still a candidate.
     Unreviewed,
@@ -89,8 +89,8 @@ impl Kind {
             Self::Denied => "Observed although it is denied.",
             Self::New => "Observed, and no entry knows the destination.",
             Self::Changed => {
-                "Observed at an approved destination, with a service or for a tool not approved \
-                 there, or rewritten to a place not approved there."
+                "Observed at an approved destination, with a service, for a tool or by a process \
+                 not approved there, or rewritten to a place not approved there."
             }
             Self::Unreviewed => "Observed, and nobody has decided on it.",
             Self::Expired => "Observed, and its approval is over.",
@@ -274,7 +274,7 @@ impl<'p> Known<'p> {
             .filter(|left| !(left.is_by_host() && is_held_by_address(&said)))
             .collect();
         if denied.is_none() && open.is_empty() {
-            return None;
+            return self.judge_process(to, &effective, &covering, seen);
         }
         let speaks = |index: &usize| {
             let said = self.said(&[*index], &seen.service);
@@ -290,6 +290,46 @@ impl<'p> Known<'p> {
                 Some(index) => (Kind::Changed, Some(index)),
                 None => (Kind::New, None),
             },
+        };
+        Some(Difference {
+            kind,
+            to: to.clone(),
+            service: seen.service.clone(),
+            tool: seen.tool.clone(),
+            entry,
+        })
+    }
+
+    /// What differs of a destination that is approved, if not for everyone who went there: by the
+    /// entries in force, and by all that speak of it.
+    fn judge_process(
+        &self,
+        to: &Target,
+        effective: &[usize],
+        covering: &[usize],
+        seen: &Destination,
+    ) -> Option<Difference> {
+        let others = |entries: &[usize]| -> Vec<&String> {
+            let mut others: Vec<&String> = seen.processes.iter().collect();
+            for index in entries {
+                match &self.entries[*index].processes {
+                    Some(named) => others.retain(|process| !named.contains(process)),
+                    None => return Vec::new(),
+                }
+            }
+            others
+        };
+        if others(effective).is_empty() {
+            return None;
+        }
+        let is_open = |index: &&usize| self.entries[**index].status == Status::Candidate;
+        let proposed = covering
+            .iter()
+            .find(is_open)
+            .filter(|_| others(covering).is_empty());
+        let (kind, entry) = match proposed {
+            Some(index) => (Kind::Unreviewed, Some(*index)),
+            None => (Kind::Changed, effective.first().copied()),
         };
         Some(Difference {
             kind,
@@ -353,7 +393,9 @@ impl<'p> Known<'p> {
                 let places = entry.translated.iter().map(ToString::to_string);
                 let tools = entry.tools.iter().flatten();
                 let tools = tools.map(|tool| format!("for tool {tool}"));
-                let all: Vec<String> = ports.chain(places).chain(tools).collect();
+                let processes = entry.processes.iter().flatten();
+                let processes = processes.map(|process| format!("by {process}"));
+                let all: Vec<String> = ports.chain(places).chain(tools).chain(processes).collect();
                 Some(format!("approved there: {}", all.join(", ")))
             }
             Kind::New | Kind::Unreviewed | Kind::Expiring | Kind::Stale => None,
@@ -419,6 +461,9 @@ fn lines(policy: &Policy) -> BTreeSet<String> {
         let mut line = format!("{} {} {}", entry.to, ports.join(" "), entry.status.word());
         if let Some(tools) = &entry.tools {
             line += &format!(", tools {}", tools.join(" "));
+        }
+        if let Some(processes) = &entry.processes {
+            line += &format!(", processes {}", processes.join(" "));
         }
         if !entry.translated.is_empty() {
             let places: Vec<String> = entry.translated.iter().map(ToString::to_string).collect();

@@ -82,6 +82,7 @@ fn entry(
         ports: services.into_iter().collect(),
         translated: Vec::new(),
         tools: None,
+        processes: None,
         status,
         reason: Some(format!("in force ({form})")),
         owner: None,

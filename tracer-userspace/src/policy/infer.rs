@@ -55,14 +55,25 @@ pub fn entries(observations: &Observations, by: By, decided: &Decided<'_>) -> Ve
 /// Services and what left for each, by where they are wanted.
 struct Wanted<'d> {
     decided: &'d Decided<'d>,
-    found: BTreeMap<(Target, Option<Arc<str>>), BTreeMap<Service, BTreeSet<Left>>>,
+    found: BTreeMap<(Target, Option<Arc<str>>), Found>,
+}
+
+/// What was found about one destination.
+#[derive(Default)]
+struct Found {
+    services: BTreeMap<Service, BTreeSet<Left>>,
+    processes: BTreeSet<String>,
 }
 
 impl Wanted<'_> {
     /// What is wanted of a destination, apart for the tool if the policy names some there.
     fn of(&mut self, to: Target, seen: &Seen) -> &mut BTreeMap<Service, BTreeSet<Left>> {
         let tool = seen.tool.clone().filter(|_| self.decided.names_tools(&to));
-        self.found.entry((to, tool)).or_default()
+        let found = self.found.entry((to, tool)).or_default();
+        found
+            .processes
+            .extend(seen.processes.iter().map(str::to_owned));
+        &mut found.services
     }
 
     fn address(&mut self, destination: &Destination, seen: &Seen) {
@@ -80,7 +91,11 @@ impl Wanted<'_> {
     }
 
     fn entries(self) -> Vec<Entry> {
-        let entry = |((to, tool), services): (_, BTreeMap<Service, BTreeSet<Left>>)| {
+        let entry = |((to, tool), found): (_, Found)| {
+            let Found {
+                services,
+                processes,
+            } = found;
             let ports = services.keys().cloned().collect();
             let translated = services
                 .into_iter()
@@ -96,6 +111,7 @@ impl Wanted<'_> {
             Entry {
                 translated: translated.collect(),
                 tools: tool.map(|tool| vec![tool.to_string()]),
+                processes: (!processes.is_empty()).then(|| processes.into_iter().collect()),
                 ..Entry::candidate(to, ports)
             }
         };
@@ -126,6 +142,7 @@ impl Entry {
             ports,
             translated: Vec::new(),
             tools: None,
+            processes: None,
             status: Status::Candidate,
             reason: None,
             owner: None,

@@ -38,6 +38,9 @@ pub struct Entry {
     pub translated: Vec<Translation>,
     /// Absent: any tool, and none.
     pub tools: Option<Vec<String>>,
+    /// File names of the executables that it was approved for, or that are proposed beside an
+    /// approval; absent: any. Of what was observed: who was seen.
+    pub processes: Option<Vec<String>>,
     pub status: Status,
     pub reason: Option<String>,
     pub owner: Option<String>,

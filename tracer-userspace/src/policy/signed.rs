@@ -47,5 +47,8 @@ fn line(entry: &Entry) -> Value {
         said["list"] = json!(entry.list);
         said["at_most"] = json!(most);
     }
+    if let Some(processes) = &entry.processes {
+        said["processes"] = json!(processes);
+    }
     said
 }

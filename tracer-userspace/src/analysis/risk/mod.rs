@@ -179,6 +179,7 @@ pub fn written(to: &Target, ports: &[Service]) -> Vec<String> {
         ports: ports.to_vec(),
         translated: Vec::new(),
         tools: None,
+        processes: None,
         status: Status::Candidate,
         reason: None,
         owner: None,

@@ -7,13 +7,13 @@ use clap::{Args, ValueEnum};
 
 use super::{Common, Judging, Words, expand};
 use crate::{
-    analysis::summary::Summaries,
+    analysis::summary::{Summaries, Summary},
     commands::policy_file::PolicyFile,
     output::terminal,
     policy::{
         decision::{Decision, Ruling},
         document,
-        model::{Policy, Target},
+        model::{Entry, Policy, Target},
         selector,
     },
 };
@@ -134,15 +134,26 @@ pub(super) fn write(
     judging: &Judging,
 ) -> anyhow::Result<String> {
     let summaries = file.evidence.as_ref().map(Summaries::new);
-    let mut chosen = Vec::with_capacity(numbers.len());
+    let (mut chosen, mut shown) = (Vec::with_capacity(numbers.len()), Vec::new());
     for &index in numbers {
         let entry = &file.policy.entries[index];
         let seen = summaries.as_ref().and_then(|all| all.of(entry));
         let subject = judging.subject(entry, seen.as_ref());
         chosen.push((index, decision.about(&subject)?));
+        shown.extend(seen.and_then(|seen| Some((index, processes(entry, &seen)?))));
     }
-    let text = with_widths(&file.text, &file.policy, numbers, decision.ruling, judging)?;
+    let mut text = with_widths(&file.text, &file.policy, numbers, decision.ruling, judging)?;
+    for (index, processes) in shown.iter().filter(|_| decision.ruling == Ruling::Approve) {
+        text = document::set_processes(&text, *index, processes)?;
+    }
     Ok(document::decide(&text, &chosen, decision)?)
+}
+
+/// Who was seen there, for an approval that covers what was shown. `None` if it says that already, or
+/// the evidence does not know everyone.
+fn processes(entry: &Entry, seen: &Summary) -> Option<Vec<String>> {
+    let is_known = entry.processes.is_none() && !seen.more_processes && !seen.processes.is_empty();
+    is_known.then(|| seen.processes.iter().cloned().collect())
 }
 
 /// `text` with how wide each chosen published range is: that, and no more, is decided on. An

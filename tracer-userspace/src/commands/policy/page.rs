@@ -36,6 +36,9 @@ pub(super) fn page(
     if let Some(tools) = &entry.tools {
         text += &line("tools", &tools.join(" "));
     }
+    if let Some(processes) = &entry.processes {
+        text += &line("only for", &some(processes));
+    }
     if !tags.is_empty() {
         text += &line("network", &some(tags));
     }

@@ -26,6 +26,9 @@ pub(super) struct Row {
     pub(super) translated: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tools: Option<Vec<String>>,
+    /// The executables that it is for; absent: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) processes: Option<Vec<String>>,
     pub(super) status: Status,
     /// An approval whose last day is over.
     pub(super) expired: bool,
@@ -115,6 +118,7 @@ fn row(name: String, subject: &Subject<'_>, today: Date) -> Row {
         ports: entry.ports.iter().map(ToString::to_string).collect(),
         translated: entry.translated.iter().map(ToString::to_string).collect(),
         tools: entry.tools.clone(),
+        processes: entry.processes.clone(),
         status: entry.status,
         expired: entry.has_expired(today),
         in_force: entry.is_in_force(today),

@@ -51,6 +51,19 @@ pub fn set_width(
     })
 }
 
+/// `text` with the executables for which the entry of that number (from 0) is.
+pub fn set_processes(
+    text: &str,
+    index: usize,
+    processes: &[String],
+) -> Result<String, DocumentError> {
+    edit(text, |document| {
+        if let Some(table) = entries(document).and_then(|tables| tables.get_mut(index)) {
+            set_list(table, "processes", processes);
+        }
+    })
+}
+
 /// `text` with a new entry at its end.
 pub fn add(text: &str, entry: &Entry) -> Result<String, DocumentError> {
     edit(text, |document| {

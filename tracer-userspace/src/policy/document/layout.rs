@@ -42,6 +42,9 @@ pub(super) fn table(entry: &Entry) -> Table {
     if let Some(tools) = &entry.tools {
         table.insert("tools", list(tools));
     }
+    if let Some(processes) = &entry.processes {
+        table.insert("processes", list(processes));
+    }
     table.insert("status", value("candidate"));
     if let Target::Published(range) = &entry.to
         && !range.list().is_empty()
@@ -83,6 +86,17 @@ pub(super) fn list(texts: &[String]) -> Item {
         .filter_map(|each| text(each).into_value().ok())
         .collect();
     value(array)
+}
+
+/// Adds names of executables to a candidate that is for some alone.
+pub(super) fn gain_processes(table: &mut Table, processes: &[String]) {
+    if let Some(known) = table.get_mut("processes").and_then(Item::as_array_mut) {
+        for process in processes {
+            if known.iter().all(|each| each.as_str() != Some(process)) {
+                known.push(process);
+            }
+        }
+    }
 }
 
 /// Adds a service to a candidate, and what is found about it to its findings.

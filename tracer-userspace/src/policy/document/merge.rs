@@ -1,7 +1,7 @@
 //! Merging candidates into a policy that people have edited: comments, order and every decision
 //! stay, and only news is added.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
@@ -198,7 +198,11 @@ impl<'p> Known<'p> {
 /// A candidate for what of `entry` none of `known` speaks of, all of them about its destination.
 pub(in crate::policy) fn rest(entry: Entry, known: &[&Entry]) -> Option<Entry> {
     let news = News::of(&entry, known);
-    (!news.is_empty()).then(|| news.into_candidate(&entry))
+    (!news.is_empty()).then(|| Entry {
+        // Who was seen, for whoever compares it next.
+        processes: entry.processes.clone(),
+        ..news.into_candidate(&entry)
+    })
 }
 
 /// Which of the places that were seen for `service` no entry speaks of. A denial speaks of all:
@@ -218,19 +222,57 @@ fn unsaid(known: &[&Entry], service: &Service, seen: Vec<Left>) -> Vec<Left> {
         .collect()
 }
 
+/// Who of those that were `seen` no entry speaks of. One without `processes` speaks of all, and so
+/// does a denial.
+fn unnamed(known: &[&Entry], service: &Service, seen: &[String]) -> Vec<String> {
+    let mut named = BTreeSet::new();
+    let covers = |entry: &&&Entry| entry.ports.iter().any(|port| port.covers(service));
+    for entry in known.iter().filter(covers) {
+        match &entry.processes {
+            Some(processes) if entry.status != Status::Denied => named.extend(processes),
+            Some(_) | None => return Vec::new(),
+        }
+    }
+    let is_new = |process: &&String| !named.contains(process);
+    seen.iter().filter(is_new).cloned().collect()
+}
+
 /// What is new of one destination.
 #[derive(Debug, Default)]
 struct News {
     ports: Vec<Service>,
     translated: Vec<Translation>,
+    /// The ports of which nothing is new but who asked for them.
+    by_others: BTreeSet<Service>,
+    /// Something is new whoever it was.
+    is_wide: bool,
+    /// Executables that what is known does not speak of; absent if there is other news.
+    processes: Option<Vec<String>>,
+    /// Everyone who was seen.
+    seen: Vec<String>,
 }
 
 impl News {
     fn of(entry: &Entry, known: &[&Entry]) -> Self {
-        let mut news = Self::default();
+        let mut news = Self {
+            seen: entry.processes.clone().unwrap_or_default(),
+            ..Self::default()
+        };
+        let mut others = BTreeSet::new();
         for service in &entry.ports {
-            news.add(service, unsaid(known, service, entry.left(service)));
+            let left = unsaid(known, service, entry.left(service));
+            let by = unnamed(known, service, &news.seen);
+            if left.is_empty() && !by.is_empty() {
+                others.extend(by);
+                news.by_others.insert(service.clone());
+                news.ports.push(service.clone());
+            } else if !left.is_empty() {
+                news.is_wide = true;
+                news.add(service, left);
+            }
         }
+        let others: Vec<String> = others.into_iter().collect();
+        news.processes = (!news.is_wide && !others.is_empty()).then_some(others);
         news
     }
 
@@ -239,6 +281,7 @@ impl News {
         Entry {
             translated: self.translated,
             tools: entry.tools.clone(),
+            processes: self.processes,
             ..Entry::candidate(entry.to.clone(), self.ports)
         }
     }
@@ -268,7 +311,8 @@ impl News {
         let (known, new): (Vec<Service>, Vec<Service>) = std::mem::take(&mut self.ports)
             .into_iter()
             .partition(|service| entry.ports.contains(service));
-        for service in known {
+        let known = known.into_iter();
+        for service in known.filter(|service| !self.by_others.contains(service)) {
             if entry.left(&service) == [Left::AsAsked] || !self.translates(&service) {
                 self.translated.push(Translation {
                     service,
@@ -294,6 +338,7 @@ impl News {
         for translation in &self.translated {
             layout::insert_translation(table, translation);
         }
+        layout::gain_processes(table, self.processes.as_ref().unwrap_or(&self.seen));
     }
 }
 

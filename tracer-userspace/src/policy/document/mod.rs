@@ -7,7 +7,7 @@ mod layout;
 mod merge;
 mod read;
 
-pub use edit::{add, decide, lines, remove, set_width};
+pub use edit::{add, decide, lines, remove, set_processes, set_width};
 use fields::line_at;
 pub(in crate::policy) use merge::rest;
 pub use merge::{fresh, merge};

@@ -13,11 +13,12 @@ use crate::policy::{
 };
 
 pub(in crate::policy) const POLICY_KEYS: [&str; 4] = ["schema", "workload", "include", "allow"];
-pub(in crate::policy) const ENTRY_KEYS: [&str; 14] = [
+pub(in crate::policy) const ENTRY_KEYS: [&str; 15] = [
     "to",
     "ports",
     "translated",
     "tools",
+    "processes",
     "status",
     "reason",
     "owner",
@@ -90,6 +91,7 @@ impl Reader<'_> {
             ports: self.ports(table)?,
             translated: self.translated(table)?,
             tools: self.tools(table)?,
+            processes: self.fields.strings(table, "processes")?,
             status: self.status(table)?,
             reason: self.fields.string(table, "reason")?,
             owner: self.fields.string(table, "owner")?,
