@@ -40,7 +40,11 @@ fn drift_from_what_render_wrote_is_drift_from_the_policy() {
     world.write("policy.toml", POLICY.to_owned() + &entries);
     judges(&world, "policy.toml");
     for (format, file) in [
+        ("nftables", "rules.nft"),
         ("iptables", "rules.v4"),
+        ("ipset", "rules.ipset"),
+        ("calico", "calico.yaml"),
+        ("json", "rules.json"),
         ("networkpolicy", "policy.yaml"),
         ("cilium", "cilium.yaml"),
         ("squid", "squid.conf"),

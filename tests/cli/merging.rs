@@ -36,7 +36,12 @@ fn read(paths: &[PathBuf]) -> Observations {
 }
 
 fn bytes(observations: &Observations) -> Vec<String> {
-    let made = candidates(observations, None).unwrap();
+    let made = candidates(
+        observations,
+        None,
+        &tracer_userspace::ranges::Ranges::default(),
+    )
+    .unwrap();
     made.named().map(|(_, text)| text.to_owned()).to_vec()
 }
 

@@ -174,3 +174,59 @@ fn a_base_is_signed_with_what_includes_it() {
     world.write("base.toml", base.replace("denied", "candidate"));
     verify(&world, &["--signers", "signers"]).exits(1);
 }
+
+#[test]
+fn the_evidence_points_at_records_and_they_are_checked() {
+    let world = world();
+    let generate = ["logs", "-o", "policy.toml", "--records"];
+    world.generate(&generate).exits(0);
+    let text = world.read("policy.evidence.json");
+    let evidence: Value = serde_json::from_str(&text).unwrap();
+    let digests: Vec<&str> = evidence["sources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|source| source["sha256"].as_str().unwrap())
+        .collect();
+    let records = evidence["records"].as_array().unwrap();
+    for pointer in records {
+        assert!(digests.contains(&pointer["sha256"].as_str().unwrap()));
+        let log = ["logs/a.jsonl", "logs/b.jsonl"]
+            .map(|log| world.read(log))
+            .into_iter()
+            .find(|log| sha256(log) == pointer["sha256"])
+            .unwrap();
+        let lines: Vec<&str> = log.lines().collect();
+        let to = format!("\"dest_ip\":{}", pointer["to"]);
+        let numbers = pointer["lines"].as_array().unwrap();
+        assert_eq!(
+            pointer["count"],
+            lines.iter().filter(|line| line.contains(&to)).count()
+        );
+        for number in numbers {
+            let line = lines[usize::try_from(number.as_u64().unwrap()).unwrap() - 1];
+            assert!(line.contains(&to), "{line}");
+        }
+    }
+    assert_eq!(
+        records.len(),
+        3,
+        "two logs tell of one, and one of the other"
+    );
+    verify(&world, &["logs"])
+        .exits(0)
+        .shows("192.0.2.1  approved  proven");
+    // Again the same; and a number that is moved is no proof.
+    world.generate(&generate).exits(0);
+    assert_eq!(world.read("policy.evidence.json"), text);
+    let number = records[0]["lines"][0].to_string();
+    let moved = text.replacen(&format!("\n        {number}"), "\n        99", 1);
+    assert_ne!(moved, text, "{text}");
+    world.write("policy.evidence.json", moved);
+    verify(&world, &["logs"]).exits(1).shows("CONTRADICTED");
+}
+
+fn sha256(text: &str) -> String {
+    let digest = <sha2::Sha256 as sha2::Digest>::digest(text.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

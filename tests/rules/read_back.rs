@@ -32,7 +32,7 @@ fn nft_lists_what_was_rendered() {
         .iter()
         .filter(|entry| entry.status == Status::Approved)
         .flat_map(|entry| {
-            let to = entry.to.network().unwrap();
+            let to = entry.to.networks()[0];
             entry.ports.iter().map(move |port| (to, port.clone()))
         })
         .collect();

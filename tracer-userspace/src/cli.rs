@@ -10,6 +10,7 @@ use crate::{
     commands,
     import::Runs,
     policy::{aggregate::Aggregate, infer::By, observe::DEFAULT_MAX_DESTINATIONS},
+    ranges::Tag,
     render::{self, Options, Pods, Scope, Verdict},
     settings::{self, SettingsError},
 };
@@ -192,6 +193,19 @@ pub struct Generate {
     #[arg(long, requires = "output")]
     pub prune: bool,
 
+    /// Have the evidence name the records that tell of each destination: reads the logs a second time
+    #[arg(long, requires = "output")]
+    pub records: bool,
+
+    /// Propose this published range in place of the addresses in it, such as aws:S3:us-east-1; says
+    /// how many addresses that opens. May be repeated
+    #[arg(long, value_name = "TAG")]
+    pub expand: Vec<Tag>,
+
+    /// The file of `ranges update`, for --expand and for published ranges in the policy
+    #[arg(long, value_name = "FILE")]
+    pub ranges: Option<PathBuf>,
+
     #[command(flatten)]
     pub rules: RuleFlags,
 }
@@ -297,6 +311,10 @@ pub struct Replay {
     /// The time to reckon with, instead of the clock's: entries must not have expired
     #[arg(long, value_name = "TIME", value_parser = commands::moment)]
     pub now: Option<Timestamp>,
+
+    /// The file of `ranges update`, for published ranges in the policy
+    #[arg(long, value_name = "FILE")]
+    pub ranges: Option<PathBuf>,
 
     /// Merge rules first, as with generate
     #[arg(long, value_name = "exact|/BITS:HOSTS")]

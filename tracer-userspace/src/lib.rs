@@ -19,7 +19,7 @@
 //!
 //! Around them: `cli` (what can be asked for), `settings` (the same from a file), `commands/` (one
 //! thin function a verb), `output/` (files and terminals), `workload_name` (what a workload is
-//! called on disk), `harmless` (what must not reach a reader's terminal) and `redact` (the secrets
+//! called on disk), `ranges_file` (where published ranges are kept), `harmless` (what must not reach a reader's terminal) and `redact` (the secrets
 //! that must not be written).
 
 #[cfg(feature = "capture")]
@@ -47,6 +47,7 @@ pub mod output;
 pub mod place;
 pub mod policy;
 pub mod ranges;
+pub mod ranges_file;
 pub mod record;
 pub mod redact;
 pub mod render;

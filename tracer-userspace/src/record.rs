@@ -107,6 +107,9 @@ pub struct Flow {
     pub cgroup_path: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
+    /// The agent's tool that was running, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<Tool>,
 }
 
 /// Where packets went that were asked to go elsewhere.
@@ -183,6 +186,41 @@ pub struct Ancestor {
     /// The command line was longer than what is kept of an ancestor's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cmdline_cut: bool,
+}
+
+/// The agent's tool on whose behalf something was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    pub name: String,
+    /// Of this one call, where the agent numbers them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<String>,
+    pub attribution: Attribution,
+}
+
+/// How it is known which tool it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Attribution {
+    /// The process was started for the call.
+    Exact,
+    /// By the process.
+    Process,
+    /// By the time.
+    Window,
+    /// It may have been another: taken as unknown.
+    Ambiguous,
+}
+
+impl Tool {
+    /// The tool that is held responsible, if one can be.
+    #[must_use]
+    pub fn responsible(&self) -> Option<&str> {
+        match self.attribution {
+            Attribution::Exact | Attribution::Process | Attribution::Window => Some(&self.name),
+            Attribution::Ambiguous => None,
+        }
+    }
 }
 
 /// The container that sent.

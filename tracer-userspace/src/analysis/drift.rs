@@ -20,8 +20,8 @@ pub enum Kind {
     Denied,
     /// Observed, and no entry knows the destination.
     New,
-    /// Observed at an approved destination, on a port or protocol that is not approved there, or
-    /// rewritten to a place that is not.
+    /// Observed at an approved destination, on a port or protocol, for a tool or by a process that is
+    /// not approved there, or rewritten to a place that is not.
     Changed,
     /// Observed, and still a candidate.
     Unreviewed,
@@ -89,8 +89,8 @@ impl Kind {
             Self::Denied => "Observed although it is denied.",
             Self::New => "Observed, and no entry knows the destination.",
             Self::Changed => {
-                "Observed at an approved destination, with a service not approved there, or \
-                 rewritten to a place not approved there."
+                "Observed at an approved destination, with a service, for a tool or by a process \
+                 not approved there, or rewritten to a place not approved there."
             }
             Self::Unreviewed => "Observed, and nobody has decided on it.",
             Self::Expired => "Observed, and its approval is over.",
@@ -126,7 +126,14 @@ pub fn drift(policy: &Policy, evidence: &Evidence, today: Date, soon: u16) -> Ve
         .into_iter()
         .map(|(difference, seen)| known.drift(&difference, &seen, evidence))
         .collect();
-    found.extend(unused(policy, &used, today, days_after(today, soon)));
+    let knows_tools = evidence.destinations.iter().any(|seen| seen.tool.is_some());
+    let unused = unused(policy, &used, today, days_after(today, soon));
+    found.extend(unused.into_iter().filter(|each| {
+        // Where no record names a tool, nothing is known of entries for tools.
+        let entry = each.entry.and_then(|index| policy.entries.get(index));
+        let is_for_any = entry.is_none_or(|entry| entry.tools.is_none());
+        each.kind != Kind::Stale || is_for_any || knows_tools
+    }));
     found.sort_by(|one, other| (one.kind, &one.to).cmp(&(other.kind, &other.to)));
     found
 }
@@ -152,8 +159,7 @@ fn unused(policy: &Policy, used: &BTreeSet<usize>, today: Date, soon: Date) -> V
         if let Some(end) = entry.expires.filter(|end| *end <= soon) {
             tell(Kind::Expiring, format!("approved until {end}"));
         }
-        // Tools cannot be told from evidence.
-        if entry.tools.is_none() && !used.contains(&index) {
+        if !used.contains(&index) {
             tell(Kind::Stale, "approved, and not observed".to_owned());
         }
     }
@@ -166,11 +172,12 @@ struct Difference {
     kind: Kind,
     to: Target,
     service: Service,
+    tool: Option<String>,
     entry: Option<usize>,
 }
 
-/// The entries, ready to be asked about addresses and names. Those for tools say nothing about
-/// traffic in general.
+/// The entries, ready to be asked about addresses and names. Those for tools speak of what was seen
+/// for these tools alone.
 struct Known<'p> {
     entries: &'p [Entry],
     exact: BTreeMap<&'p Target, Vec<usize>>,
@@ -184,11 +191,12 @@ impl<'p> Known<'p> {
         let mut wide = Vec::new();
         for (index, entry) in policy.entries.iter().enumerate() {
             match &entry.to {
-                _ if entry.tools.is_some() => {}
                 to @ (Target::Address(_) | Target::Name(_)) => {
                     exact.entry(to).or_default().push(index);
                 }
-                Target::Network(_) | Target::Wildcard(_) => wide.push(index),
+                Target::Network(_) | Target::Published(_) | Target::Wildcard(_) => {
+                    wide.push(index);
+                }
             }
         }
         Self {
@@ -238,8 +246,8 @@ impl<'p> Known<'p> {
         used: &mut BTreeSet<usize>,
     ) -> Option<Difference> {
         let covers = |index: &&usize| {
-            let ports = &self.entries[**index].ports;
-            ports.iter().any(|port| port.covers(&seen.service))
+            let Entry { ports, tools, .. } = &self.entries[**index];
+            seen.is_for(tools.as_deref()) && ports.iter().any(|port| port.covers(&seen.service))
         };
         let covering: Vec<usize> = entries.iter().filter(covers).copied().collect();
         let of = |wanted: &dyn Fn(&Entry) -> bool, among: &[usize]| {
@@ -266,7 +274,7 @@ impl<'p> Known<'p> {
             .filter(|left| !(left.is_by_host() && is_held_by_address(&said)))
             .collect();
         if denied.is_none() && open.is_empty() {
-            return None;
+            return self.judge_process(to, &effective, &covering, seen);
         }
         let speaks = |index: &usize| {
             let said = self.said(&[*index], &seen.service);
@@ -287,6 +295,47 @@ impl<'p> Known<'p> {
             kind,
             to: to.clone(),
             service: seen.service.clone(),
+            tool: seen.tool.clone(),
+            entry,
+        })
+    }
+
+    /// What differs of a destination that is approved, if not for everyone who went there: by the
+    /// entries in force, and by all that speak of it.
+    fn judge_process(
+        &self,
+        to: &Target,
+        effective: &[usize],
+        covering: &[usize],
+        seen: &Destination,
+    ) -> Option<Difference> {
+        let others = |entries: &[usize]| -> Vec<&String> {
+            let mut others: Vec<&String> = seen.processes.iter().collect();
+            for index in entries {
+                match &self.entries[*index].processes {
+                    Some(named) => others.retain(|process| !named.contains(process)),
+                    None => return Vec::new(),
+                }
+            }
+            others
+        };
+        if others(effective).is_empty() {
+            return None;
+        }
+        let is_open = |index: &&usize| self.entries[**index].status == Status::Candidate;
+        let proposed = covering
+            .iter()
+            .find(is_open)
+            .filter(|_| others(covering).is_empty());
+        let (kind, entry) = match proposed {
+            Some(index) => (Kind::Unreviewed, Some(*index)),
+            None => (Kind::Changed, effective.first().copied()),
+        };
+        Some(Difference {
+            kind,
+            to: to.clone(),
+            service: seen.service.clone(),
+            tool: seen.tool.clone(),
             entry,
         })
     }
@@ -299,7 +348,10 @@ impl<'p> Known<'p> {
                 let named = names.find(|each| each.to == *name && each.service == found.service);
                 named.map(|named| named.runs)
             }
-            Target::Address(_) | Target::Network(_) | Target::Wildcard(_) => None,
+            Target::Address(_)
+            | Target::Network(_)
+            | Target::Published(_)
+            | Target::Wildcard(_) => None,
         };
         let most = || seen.iter().map(|seen| seen.runs).max().unwrap_or(0);
         Drift {
@@ -332,11 +384,18 @@ impl<'p> Known<'p> {
                 .reason
                 .as_ref()
                 .map(|reason| format!("denied because: {reason}")),
+            Kind::Expired if !entry.is_as_approved() => {
+                Some("the published range is wider than was approved".to_owned())
+            }
             Kind::Expired => entry.expires.map(|day| format!("approved until {day}")),
             Kind::Changed => {
                 let ports = entry.ports.iter().map(ToString::to_string);
                 let places = entry.translated.iter().map(ToString::to_string);
-                let all: Vec<String> = ports.chain(places).collect();
+                let tools = entry.tools.iter().flatten();
+                let tools = tools.map(|tool| format!("for tool {tool}"));
+                let processes = entry.processes.iter().flatten();
+                let processes = processes.map(|process| format!("by {process}"));
+                let all: Vec<String> = ports.chain(places).chain(tools).chain(processes).collect();
                 Some(format!("approved there: {}", all.join(", ")))
             }
             Kind::New | Kind::Unreviewed | Kind::Expiring | Kind::Stale => None,
@@ -356,6 +415,8 @@ fn figures(found: &Difference, seen: &[&Destination], runs: u64) -> String {
         true => String::new(),
         false => format!(" by {}", processes.join(", ")),
     };
+    let tool = found.tool.as_ref();
+    let by = tool.map_or_else(|| by.clone(), |tool| format!("{by} for tool {tool}"));
     let at = match (&found.to, seen) {
         (Target::Name(_), [first]) => format!(" at {}", first.to),
         (Target::Name(_), [first, rest @ ..]) => {
@@ -400,6 +461,9 @@ fn lines(policy: &Policy) -> BTreeSet<String> {
         let mut line = format!("{} {} {}", entry.to, ports.join(" "), entry.status.word());
         if let Some(tools) = &entry.tools {
             line += &format!(", tools {}", tools.join(" "));
+        }
+        if let Some(processes) = &entry.processes {
+            line += &format!(", processes {}", processes.join(" "));
         }
         if !entry.translated.is_empty() {
             let places: Vec<String> = entry.translated.iter().map(ToString::to_string).collect();

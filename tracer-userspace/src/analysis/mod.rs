@@ -3,6 +3,7 @@
 
 pub mod coverage;
 pub mod drift;
+pub mod fronts;
 pub mod name_shape;
 pub mod proof;
 pub mod replay;

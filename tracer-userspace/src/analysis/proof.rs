@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::policy::{
@@ -58,7 +59,17 @@ impl Sources {
 /// missing, every figure has to agree.
 #[must_use]
 pub fn judge(said: &Evidence, shown: &Evidence, is_all: bool) -> Vec<(Destination, Proof)> {
-    let key = |each: &Destination| (each.to, each.service.clone());
+    // A destination that was reached under several names, or for several tools, is there for each.
+    let key = |each: &Destination| {
+        let Destination {
+            to,
+            service,
+            believed,
+            tool,
+            ..
+        } = each;
+        (*to, service.clone(), believed.clone(), tool.clone())
+    };
     let mut by_place: BTreeMap<_, &Destination> = shown
         .destinations
         .iter()
@@ -121,9 +132,9 @@ pub fn covers(entry: &Entry, seen: &Destination) -> bool {
 /// The same for a flow.
 #[must_use]
 pub fn is_about(entry: &Entry, here: &observe::Destination, names: &BTreeSet<&str>) -> bool {
-    let is_there = match entry.to.network() {
-        Some(network) => network.contains(&here.ip),
-        None => names
+    let is_there = match entry.to.is_name() {
+        false => entry.to.contains(&IpNet::from(here.ip)),
+        true => names
             .iter()
             .filter_map(|name| name.parse().ok())
             .any(|name| entry.to.covers(&name)),

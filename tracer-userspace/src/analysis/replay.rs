@@ -14,7 +14,7 @@ use crate::{
     policy::{
         Observations,
         aggregate::Opened,
-        model::{Service, Target},
+        model::{Entry, Service, Target},
         observe::Destination,
         seen::Seen,
         translation::{Left, Translation},
@@ -204,6 +204,10 @@ pub struct Replay {
     pub unused_names: Vec<String>,
     /// What the policy says and packet filters cannot.
     pub left_out: Vec<String>,
+    /// Approved for the tool that went there. Packet filters cannot tell one tool from another, so
+    /// that the rules alone would deny it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub by_tool: Vec<Judged>,
 }
 
 /// A destination, and who went there.
@@ -213,6 +217,9 @@ pub struct Judged {
     /// The names that it was reached by, proven or resolved.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
+    /// The agent's tool, where the log says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
     pub service: String,
     pub runs: u64,
     pub connections: u64,
@@ -239,9 +246,10 @@ pub struct Wide {
     pub opened: String,
 }
 
-/// Holds what was observed against the rules.
+/// Holds what was observed against the rules, and against `for_tools`, approvals for certain tools,
+/// which no rules hold.
 #[must_use]
-pub fn replay(rules: &RuleSet, observations: &Observations) -> Replay {
+pub fn replay(rules: &RuleSet, for_tools: &[&Entry], observations: &Observations) -> Replay {
     let evaluator = Evaluator::new(rules);
     let mut replay = Replay {
         left_out: evaluator.elements.omissions.clone(),
@@ -262,6 +270,10 @@ pub fn replay(rules: &RuleSet, observations: &Observations) -> Replay {
         match verdicts.last() {
             _ if evaluator.allows_name(destination, seen) => replay.allowed += 1,
             Some(Verdict::Passes) | None => replay.allowed += 1,
+            _ if is_for_tool(for_tools, destination, seen) => {
+                replay.allowed += 1;
+                replay.by_tool.push(judged(destination, seen));
+            }
             Some(Verdict::Uncertain) => replay.uncertain.push(judged(destination, seen)),
             Some(Verdict::Denied) => replay.denied.push(judged(destination, seen)),
         }
@@ -269,6 +281,23 @@ pub fn replay(rules: &RuleSet, observations: &Observations) -> Replay {
     evaluator.uses(observations, &mut replay);
     replay.unused_names = evaluator.unused_names(observations);
     replay
+}
+
+/// Whether one of the approvals is for the tool that went there, by address or by name.
+fn is_for_tool(approvals: &[&Entry], destination: &Destination, seen: &Seen) -> bool {
+    let Some(tool) = seen.tool.as_deref() else {
+        return false;
+    };
+    let names = seen.believed.iter();
+    let mut to: Vec<Target> = names.map(|name| Target::Name(name.to_string())).collect();
+    to.push(Target::Address(destination.ip));
+    let mut approvals = approvals.iter();
+    approvals.any(|entry| {
+        let is_its = entry.tools.iter().flatten().any(|each| each == tool);
+        let is_there = to.iter().any(|to| entry.to.covers(to));
+        let service = &destination.service;
+        is_its && is_there && entry.ports.iter().any(|port| port.covers(service))
+    })
 }
 
 /// What becomes of one thing that left, from good to bad.
@@ -425,6 +454,7 @@ fn judged(destination: &Destination, seen: &Seen) -> Judged {
     Judged {
         to: destination.ip,
         names: seen.believed.iter().map(ToString::to_string).collect(),
+        tool: seen.tool.as_deref().map(str::to_owned),
         service: destination.service.to_string(),
         runs: seen.runs.len() as u64,
         connections: seen.count,
@@ -478,6 +508,7 @@ mod tests {
                 writable_path: false,
                 channel: Channel::Connect,
                 left: *left,
+                tool: None,
             };
             observations.see("run", destination, &figures);
         }
@@ -493,6 +524,7 @@ mod tests {
         ]);
         let replay = replay(
             &rules,
+            &[],
             &seen(&[
                 ("198.51.100.7", "443/tcp"),
                 ("198.51.100.7", "80/tcp"),
@@ -526,7 +558,7 @@ mod tests {
             ("198.51.100.9", "443/tcp", Some(Left::AsAsked)),
             ("198.51.100.9", "443/tcp", to("10.0.0.8")),
         ]);
-        let replay = replay(&rules, &observed);
+        let replay = replay(&rules, &[], &observed);
         assert_eq!((replay.destinations, replay.allowed), (3, 2));
         assert_eq!(replay.denied[0].to.to_string(), "198.51.100.9");
         assert_eq!(

@@ -103,21 +103,26 @@ impl<'e> Summaries<'e> {
     /// What was seen of `entry`; `None` if nothing was.
     #[must_use]
     pub fn of(&self, entry: &Entry) -> Option<Summary> {
-        let seen: Vec<&Destination> = match entry.to.network() {
-            Some(network) => self
-                .by_address
-                .range(network.network()..=network.broadcast())
+        let networks = entry.to.networks();
+        let seen: Vec<&Destination> = match entry.to.is_name() {
+            false => networks
+                .iter()
+                .flat_map(|each| self.by_address.range(each.network()..=each.broadcast()))
                 .flat_map(|(_, destinations)| destinations)
                 .copied()
                 .collect(),
-            None => {
+            true => {
                 let all = self.evidence.destinations.iter();
                 all.filter(|seen| seen.is_under(&entry.to)).collect()
             }
         };
         let is_port =
             |seen: &&Destination| entry.ports.iter().any(|port| port.covers(&seen.service));
-        let seen: Vec<&Destination> = seen.into_iter().filter(is_port).collect();
+        // Where the log does not say for which tool it was, it may have been for one of these.
+        let is_for =
+            |seen: &&Destination| seen.tool.is_none() || seen.is_for(entry.tools.as_deref());
+        let seen = seen.into_iter().filter(is_port);
+        let seen: Vec<&Destination> = seen.filter(is_for).collect();
         if seen.is_empty() {
             return None;
         }

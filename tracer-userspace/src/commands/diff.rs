@@ -82,6 +82,10 @@ pub struct DiffArgs {
     #[arg(long)]
     strict: bool,
 
+    /// The file of `ranges update`, for published ranges in the policy
+    #[arg(long, value_name = "FILE")]
+    ranges: Option<PathBuf>,
+
     /// The time to reckon with, instead of the clock's
     #[arg(long, value_name = "TIME", value_parser = policy_file::moment)]
     now: Option<Timestamp>,
@@ -101,12 +105,13 @@ pub(super) fn diff(arguments: &DiffArgs) -> Result<(), Failure> {
     if !is_policy(&arguments.policy) {
         return in_force(arguments);
     }
-    let file = PolicyFile::read(&arguments.policy)?;
+    let file = PolicyFile::read(&arguments.policy, arguments.ranges.as_deref())?;
     if let [other] = arguments.inputs.as_slice()
         && is_policy(other)
     {
         return compare(&file, other);
     }
+    file.tell_ranges(policy_file::today(arguments.now));
     let observations = observe(&file.policy.workload, arguments)?;
     let lines = document::lines(&file.text).map_err(anyhow::Error::from)?;
     tell(&file.joined(), &lines, &observations, arguments)
@@ -240,7 +245,7 @@ fn answer(found: &[Drift], fail_on: Fail) -> Result<(), Failure> {
 }
 
 fn compare(old: &PolicyFile, new: &Path) -> Result<(), Failure> {
-    let new = PolicyFile::read(new)?;
+    let new = PolicyFile::read(new, None)?;
     let changes = drift::changes(&old.policy, &new.policy);
     let text: String = changes
         .iter()

@@ -79,7 +79,7 @@ async fn follow(place: PathBuf, mut seen: policies::State, sender: watch::Sender
 }
 
 fn read(place: &Path) -> anyhow::Result<Policies> {
-    let files = policies::read(place)?;
+    let files = policies::read(place, None)?;
     let joined = files.into_iter().map(|(name, file)| (name, file.joined()));
     Ok(joined.collect())
 }

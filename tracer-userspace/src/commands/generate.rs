@@ -9,15 +9,20 @@ use crate::{
     commands::{
         Failure,
         evidence::{self, tell_list},
-        policy_file,
+        expand, policy_file, records,
     },
+    import::{self, Input},
     output::{files, original::Original, terminal},
     policy::{
         CandidateFiles, Observations,
         aggregate::Breadth,
         candidates::{self, Existing, Making},
         document,
+        evidence::Evidence,
+        model::Policy,
     },
+    ranges::Ranges,
+    ranges_file,
     render::{self, Options, Verdict},
     workload_name,
 };
@@ -35,17 +40,36 @@ pub(super) fn generate(arguments: &Generate) -> Result<(), Failure> {
     let output = Output::of(arguments)?;
     output.check(&options)?;
     let several = matches!(output, Output::Directory(_));
+    let ranges = ranges(arguments)?;
+    let expand = expand::ranges(&arguments.expand, &ranges)?;
     let chosen = evidence::chosen(&arguments.input, several)?;
+    expand::tell(&expand, &chosen);
     let asked = Asked {
         making: Making {
             options,
             aggregate: arguments.rules.aggregate.clone(),
             by: arguments.by,
+            ranges,
+            expand,
         },
         exact: arguments.rules.exact,
         prune: arguments.prune,
+        records: match arguments.records {
+            true => Some(import::find(&arguments.input.inputs).map_err(anyhow::Error::from)?),
+            false => None,
+        },
+        is_merged: arguments.input.merge_workloads,
     };
     write(&chosen, &output, &asked)
+}
+
+/// Published ranges, where something may speak of them.
+fn ranges(arguments: &Generate) -> anyhow::Result<Ranges> {
+    let is_merged = arguments.output.as_ref().is_some_and(|path| path.exists());
+    match is_merged || arguments.ranges.is_some() || !arguments.expand.is_empty() {
+        true => Ok(ranges_file::load(arguments.ranges.as_deref())?),
+        false => Ok(Ranges::default()),
+    }
 }
 
 /// What is asked for beside the output.
@@ -55,6 +79,10 @@ struct Asked {
     exact: bool,
     /// Take out candidates that were not seen.
     prune: bool,
+    /// The logs to point at, record by record.
+    records: Option<Vec<Input>>,
+    /// Records of other workloads count too.
+    is_merged: bool,
 }
 
 /// What is to be written in the place of a policy that stands there, or does not.
@@ -220,7 +248,7 @@ fn make(observations: &Observations, path: &Path, asked: &Asked) -> anyhow::Resu
     let original = Original::read(path)?;
     let place = || path.display().to_string();
     let bases = match original.text() {
-        Some(text) => policy_file::bases(path, &document::parse(text).with_context(place)?)?,
+        Some(text) => bases(path, text, &asked.making.ranges).with_context(place)?,
         None => Vec::new(),
     };
     // Figures can be made again: what cannot be read is not worth stopping for.
@@ -234,9 +262,22 @@ fn make(observations: &Observations, path: &Path, asked: &Asked) -> anyhow::Resu
         earlier: earlier.as_ref(),
         prune: asked.prune,
     });
-    let files =
+    let mut files =
         candidates::candidates_with(observations, existing, &asked.making).with_context(place)?;
+    if let Some(logs) = &asked.records {
+        let mut evidence = Evidence::parse(&files.evidence)?;
+        let workload = (!asked.is_merged).then(|| observations.workload());
+        evidence.records = records::of(&evidence, logs, workload)?;
+        files.evidence = evidence.to_text()?;
+    }
     Ok(Made { original, files })
+}
+
+/// The bases of the policy at `path`, with what their published ranges stand for.
+fn bases(path: &Path, text: &str, ranges: &Ranges) -> anyhow::Result<Vec<Policy>> {
+    let mut bases = policy_file::bases(path, &document::parse(text)?)?;
+    bases.iter_mut().for_each(|base| base.look_up(ranges));
+    Ok(bases)
 }
 
 fn write_text(path: Option<&Path>, text: &str) -> anyhow::Result<()> {

@@ -13,6 +13,8 @@ mod drift_watch;
 #[cfg(feature = "capture")]
 mod engines;
 mod evidence;
+mod expand;
+mod findings_file;
 mod generate;
 #[cfg(feature = "capture")]
 mod launch;
@@ -25,6 +27,7 @@ mod policy;
 mod policy_file;
 mod progress;
 mod ranges;
+mod records;
 mod render;
 #[cfg(feature = "capture")]
 mod repetition;

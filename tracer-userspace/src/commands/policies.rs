@@ -12,10 +12,13 @@ use super::policy_file::PolicyFile;
 
 /// By workload. In a directory those are `*.toml` and, one folder deeper, `policy.toml`; what
 /// another one includes is its base, and no policy of its own.
-pub(super) fn read(place: &Path) -> anyhow::Result<BTreeMap<String, PolicyFile>> {
+pub(super) fn read(
+    place: &Path,
+    ranges: Option<&Path>,
+) -> anyhow::Result<BTreeMap<String, PolicyFile>> {
     let files = files(place)?
         .iter()
-        .map(|path| PolicyFile::read(path))
+        .map(|path| PolicyFile::read(path, ranges))
         .collect::<anyhow::Result<Vec<PolicyFile>>>()?;
     let bases: BTreeSet<PathBuf> = files.iter().flat_map(bases).collect();
     let mut policies = BTreeMap::new();

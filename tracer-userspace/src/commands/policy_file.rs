@@ -9,13 +9,15 @@ use anyhow::{Context as _, bail};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
 use crate::{
-    output::original::Original,
+    output::{original::Original, terminal},
     policy::{
         document,
         evidence::Evidence,
         include::{self, MAX_DEPTH},
         model::Policy,
+        published,
     },
+    ranges_file,
 };
 
 /// A policy and what stands around it.
@@ -32,14 +34,19 @@ pub(super) struct PolicyFile {
 }
 
 impl PolicyFile {
-    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
+    /// Published ranges are looked up in the file `ranges`, or in that of the usual place.
+    pub(super) fn read(path: &Path, ranges: Option<&Path>) -> anyhow::Result<Self> {
         let original = Original::read(path)?;
         let Some(text) = original.text() else {
             bail!("{} is not there", path.display());
         };
         let text = text.to_owned();
-        let policy = document::parse(&text).with_context(|| path.display().to_string())?;
-        let bases = bases(path, &policy)?;
+        let mut policy = document::parse(&text).with_context(|| path.display().to_string())?;
+        let mut bases = bases(path, &policy)?;
+        let all = || std::iter::once(&policy).chain(&bases);
+        let ranges = ranges_file::load_for(all(), ranges)?;
+        policy.look_up(&ranges);
+        bases.iter_mut().for_each(|base| base.look_up(&ranges));
         let evidence = evidence(path)?;
         Ok(Self {
             path: path.to_owned(),
@@ -49,6 +56,13 @@ impl PolicyFile {
             bases,
             evidence,
         })
+    }
+
+    /// Tells what is to be known about the published ranges that somebody has decided on.
+    pub(super) fn tell_ranges(&self, today: Date) {
+        for note in published::notes(&self.joined(), today) {
+            terminal::tell(&format!("note: {note}"));
+        }
     }
 
     /// The policy with its bases.

@@ -1,34 +1,33 @@
 //! `ranges update`: the clouds' published prefixes, in one compact file.
 
-use std::{
-    env, fs,
-    io::{self, Read as _},
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use ipnet::IpNet;
+use jiff::{Timestamp, civil::Date};
 use sha2::{Digest as _, Sha256};
 
+use super::{policies, policy_file};
 use crate::{
     output::{files, terminal},
+    policy::{
+        document, include,
+        model::{Entry, Policy, Status, Target},
+        published::Published,
+    },
     ranges::{self, Ranges},
+    ranges_file::{self, DEFAULT_FILE},
 };
-
-/// Where the file lies unless --ranges or this variable says otherwise.
-const VARIABLE: &str = "EGRESS_TRACER_RANGES";
-const DEFAULT_FILE: &str = "/var/lib/egress-tracer/ranges.zst";
-/// More than all published lists together, many times over.
-const MAX_BYTES: u64 = 256 << 20;
 
 const EXAMPLES: &str = "\
 Example:
   curl -O https://ip-ranges.amazonaws.com/ip-ranges.json
   curl -O https://www.gstatic.com/ipranges/cloud.json
-  egress-tracer ranges update ip-ranges.json cloud.json -o ranges.zst
+  egress-tracer ranges update ip-ranges.json cloud.json -o ranges.zst --policy policies/
   egress-tracer policy list policy.toml --ranges ranges.zst";
 
-/// Published cloud prefixes, for labels on a policy's entries.
+/// Published cloud prefixes, for labels on a policy's entries and for the ranges in it.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES, after_help = "--help shows examples.")]
 pub struct RangesArgs {
@@ -44,7 +43,8 @@ enum RangesVerb {
 /// Make one compact file of the providers' files, as they were downloaded
 ///
 /// Knows AWS, Azure, Cloudflare, Fastly, GitHub, Google Cloud and Oracle. Nothing is downloaded. The
-/// new file holds what these files say, and nothing of an earlier one.
+/// new file holds what these files say, and nothing of an earlier one. Of the policies that are
+/// named, it says which approved ranges change, and which have to be approved again.
 #[derive(Debug, Args)]
 struct Update {
     /// The providers' files
@@ -54,6 +54,14 @@ struct Update {
     /// The compact file
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_FILE)]
     output: PathBuf,
+
+    /// A policy, or a directory of them, that speaks of published ranges; may be repeated
+    #[arg(long, value_name = "FILE|DIR")]
+    policy: Vec<PathBuf>,
+
+    /// The time to reckon with, instead of the clock's
+    #[arg(long, value_name = "TIME", value_parser = policy_file::moment)]
+    now: Option<Timestamp>,
 }
 
 pub(super) fn ranges(arguments: &RangesArgs) -> anyhow::Result<()> {
@@ -63,8 +71,35 @@ pub(super) fn ranges(arguments: &RangesArgs) -> anyhow::Result<()> {
 }
 
 fn make(arguments: &Update) -> anyhow::Result<()> {
+    let made = read(&arguments.files)?;
+    // Policies that make no sense are told before anything is written.
+    let policies = approved(&arguments.policy)?;
+    let before = match arguments.output.exists() {
+        true => ranges_file::load(Some(&arguments.output)).unwrap_or_else(|error| {
+            terminal::tell(&format!("note: {error}; it is written anew"));
+            Ranges::default()
+        }),
+        false => Ranges::default(),
+    };
+    let packed = zstd::encode_all(made.to_text().as_bytes(), 19).context("cannot pack")?;
+    files::write(&arguments.output, &packed)?;
+    let (path, count) = (arguments.output.display(), made.len());
+    terminal::tell(&format!(
+        "{path}: {count} network(s), {} bytes",
+        packed.len()
+    ));
+    let today = policy_file::today(arguments.now);
+    for (path, policy) in &policies {
+        for line in changes(policy, &before, &made, today) {
+            terminal::tell(&format!("{}: {line}", path.display()));
+        }
+    }
+    Ok(())
+}
+
+fn read(files: &[PathBuf]) -> anyhow::Result<Ranges> {
     let mut lists = Vec::new();
-    for path in &arguments.files {
+    for path in files {
         let text =
             fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let list = ranges::read(&text).with_context(|| path.display().to_string())?;
@@ -76,36 +111,65 @@ fn make(arguments: &Update) -> anyhow::Result<()> {
             digest.iter().map(|byte| format!("{byte:02x}")).collect(),
         ));
     }
-    let made = Ranges::new(&lists);
-    let packed = zstd::encode_all(made.to_text().as_bytes(), 19).context("cannot pack")?;
-    files::write(&arguments.output, &packed)?;
-    let (path, count) = (arguments.output.display(), made.len());
-    terminal::tell(&format!(
-        "{path}: {count} network(s), {} bytes",
-        packed.len()
-    ));
-    Ok(())
+    Ok(Ranges::new(&lists))
 }
 
-/// The ranges of `path`, or of the usual place, where there need not be any.
-pub(super) fn load(path: Option<&Path>) -> anyhow::Result<Ranges> {
-    let named = path
-        .map(Path::to_owned)
-        .or_else(|| env::var_os(VARIABLE).map(PathBuf::from));
-    let file = named.clone().unwrap_or_else(|| DEFAULT_FILE.into());
-    let packed = match fs::read(&file) {
-        Ok(packed) => packed,
-        Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Ranges::default());
+/// Each policy with its bases; nothing is looked up yet.
+fn approved(places: &[PathBuf]) -> anyhow::Result<Vec<(PathBuf, Policy)>> {
+    let mut found = Vec::new();
+    for place in places {
+        for path in policies::files(place)? {
+            let name = path.display().to_string();
+            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {name}"))?;
+            let policy = document::parse(&text).with_context(|| name.clone())?;
+            let bases = policy_file::bases(&path, &policy)?;
+            found.push((path, include::joined(&policy, &bases)));
         }
-        Err(error) => bail!("cannot read {}: {error}", file.display()),
+    }
+    Ok(found)
+}
+
+/// What becomes of each published range that is approved, where it changes or must be approved
+/// again. One sentence each.
+fn changes(policy: &Policy, before: &Ranges, after: &Ranges, today: Date) -> Vec<String> {
+    let approved = policy.entries.iter();
+    let approved =
+        approved.filter(|entry| entry.status == Status::Approved && !entry.has_expired(today));
+    approved
+        .filter_map(|entry| change(entry, before, after))
+        .collect()
+}
+
+fn change(entry: &Entry, before: &Ranges, after: &Ranges) -> Option<String> {
+    let Target::Published(range) = &entry.to else {
+        return None;
     };
-    let place = || file.display().to_string();
-    let unpacked = zstd::Decoder::new(packed.as_slice()).with_context(place)?;
-    let mut text = String::new();
-    unpacked
-        .take(MAX_BYTES)
-        .read_to_string(&mut text)
-        .with_context(place)?;
-    Ranges::parse(&text).with_context(place)
+    let looked_up = |ranges: &Ranges| Entry {
+        to: Target::Published(Published::looked_up(range.tag.clone(), ranges)),
+        ..entry.clone()
+    };
+    let (old, new) = (looked_up(before), looked_up(after));
+    let (was, is): (BTreeSet<IpNet>, BTreeSet<IpNet>) = (
+        old.to.networks().into_iter().collect(),
+        new.to.networks().into_iter().collect(),
+    );
+    if was == is && new.is_as_approved() {
+        return None;
+    }
+    let figures = format!(
+        "{} opened {} address(es) and opens {} now: {} network(s) more, {} less",
+        entry.to,
+        old.to.addresses(),
+        new.to.addresses(),
+        is.difference(&was).count(),
+        was.difference(&is).count()
+    );
+    let most = entry.at_most.unwrap_or(0);
+    Some(match (is.is_empty(), new.is_as_approved()) {
+        (true, _) => format!("{figures}; no list has it any more: it is not in force"),
+        (false, true) => format!("{figures}; at most {most} are approved: it stays in force"),
+        (false, false) => format!(
+            "{figures}; at most {most} are approved: it is not in force until it is approved again"
+        ),
+    })
 }

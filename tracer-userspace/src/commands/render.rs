@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use jiff::{Timestamp, civil::Date};
 
@@ -63,6 +63,10 @@ pub struct RenderArgs {
     #[arg(long)]
     allow_incomplete: bool,
 
+    /// The file of `ranges update`, for published ranges in the policy
+    #[arg(long, value_name = "FILE")]
+    ranges: Option<PathBuf>,
+
     /// The time to reckon with, instead of the clock's
     #[arg(long, value_name = "TIME", value_parser = policy_file::moment)]
     now: Option<Timestamp>,
@@ -82,13 +86,15 @@ pub(super) fn render(arguments: &RenderArgs) -> Result<(), Failure> {
         .check(&options)
         .map_err(anyhow::Error::from)?;
     let today = policy_file::today(arguments.now);
-    let file = PolicyFile::read(&arguments.policy)?;
+    let file = PolicyFile::read(&arguments.policy, arguments.ranges.as_deref())?;
     let policy = file.joined();
     options.name_sets |= policy
         .entries
         .iter()
         .any(|entry| is_wanted_name(entry, today, arguments));
     tell_expired(&policy, today);
+    file.tell_ranges(today);
+    refuse_unknown_denials(&policy)?;
     refuse(&policy, today, &options, arguments)?;
     let mut rules = rules(&file, &policy, &options, arguments)?;
     let breadth = aggregate::tell_breadth(&mut rules);
@@ -116,19 +122,35 @@ pub(super) fn render(arguments: &RenderArgs) -> Result<(), Failure> {
 
 /// Whether nftables rules need a set for this entry.
 fn is_wanted_name(entry: &Entry, today: Date, arguments: &RenderArgs) -> bool {
-    let is_name = matches!(entry.to, Target::Name(_) | Target::Wildcard(_));
     let is_candidate = arguments.include_unreviewed && entry.status == Status::Candidate;
-    is_name && (is_candidate || entry.is_in_force(today))
+    entry.to.is_name() && (is_candidate || entry.is_in_force(today))
 }
 
 fn tell_expired(policy: &Policy, today: Date) {
     let approved = policy.entries.iter();
-    let is_over = |entry: &&Entry| entry.status == Status::Approved && !entry.is_in_force(today);
+    let is_over = |entry: &&Entry| entry.has_expired(today);
     for entry in approved.filter(is_over) {
         let day = entry
             .expires
             .map_or_else(String::new, |day| format!(" on {day}"));
         terminal::tell(&format!("left out: {} expired{day}", entry.to));
+    }
+}
+
+/// A denial that nobody can look up would be a hole in the rules.
+fn refuse_unknown_denials(policy: &Policy) -> anyhow::Result<()> {
+    let is_unknown = |entry: &&Entry| matches!(&entry.to, Target::Published(range) if range.networks().is_empty());
+    let mut denied = policy
+        .entries
+        .iter()
+        .filter(|entry| entry.status == Status::Denied);
+    match denied.find(is_unknown) {
+        Some(entry) => bail!(
+            "{} is denied, and no ranges file says what that is (--ranges names the file of \
+             `ranges update`)",
+            entry.to
+        ),
+        None => Ok(()),
     }
 }
 
@@ -155,8 +177,7 @@ fn refuse(
     if arguments.format.naming(options) == Naming::Asked {
         return Ok(());
     }
-    let is_name = |entry: &&&Entry| matches!(entry.to, Target::Name(_) | Target::Wildcard(_));
-    let Some(named) = chosen.iter().find(is_name) else {
+    let Some(named) = chosen.iter().find(|entry| entry.to.is_name()) else {
         return Ok(());
     };
     let missing: Vec<String> = [Protocol::UDP, Protocol::TCP]
@@ -178,7 +199,7 @@ fn refuse(
 
 /// Whether an entry lets a resolver be asked.
 fn answers(entry: &Entry, dns: &Service) -> bool {
-    entry.to.network().is_some() && entry.ports.iter().any(|port| port.covers(dns))
+    !entry.to.is_name() && entry.ports.iter().any(|port| port.covers(dns))
 }
 
 fn rules(

@@ -203,6 +203,7 @@ mod tests {
                     writable_path: false,
                     channel: crate::record::Channel::Connect,
                     left: None,
+                    tool: None,
                 },
             );
         }

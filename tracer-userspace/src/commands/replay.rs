@@ -13,9 +13,10 @@ use crate::{
     output::terminal,
     policy::{
         Observations, aggregate, document, include, infer,
-        model::Policy,
+        model::{Entry, Policy, Status},
         rules::{self, SeenAt},
     },
+    ranges_file,
     render::RuleSet,
 };
 
@@ -51,7 +52,8 @@ pub(super) fn replay(arguments: &Replay) -> Result<(), Failure> {
         }
     };
     let rules = rules(&policy, &observations, arguments);
-    let replay = replay::replay(&rules, &observations);
+    let for_tools = for_tools(&policy, arguments);
+    let replay = replay::replay(&rules, &for_tools, &observations);
     let text = if arguments.json {
         let report = Report {
             schema: SCHEMA,
@@ -79,7 +81,12 @@ fn read(arguments: &Replay) -> anyhow::Result<Policy> {
         fs::read_to_string(&arguments.policy).with_context(|| format!("cannot read {path}"))?;
     let policy = document::parse(&text).with_context(|| path.to_string())?;
     let bases = policy_file::bases(&arguments.policy, &policy)?;
-    Ok(include::joined(&policy, &bases))
+    let mut policy = include::joined(&policy, &bases);
+    policy.look_up(&ranges_file::load_for(
+        [&policy],
+        arguments.ranges.as_deref(),
+    )?);
+    Ok(policy)
 }
 
 /// The rules that would be rendered for the workload's own network namespace.
@@ -92,6 +99,21 @@ fn rules(policy: &Policy, observations: &Observations, arguments: &Replay) -> Ru
         rules::reviewed(policy, &evidence, SeenAt::Output, today)
     };
     aggregate::aggregate(made.set, &arguments.aggregate)
+}
+
+/// What is approved for certain tools. A denial for any tool wins.
+fn for_tools<'p>(policy: &'p Policy, arguments: &Replay) -> Vec<&'p Entry> {
+    let today = policy_file::today(arguments.now);
+    let denied = |to: &Entry| {
+        policy.entries.iter().any(|entry| {
+            let overlaps = entry.to.covers(&to.to) || to.to.covers(&entry.to);
+            entry.status == Status::Denied && overlaps
+        })
+    };
+    let entries = policy.entries.iter();
+    entries
+        .filter(|entry| entry.tools.is_some() && entry.is_in_force(today) && !denied(entry))
+        .collect()
 }
 
 fn text(replay: &replay::Replay) -> String {
@@ -125,6 +147,10 @@ fn text(replay: &replay::Replay) -> String {
         "open to more than was observed",
         replay.also_open.iter().map(wide).collect(),
     );
+    part(
+        "approved for a tool, which packet filters cannot tell",
+        replay.by_tool.iter().map(line).collect(),
+    );
     part("allowed by name", replay.by_name.clone());
     part("names never used", replay.unused_names.clone());
     part("not in the rules", replay.left_out.clone());
@@ -143,8 +169,10 @@ fn line(judged: &Judged) -> String {
         [] => String::new(),
         names => format!(" ({})", names.join(", ")),
     };
+    let tool = judged.tool.as_ref();
+    let tool = tool.map_or_else(String::new, |tool| format!("  tool {tool}"));
     format!(
-        "{}{names} {}{left}  {} connection(s) in {} run(s)  {}",
+        "{}{names} {}{left}{tool}  {} connection(s) in {} run(s)  {}",
         judged.to,
         judged.service,
         judged.connections,

@@ -7,15 +7,15 @@ use clap::Args;
 use jiff::{Timestamp, civil::Date};
 
 use super::{
-    Failure, evidence, policies,
+    Failure, evidence, findings_file, policies,
     policy_file::{self, PolicyFile},
-    ranges,
 };
 use crate::{
     analysis::drift,
     cli::InputFlags,
     output::{files, terminal},
     policy::{Observations, evidence::Evidence, infer},
+    ranges_file,
     report::page::{self, Judged, Page, Workload},
 };
 
@@ -59,6 +59,10 @@ pub struct ReportArgs {
     #[arg(long, value_name = "FILE")]
     ranges: Option<PathBuf>,
 
+    /// A file of findings of one's own, and of exceptions
+    #[arg(long, value_name = "FILE")]
+    findings: Option<PathBuf>,
+
     /// The time to reckon with, shown on the page [default: approvals are looked at as of the last
     /// observation]
     #[arg(long, value_name = "TIME", value_parser = policy_file::moment)]
@@ -67,10 +71,14 @@ pub struct ReportArgs {
 
 pub(super) fn report(arguments: &ReportArgs) -> Result<(), Failure> {
     let policies = match &arguments.policy {
-        Some(place) => policies::read(place)?,
+        Some(place) => policies::read(place, arguments.ranges.as_deref())?,
         None => BTreeMap::new(),
     };
-    let ranges = ranges::load(arguments.ranges.as_deref())?;
+    let ranges = ranges_file::load(arguments.ranges.as_deref()).map_err(anyhow::Error::from)?;
+    let own = findings_file::load(
+        arguments.findings.as_deref(),
+        policy_file::today(arguments.now),
+    )?;
     let chosen = evidence::chosen(&arguments.input, true)?;
     let workloads = chosen
         .iter()
@@ -79,6 +87,7 @@ pub(super) fn report(arguments: &ReportArgs) -> Result<(), Failure> {
     let text = page::html(&Page {
         workloads,
         ranges: &ranges,
+        own: &own,
         now: arguments.now,
     });
     match &arguments.output {

@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::list::{self, List};
+use super::{
+    ipset::{self, Sets},
+    list::{self, List},
+};
 use crate::{policy::model::Service, record::Protocol};
 
 /// One `-A` or `-I` line.
@@ -19,6 +22,8 @@ struct Rule {
     ports: Vec<(u16, u16)>,
     icmp: Option<String>,
     opens_nothing: bool,
+    /// The set in which the destination has to be.
+    set: Option<String>,
     /// What is not understood.
     unknown: Option<String>,
 }
@@ -39,6 +44,7 @@ pub(super) fn read(text: &str, list: &mut List) {
             rules.extend(rule(line));
         }
     }
+    let sets = ipset::sets(text, list);
     let chains = chains(&rules);
     for rule in rules
         .iter()
@@ -49,7 +55,7 @@ pub(super) fn read(text: &str, list: &mut List) {
                 .iter()
                 .any(|rule| rule.chain == chain && rule.closes())
         };
-        rule.tell(is_v6, closes(&rule.chain), list);
+        rule.tell(is_v6, closes(&rule.chain), &sets, list);
     }
     let other = if is_v6 { "IPv4" } else { "IPv6" };
     list.note(format!(
@@ -133,6 +139,13 @@ impl Rule {
                 }
             }
             "--icmp-type" | "--icmpv6-type" => self.icmp = rest.next().map(str::to_owned),
+            "--match-set" => {
+                let (set, by) = (rest.next().unwrap_or(""), rest.next().unwrap_or(""));
+                match by {
+                    "dst" | "dst,dst" => self.set = Some(set.to_owned()),
+                    other => self.unknown = unknown(word, other),
+                }
+            }
             "-o" | "--out-interface" => match rest.next() {
                 Some("lo") => self.opens_nothing = true,
                 Some(other) => self.unknown = unknown(word, other),
@@ -149,18 +162,22 @@ impl Rule {
     /// Whether nothing comes past it.
     fn closes(&self) -> bool {
         let is_bare = self.to.is_none() && self.protocol.is_none() && self.unknown.is_none();
+        let is_bare = is_bare && self.set.is_none();
         is_bare
             && !self.opens_nothing
             && ["DROP", "REJECT", "RETURN"].contains(&self.target.as_str())
     }
 
-    fn tell(&self, is_v6: bool, is_closed: bool, list: &mut List) {
+    fn tell(&self, is_v6: bool, is_closed: bool, sets: &Sets, list: &mut List) {
         let is_allowed = match self.target.as_str() {
             "ACCEPT" => true,
             "RETURN" if is_closed => !self.closes(),
             "DROP" | "REJECT" => false,
             _other => return,
         };
+        if let Some(set) = &self.set {
+            return self.tell_set(set, is_allowed, sets, list);
+        }
         if self.opens_nothing || (!is_allowed && self.to.is_none()) {
             return;
         }
@@ -177,6 +194,28 @@ impl Rule {
                 ));
             }
             (_, _) => {}
+        }
+    }
+
+    /// A rule that looks into a set and asks for nothing else.
+    fn tell_set(&self, set: &str, is_allowed: bool, sets: &Sets, list: &mut List) {
+        let is_bare = self.to.is_none() && self.protocol.is_none() && self.unknown.is_none();
+        match sets.get(set).filter(|_| is_bare && !self.opens_nothing) {
+            Some(elements) => {
+                for (network, services) in elements {
+                    let to = list::target(*network);
+                    match is_allowed {
+                        true => list.allow(to, services, None),
+                        false => list.deny(&to, services),
+                    }
+                }
+            }
+            None if is_allowed => list.note(format!(
+                "a rule of {} looks into set {set} in a way, or one, that is not known here: put \
+                 what `ipset save` says before the rules",
+                self.chain
+            )),
+            None => {}
         }
     }
 

@@ -172,7 +172,7 @@ fn allow_everywhere(services: &[Service], list: &mut List) {
     }
 }
 
-fn array(value: Option<&Value>) -> Vec<&Value> {
+pub(super) fn array(value: Option<&Value>) -> Vec<&Value> {
     value
         .and_then(Value::as_array)
         .map_or_else(Vec::new, |all| all.iter().collect())

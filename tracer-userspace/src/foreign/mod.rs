@@ -8,15 +8,23 @@
 //! |---|---|
 //! | `nftables` | `nft -j list ruleset` |
 //! | `iptables` | `iptables-save`, `ip6tables-save` |
+//! | `ipset` | `ipset save`, alone or before rules that look into the sets |
+//! | `calico` | Calico's NetworkPolicy and GlobalNetworkPolicy |
+//! | `dnsmasq` | `nftset=` and `ipset=` lines |
+//! | `rendered` | our own JSON, and rules.nft as a file |
 //! | `kubernetes` | NetworkPolicy and CiliumNetworkPolicy, as YAML or JSON |
 //! | `proxies` | Squid's access lists, Harden-Runner, the sandbox runtime, lists of names |
 //! | `list` | what the others put together |
 
+mod calico;
+mod dnsmasq;
+mod ipset;
 mod iptables;
 mod kubernetes;
 mod list;
 mod nftables;
 mod proxies;
+mod rendered;
 
 #[cfg(test)]
 mod tests;
@@ -41,8 +49,9 @@ pub struct Foreign {
 pub enum ForeignError {
     #[error(
         "no list that is known: expected a policy (*.toml), `nft -j list ruleset`, iptables-save, a \
-         NetworkPolicy, a CiliumNetworkPolicy, Squid's access lists, a workflow with Harden-Runner, \
-         or names, one a line"
+         NetworkPolicy (also Calico's), a CiliumNetworkPolicy, `ipset save`, dnsmasq's sets, \
+         Squid's access lists, a workflow with Harden-Runner, what `render` writes, or names, \
+         one a line"
     )]
     Unknown,
     #[error("it lets nothing pass that can be compared with flows{}", because(.0))]
@@ -84,6 +93,18 @@ fn fill(text: &str, list: &mut List) -> Option<&'static str> {
         iptables::read(text, list);
         return Some("iptables-save");
     }
+    if rendered::is_nft(text) {
+        rendered::nft(text, list);
+        return Some("rules.nft");
+    }
+    if ipset::is(text) {
+        ipset::read(text, list);
+        return Some("ipset save");
+    }
+    if dnsmasq::is(text) {
+        dnsmasq::read(text, list);
+        return Some("dnsmasq");
+    }
     if proxies::is_squid(text) {
         proxies::squid(text, list);
         return Some("Squid");
@@ -112,6 +133,17 @@ fn one(document: &Value, list: &mut List) -> Option<&'static str> {
     if let Some(ruleset) = document.get("nftables").and_then(Value::as_array) {
         nftables::read(ruleset, list);
         return Some("nft -j list ruleset");
+    }
+    if document
+        .get("schema")
+        .is_some_and(|schema| schema == rendered::JSON)
+    {
+        rendered::json(document, list);
+        return Some("egress-tracer's own JSON");
+    }
+    if calico::is(document) {
+        calico::read(document, list);
+        return Some("Calico");
     }
     if document.pointer("/network/allowedDomains").is_some() {
         proxies::sandbox_runtime(document, list);

@@ -37,6 +37,74 @@ fn expect(text: &str, form: &str, expected: &[&str]) -> Foreign {
 }
 
 #[test]
+fn a_calico_policy_is_read_in_its_order() {
+    let text = "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nspec:\n  egress:\n  \
+        - {action: Deny, destination: {nets: [192.0.2.9/32]}}\n  \
+        - {action: Allow, protocol: TCP, destination: {nets: [192.0.2.0/24], ports: [443, '8000:8001']}}\n  \
+        - {action: Allow, protocol: TCP, destination: {selector: a == 'b'}}\n  \
+        - {action: Allow, protocol: UDP, destination: {notNets: [10.0.0.0/8]}}\n  \
+        - {action: Allow, protocol: TCP, destination: {domains: [a.example], ports: [443]}}\n  \
+        - {action: Log}\n  - {action: Deny}\n";
+    let list = read(text, "w").unwrap();
+    assert_eq!(list.form, "Calico");
+    assert_eq!(list.notes.len(), 2, "{:?}", list.notes);
+    let said = said(&list);
+    let open: Vec<&String> = said.iter().filter(|each| !each.starts_with('-')).collect();
+    let expected = [
+        "192.0.2.0/24 443/tcp",
+        "192.0.2.0/24 8000/tcp",
+        "192.0.2.0/24 8001/tcp",
+        "a.example 443/tcp",
+    ];
+    assert_eq!(open, expected);
+    assert!(said.contains("-192.0.2.9 tcp"), "{said:?}");
+}
+
+#[test]
+fn sets_are_read_alone_and_under_the_rules_that_look_into_them() {
+    let sets = "create web hash:net,port family inet hashsize 1024 maxelem 65536 counters\n\
+        add web 192.0.2.0/24,tcp:443 packets 0 bytes 0 comment \"a\"\n\
+        create other hash:net family inet\nadd other 198.51.100.0/24\nadd other 198.51.100.9 nomatch\n";
+    let list = read(sets, "w").unwrap();
+    assert_eq!(list.form, "ipset save");
+    assert!(said(&list).contains("198.51.100.0/24 tcp"));
+    let rules = "*filter\n-A OUTPUT -m set --match-set web dst,dst -j ACCEPT\n\
+        -A OUTPUT -m set --match-set none dst -j ACCEPT\n\
+        -A OUTPUT -m set ! --match-set other dst -j ACCEPT\nCOMMIT\n";
+    let list = expect(
+        &format!("{sets}{rules}"),
+        "iptables-save",
+        &["192.0.2.0/24 443/tcp"],
+    );
+    assert!(
+        list.notes.iter().any(|note| note.contains("set none")),
+        "{:?}",
+        list.notes
+    );
+    assert!(
+        read(rules, "w").is_err(),
+        "sets that are not there open nothing"
+    );
+}
+
+#[test]
+fn names_that_dnsmasq_puts_into_sets_are_read() {
+    expect(
+        "server=192.0.2.53\nipset=/a.example/b.example/allowed\n\
+         nftset=/c.example/4#inet#t#names4_udp_443_c_example_00000000\n",
+        "dnsmasq",
+        &[
+            "a.example tcp",
+            "*.a.example tcp",
+            "b.example tcp",
+            "*.b.example tcp",
+            "c.example 443/udp",
+            "*.c.example 443/udp",
+        ],
+    );
+}
+
+#[test]
 fn a_network_policy_is_read() {
     let text = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\nspec:\n  \
         podSelector: {}\n  policyTypes: [Egress]\n  egress:\n  - to:\n    - ipBlock:\n        \
@@ -172,8 +240,71 @@ fn options() -> Options {
     }
 }
 
+/// What a format is tried with: what it can say.
+struct Tried {
+    v6: bool,
+    services: &'static [&'static str],
+    names: bool,
+}
+
+fn tried(format: Format) -> Tried {
+    let of = |v6, services, names| Tried {
+        v6,
+        services,
+        names,
+    };
+    match format {
+        Format::Nftables | Format::Json => of(true, ANY6, true),
+        Format::Iptables | Format::IptablesIpset => of(false, ANY4, false),
+        Format::Ip6tables | Format::Ip6tablesIpset => of(true, ANY6, false),
+        Format::Ipset => of(true, &["443/tcp", "53/udp", "443/sctp"], false),
+        Format::NetworkPolicy => of(false, &["443/tcp", "123/udp", "443/sctp"], false),
+        Format::Cilium => of(true, &["443/tcp", "123/udp"], true),
+        Format::Calico => of(false, ANY4, false),
+        Format::Squid => of(false, TCP, true),
+        Format::Dnsmasq | Format::Domains | Format::HardenRunner | Format::SandboxRuntime => {
+            of(false, &[], true)
+        }
+    }
+}
+
+/// A format, and rules of which few go to the same destination.
+fn asked() -> impl Strategy<Value = (Format, RuleSet)> {
+    select(Format::ALL.to_vec()).prop_flat_map(|format| {
+        let Tried {
+            v6,
+            services,
+            names: has_names,
+        } = tried(format);
+        let names = if has_names {
+            vec(name(), 1..6).boxed()
+        } else {
+            Just(Vec::new()).boxed()
+        };
+        let rules = match services.is_empty() {
+            true => Just(Vec::new()).boxed(),
+            false => vec(rule(v6, services), 1..12).boxed(),
+        };
+        (rules, names).prop_map(move |(rules, names)| {
+            (
+                format,
+                RuleSet {
+                    names: sorted(names),
+                    ..RuleSet::new("w", Origin::Reviewed, sorted(rules))
+                },
+            )
+        })
+    })
+}
+
+fn sorted<T: Ord>(mut all: Vec<T>) -> Vec<T> {
+    all.sort();
+    all.dedup();
+    all
+}
+
 /// Few destinations, so that some meet; services that the format can say.
-fn rules(v6: bool, services: &'static [&'static str]) -> impl Strategy<Value = Vec<Rule>> {
+fn rule(v6: bool, services: &'static [&'static str]) -> impl Strategy<Value = Rule> {
     let address = (0..16_u8, 0..=4_u8).prop_map(move |(low, short)| {
         let address: std::net::IpAddr = match v6 {
             true => [0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(low)].into(),
@@ -182,85 +313,84 @@ fn rules(v6: bool, services: &'static [&'static str]) -> impl Strategy<Value = V
         let whole = ipnet::IpNet::from(address).max_prefix_len();
         ipnet::IpNet::new(address, whole - short).unwrap().trunc()
     });
-    let rule = (address, select(services))
-        .prop_map(|(to, service)| Rule::new(to, service.parse().unwrap(), "why \" not"));
-    vec(rule, 1..12).prop_map(|mut rules| {
-        rules.sort();
-        rules.dedup();
-        rules
-    })
+    (address, select(services))
+        .prop_map(|(to, service)| Rule::new(to, service.parse().unwrap(), "why \" not"))
 }
 
-fn names() -> impl Strategy<Value = Vec<NamedRule>> {
+fn name() -> impl Strategy<Value = NamedRule> {
     let name = select(vec!["api.example.com", "b.example.org", "*.example.net"]);
-    let rule = (name, select(vec!["443/tcp", "80/tcp"])).prop_map(|(name, service)| NamedRule {
+    (name, select(TCP)).prop_map(|(name, service)| NamedRule {
         name: name.to_owned(),
         service: service.parse().unwrap(),
         comment: "why".to_owned(),
         expires: None,
-    });
-    vec(rule, 1..6).prop_map(|mut rules| {
-        rules.sort();
-        rules.dedup();
-        rules
     })
 }
 
-/// Reading back what was rendered opens what the rules open, and nothing else.
-fn reads_back(format: Format, rules: Vec<Rule>, names: Vec<NamedRule>) {
-    let asked = RuleSet {
-        names,
-        ..RuleSet::new("w", Origin::Reviewed, rules)
+/// The file; of rules that look into sets, the sets before them.
+fn written(format: Format, rules: &RuleSet) -> String {
+    let options = Options {
+        name_sets: true,
+        ..options()
     };
-    let made = format.backend().render(&asked, &options());
-    let list = read(&made.text, "w").unwrap_or_else(|error| panic!("{error}\n{}", made.text));
-    let wanted = asked
-        .rules
-        .iter()
-        .flat_map(|rule| one_by_one(&list::target(rule.to), &rule.service));
-    let named = asked.names.iter();
-    let named = named.map(|rule| (rule.name.parse::<Target>().unwrap(), rule.service.clone()));
-    let wanted: Vec<(Target, Service)> = wanted.chain(named).collect();
-    let is_within = |to: &Target, service: &Service, all: &[(Target, Service)]| {
-        all.iter()
-            .any(|(wide, known)| wide.covers(to) && known.covers(service))
-    };
-    let open: Vec<(Target, Service)> = list
-        .policy
-        .entries
-        .iter()
-        .filter(|entry| entry.status == Status::Approved)
-        .flat_map(|entry| {
-            entry
-                .ports
-                .iter()
-                .map(|port| (entry.to.clone(), port.clone()))
-        })
-        .filter(|(to, service)| !is_fixed(to, service))
-        .flat_map(|(to, service)| one_by_one(&to, &service))
+    let of = |format: Format| format.backend().render(rules, &options).text;
+    match format {
+        Format::IptablesIpset | Format::Ip6tablesIpset => of(Format::Ipset) + &of(format),
+        Format::Nftables
+        | Format::Iptables
+        | Format::Ip6tables
+        | Format::Ipset
+        | Format::NetworkPolicy
+        | Format::Cilium
+        | Format::Calico
+        | Format::Dnsmasq
+        | Format::Squid
+        | Format::Domains
+        | Format::HardenRunner
+        | Format::SandboxRuntime
+        | Format::Json => of(format),
+    }
+}
+
+/// What the rules allow, as wide as the format says it (each backend lists that as an omission).
+fn wanted(format: Format, rules: &RuleSet) -> Vec<(Target, Service)> {
+    let by_address = rules.rules.iter();
+    let mut all: Vec<(Target, Service)> = by_address
+        .flat_map(|rule| one_by_one(&list::target(rule.to), &rule.service))
         .collect();
-    for (to, service) in &wanted {
-        assert!(
-            is_within(to, service, &open),
-            "{to} {service} is lost\n{}",
-            made.text
+    let every_port = list::all_of(crate::record::Protocol::TCP);
+    for rule in &rules.names {
+        let (name, parent) = (rule.name.as_str(), rule.name.trim_start_matches("*."));
+        let spelled = match format {
+            Format::Dnsmasq => vec![parent.to_owned(), format!("*.{parent}")],
+            Format::Squid => vec![name.to_owned(), parent.to_owned()],
+            _alone => vec![name.to_owned()],
+        };
+        let service = match format {
+            Format::Domains | Format::SandboxRuntime => &every_port,
+            _with_ports => &rule.service,
+        };
+        all.extend(
+            spelled
+                .iter()
+                .map(|to| (to.parse().unwrap(), service.clone())),
         );
     }
-    for (to, service) in &open {
-        assert!(
-            is_within(to, service, &wanted),
-            "{to} {service} is new\n{}",
-            made.text
-        );
-    }
+    all
+}
+
+fn is_within((to, service): &(Target, Service), all: &[(Target, Service)]) -> bool {
+    let mut all = all.iter();
+    all.any(|(wide, known)| wide.covers(to) && known.covers(service))
 }
 
 /// The addresses of a network, which some formats cut in another way; a name as it is.
 fn one_by_one(to: &Target, service: &Service) -> Vec<(Target, Service)> {
-    let Some(network) = to.network() else {
+    if to.is_name() {
         return vec![(to.clone(), service.clone())];
-    };
-    let each = network.subnets(network.max_prefix_len()).unwrap();
+    }
+    let networks = to.networks().into_iter();
+    let each = networks.flat_map(|network| network.subnets(network.max_prefix_len()).unwrap());
     each.map(|one| (list::target(one), service.clone()))
         .collect()
 }
@@ -290,36 +420,26 @@ const ANY4: &[&str] = &[
 const ANY6: &[&str] = &["443/tcp", "53/udp", "gre", "icmpv6/echo-request", "esp"];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(64 * Format::ALL.len() as u32))]
 
     #[test]
-    fn iptables_reads_back(rules in rules(false, ANY4)) {
-        reads_back(Format::Iptables, rules, Vec::new());
-    }
-
-    #[test]
-    fn ip6tables_reads_back(rules in rules(true, ANY6)) {
-        reads_back(Format::Ip6tables, rules, Vec::new());
-    }
-
-    #[test]
-    fn networkpolicy_reads_back(rules in rules(false, &["443/tcp", "123/udp", "443/sctp"])) {
-        reads_back(Format::NetworkPolicy, rules, Vec::new());
-    }
-
-    #[test]
-    fn cilium_reads_back(rules in rules(true, &["443/tcp", "123/udp"]), names in names()) {
-        reads_back(Format::Cilium, rules, names);
-    }
-
-    #[test]
-    fn squid_reads_back(rules in rules(false, TCP)) {
-        reads_back(Format::Squid, rules, Vec::new());
-    }
-
-    #[test]
-    fn harden_runner_reads_back(names in names()) {
-        reads_back(Format::HardenRunner, Vec::new(), names);
+    fn whatever_is_rendered_reads_back_as_the_same((format, asked) in asked()) {
+        let text = written(format, &asked);
+        let list = read(&text, "w").unwrap_or_else(|error| panic!("{format:?}: {error}\n{text}"));
+        let wanted = wanted(format, &asked);
+        let entries = list.policy.entries.iter();
+        let open: Vec<(Target, Service)> = entries
+            .filter(|entry| entry.status == Status::Approved)
+            .flat_map(|entry| entry.ports.iter().map(|port| (&entry.to, port)))
+            .filter(|(to, service)| !is_fixed(to, service))
+            .flat_map(|(to, service)| one_by_one(to, service))
+            .collect();
+        for each in &wanted {
+            prop_assert!(is_within(each, &open), "{:?}: {:?} is lost\n{}", format, each, text);
+        }
+        for each in &open {
+            prop_assert!(is_within(each, &wanted), "{:?}: {:?} is new\n{}", format, each, text);
+        }
     }
 
     #[test]
@@ -327,5 +447,9 @@ proptest! {
         let _any = read(&text, "w");
         let _any = read(&format!("*filter\n-A OUTPUT {text}\nCOMMIT\n"), "w");
         let _any = read(&format!("http_access {text}\nacl {text}\n"), "w");
+        let _any = read(&format!("create s hash:net\nadd s {text}\n{text}\n"), "w");
+        let _any = read(&format!("nftset=/{text}\n"), "w");
+        let nft = "# egress-tracer rules for workload w\ntable inet t {\n set s {\n  typeof ip daddr\n";
+        let _any = read(&format!("{nft}{text},\n # {text}; filled by\n{text} @s accept\n"), "w");
     }
 }

@@ -218,6 +218,7 @@ impl Segments {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
+    use crate::ranges::Ranges;
     use sha2::{Digest as _, Sha256};
 
     use super::*;
@@ -279,8 +280,8 @@ mod tests {
         assert_eq!(imported.notes, Vec::<String>::new());
         let read = imported.workloads.resolve().remove("w").unwrap();
         assert_eq!(
-            candidates(&live, None).unwrap(),
-            candidates(&read, None).unwrap()
+            candidates(&live, None, &Ranges::default()).unwrap(),
+            candidates(&read, None, &Ranges::default()).unwrap()
         );
     }
 }

@@ -17,17 +17,21 @@ use crate::{
     record::Record,
 };
 
+/// Digests of a log, in lower-case hex: of all of it, and of what ends in a line break.
+pub type Digests = [String; 2];
+
 /// Tells `each` flow: its line, counted from 1, its workload (if the line names one) and where it
-/// went. Nothing of captures, whose packets have no lines, and of standard input, which was read.
+/// went; then what the log is known by. Nothing of captures, whose packets have no lines, and of
+/// standard input, which was read.
 ///
 /// # Errors
 /// The file cannot be read. Lines that cannot be used are passed over.
 pub fn flows(
     input: &Input,
     each: &mut dyn FnMut(u64, Option<&str>, &Destination),
-) -> Result<(), ImportError> {
+) -> Result<Option<Digests>, ImportError> {
     let Input::File(path) = input else {
-        return Ok(());
+        return Ok(None);
     };
     let unreadable = |error| ImportError::Unreadable {
         path: input.name(),
@@ -35,7 +39,7 @@ pub fn flows(
     };
     let file = File::open(path).map_err(unreadable)?;
     let Content::Lines(reader) = content::recognise(file).map_err(unreadable)? else {
-        return Ok(());
+        return Ok(None);
     };
     let ended = lines::each(reader, |line| {
         if let lines::Content::Text(text) = line.content {
@@ -43,7 +47,10 @@ pub fn flows(
         }
         ControlFlow::Continue(())
     });
-    ended.error.map_or(Ok(()), |error| Err(unreadable(error)))
+    match ended.error {
+        Some(error) => Err(unreadable(error)),
+        None => Ok(Some([ended.sha256, ended.sha256_of_ended])),
+    }
 }
 
 fn tell(number: u64, text: &[u8], each: &mut dyn FnMut(u64, Option<&str>, &Destination)) {

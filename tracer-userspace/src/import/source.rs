@@ -373,5 +373,6 @@ fn imported<'f>(first: Option<jiff::Timestamp>, last: Option<jiff::Timestamp>) -
         writable_path: false,
         channel: Channel::Import,
         left: Some(Left::AsAsked),
+        tool: None,
     }
 }

@@ -11,9 +11,11 @@ use crate::{
         infer::{self, By},
         model::{Policy, Status},
         observe::Observations,
+        published::{self, Published},
         rules::{self, Rules, SeenAt},
         selector, stale,
     },
+    ranges::Ranges,
     render::{Format, Naming, Options, Rendered, RuleSet, Verdict},
 };
 
@@ -46,6 +48,10 @@ pub struct Making {
     pub aggregate: Vec<Aggregate>,
     /// What candidates are about.
     pub by: By,
+    /// What published ranges stand for.
+    pub ranges: Ranges,
+    /// Ranges to propose in place of the addresses in them.
+    pub expand: Vec<Published>,
 }
 
 /// The policy that is there already, and what stands around it.
@@ -109,15 +115,18 @@ pub enum CandidateError {
 }
 
 /// The candidate files, `existing` is the policy that is there already: it is merged into. The
-/// rules are a dry run: nobody has reviewed them.
+/// rules are a dry run: nobody has reviewed them. `ranges` says what published ranges stand for.
 pub fn candidates(
     observations: &Observations,
     existing: Option<&str>,
+    ranges: &Ranges,
 ) -> Result<CandidateFiles, CandidateError> {
     let making = Making {
         options: Options::new(Verdict::Log),
         aggregate: Vec::new(),
         by: By::default(),
+        ranges: ranges.clone(),
+        expand: Vec::new(),
     };
     candidates_with(observations, existing.map(Existing::alone), &making)
 }
@@ -129,14 +138,14 @@ pub fn candidates_with(
     making: &Making,
 ) -> Result<CandidateFiles, CandidateError> {
     let mut evidence = infer::evidence(observations);
-    let text = policy_text(observations, existing, making.by)?;
-    let parsed = document::parse(&text)?;
+    let text = policy_text(observations, existing, making)?;
+    let parsed = parse(&text, making)?;
     if let Some(earlier) = existing.and_then(|existing| existing.earlier) {
         evidence.vanished = stale::vanished(&parsed, earlier, &evidence);
     }
     let (policy, stale) = settle(text, &parsed, &evidence, existing, making.by)?;
     let bases = existing.map_or(&[][..], |existing| existing.bases);
-    let all = include::joined(&document::parse(&policy)?, bases);
+    let all = include::joined(&parse(&policy, making)?, bases);
     let seen_at = SeenAt::from(&making.options.scope);
     let named = rules::unreviewed(&all, &evidence, seen_at);
     let by_address = rules::as_seen(named.clone(), &evidence);
@@ -210,7 +219,7 @@ pub fn candidate_rules(
     format: Format,
     making: &Making,
 ) -> Result<(Rendered, Breadth), CandidateError> {
-    let policy = document::parse(&policy_text(observations, None, making.by)?)?;
+    let policy = parse(&policy_text(observations, None, making)?, making)?;
     let seen_at = SeenAt::of(format, &making.options.scope);
     let evidence = infer::evidence(observations);
     let rules = rules::unreviewed(&policy, &evidence, seen_at);
@@ -226,14 +235,15 @@ pub fn candidate_rules(
 fn policy_text(
     observations: &Observations,
     existing: Option<Existing<'_>>,
-    by: By,
+    making: &Making,
 ) -> Result<String, CandidateError> {
     let bases = existing.map_or(&[][..], |existing| existing.bases);
     let based: Vec<_> = bases.iter().flat_map(|base| base.entries.clone()).collect();
-    let own = existing.map(|existing| document::parse(existing.text));
+    let own = existing.map(|existing| parse(existing.text, making));
     let own = own.transpose()?.map_or(Vec::new(), |policy| policy.entries);
-    let found = infer::entries(observations, by, &Decided::of(own.iter().chain(&based)));
-    let found = include::without_decided(found, &based);
+    let decided = Decided::of(own.iter().chain(&based));
+    let found = infer::entries(observations, making.by, &decided);
+    let found = published::expand(include::without_decided(found, &based), &making.expand);
     let ours = observations.workload();
     let text = match existing {
         None => document::fresh(ours, &found)?,
@@ -245,13 +255,20 @@ fn policy_text(
                     ours: ours.to_owned(),
                 });
             }
-            document::merge(existing, &found)?
+            document::merge(existing, &found, &making.ranges)?
         }
     };
     Ok(document::marked(
         &text,
         !observations.incomplete().is_empty(),
     ))
+}
+
+/// A policy that knows what its published ranges stand for.
+fn parse(text: &str, making: &Making) -> Result<Policy, DocumentError> {
+    let mut policy = document::parse(text)?;
+    policy.look_up(&making.ranges);
+    Ok(policy)
 }
 
 /// Merged as asked for, with the breadth of each rule in its comment.

@@ -16,20 +16,24 @@ pub struct Decided<'p> {
     exact: BTreeMap<&'p Target, Vec<&'p Entry>>,
     /// Networks and wildcards.
     wide: Vec<&'p Entry>,
+    /// Where entries are for certain tools, decided on or not.
+    by_tool: Vec<&'p Target>,
 }
 
 impl<'p> Decided<'p> {
-    /// Those of `entries` that somebody has decided on, for any tool.
+    /// Those of `entries` that somebody has decided on for any tool, and where others name tools.
     pub fn of(entries: impl IntoIterator<Item = &'p Entry>) -> Self {
-        let is_decided =
-            |entry: &&Entry| entry.status != Status::Candidate && entry.tools.is_none();
         let mut decided = Self::default();
-        for entry in entries.into_iter().filter(is_decided) {
+        for entry in entries {
             match entry.to {
+                _ if entry.tools.is_some() => decided.by_tool.push(&entry.to),
+                _ if entry.status == Status::Candidate => {}
                 Target::Address(_) | Target::Name(_) => {
                     decided.exact.entry(&entry.to).or_default().push(entry);
                 }
-                Target::Network(_) | Target::Wildcard(_) => decided.wide.push(entry),
+                Target::Network(_) | Target::Published(_) | Target::Wildcard(_) => {
+                    decided.wide.push(entry)
+                }
             }
         }
         decided
@@ -46,6 +50,12 @@ impl<'p> Decided<'p> {
     pub fn on_names(&self, names: &Believed, service: &Service) -> bool {
         let name = |name: &str| Target::Name(name.to_owned());
         names.iter().all(|each| self.covers(&name(each), service))
+    }
+
+    /// Whether an entry about `to` is for certain tools.
+    #[must_use]
+    pub fn names_tools(&self, to: &Target) -> bool {
+        self.by_tool.iter().any(|known| known.covers(to))
     }
 
     fn covers(&self, to: &Target, service: &Service) -> bool {

@@ -4,7 +4,7 @@
 use jiff::{ToSpan as _, civil::Date};
 
 use crate::{
-    analysis::risk::{self, Subject},
+    analysis::risk::{self, Finding, Subject, own::Own},
     policy::model::{Entry, Status},
 };
 
@@ -48,16 +48,22 @@ pub enum Refusal {
     #[error("the last day, {expires}, is after {latest}, the latest allowed (--max-expiry)")]
     TooLong { expires: Date, latest: Date },
     #[error("{to}: {}", unacknowledged(.findings))]
-    Unacknowledged { to: String, findings: Vec<String> },
+    Unacknowledged { to: String, findings: Vec<Finding> },
     #[error("{0:?} is not a finding; they are listed in docs/findings.md")]
     UnknownFinding(String),
 }
 
-fn unacknowledged(findings: &[String]) -> String {
+/// Whether a text is a reason: more than a word.
+#[must_use]
+pub fn is_reason(text: &str) -> bool {
+    let is_word = |word: &&str| word.chars().any(char::is_alphanumeric);
+    text.split_whitespace().filter(is_word).count() >= 2
+}
+
+fn unacknowledged(findings: &[Finding]) -> String {
     let each: Vec<String> = findings
         .iter()
-        .map(|id| {
-            let why = risk::rule(id).map_or("", |rule| rule.why);
+        .map(|Finding { id, why, .. }| {
             format!("{id}: {why} To approve all the same: --acknowledge {id}")
         })
         .collect();
@@ -66,20 +72,18 @@ fn unacknowledged(findings: &[String]) -> String {
 
 impl Decision {
     /// Whether it counts, whatever it is about. `max_days` is the longest that an approval may
-    /// hold.
+    /// hold, `own` has findings beside the table's.
     ///
     /// # Errors
     /// What is missing.
-    pub fn check(&self, max_days: u16) -> Result<(), Refusal> {
-        let words = self.reason.split_whitespace();
-        let is_word = |word: &&str| word.chars().any(char::is_alphanumeric);
-        if words.filter(is_word).count() < 2 {
+    pub fn check(&self, max_days: u16, own: &Own) -> Result<(), Refusal> {
+        if !is_reason(&self.reason) {
             return Err(Refusal::Reason(self.reason.clone()));
         }
         if self.owner.trim().is_empty() {
             return Err(Refusal::Owner);
         }
-        let is_unknown = |id: &&String| risk::rule(id).is_none();
+        let is_unknown = |id: &&String| risk::rule(id).is_none() && !own.has(id);
         if let Some(unknown) = self.acknowledged.iter().find(is_unknown) {
             return Err(Refusal::UnknownFinding(unknown.clone()));
         }
@@ -112,21 +116,20 @@ impl Decision {
     /// Findings that an approval has to acknowledge and does not.
     pub fn about(&self, subject: &Subject<'_>) -> Result<Vec<String>, Refusal> {
         let found = risk::findings(subject);
-        let open: Vec<String> = found
-            .iter()
-            .filter(|rule| rule.must_be_acknowledged())
-            .map(|rule| rule.id.to_owned())
-            .filter(|id| !self.acknowledged.contains(id))
-            .collect();
+        let is_open = |finding: &&Finding| {
+            let is_acknowledged = self.acknowledged.iter().any(|id| *id == finding.id);
+            finding.must_be_acknowledged() && !is_acknowledged
+        };
+        let open: Vec<Finding> = found.iter().filter(is_open).cloned().collect();
         if self.ruling == Ruling::Approve && !open.is_empty() {
             return Err(Refusal::Unacknowledged {
                 to: subject.entry.to.to_string(),
                 findings: open,
             });
         }
-        let mut ids: Vec<String> = found.iter().map(|rule| rule.id.to_owned()).collect();
+        let mut ids: Vec<String> = found.iter().map(|each| each.id.to_string()).collect();
         let others = subject.entry.findings.iter();
-        let unknown = others.filter(|id| risk::rule(id).is_none());
+        let unknown = others.filter(|id| risk::rule(id).is_none() && !subject.own.has(id));
         ids.extend(unknown.cloned());
         Ok(ids)
     }
@@ -158,10 +161,17 @@ impl Status {
 }
 
 impl Entry {
-    /// Whether it is approved, and has not expired on `today` (UTC).
+    /// Whether it is approved, has not expired on `today` (UTC), and opens no more than was
+    /// approved.
     #[must_use]
     pub fn is_in_force(&self, today: Date) -> bool {
-        self.status == Status::Approved && self.expires.is_some_and(|last| today <= last)
+        self.status == Status::Approved && !self.has_expired(today) && self.is_as_approved()
+    }
+
+    /// Whether it was approved until a day before `today` (UTC).
+    #[must_use]
+    pub fn has_expired(&self, today: Date) -> bool {
+        self.status == Status::Approved && self.expires.is_none_or(|last| last < today)
     }
 }
 
@@ -169,7 +179,7 @@ impl Entry {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
     use super::*;
-    use crate::analysis::risk::Limits;
+    use crate::analysis::risk::own::NONE;
 
     fn decision(ruling: Ruling, reason: &str, expires: Option<&str>) -> Decision {
         Decision {
@@ -186,15 +196,18 @@ mod tests {
     #[test]
     fn a_reason_is_more_than_a_word() {
         for reason in ["", "ok", "  needed ", "because -", "- -"] {
-            let refused = decision(Ruling::Deny, reason, None).check(90);
+            let refused = decision(Ruling::Deny, reason, None).check(90, NONE);
             assert_eq!(refused, Err(Refusal::Reason(reason.to_owned())));
         }
-        assert_eq!(decision(Ruling::Deny, "no need", None).check(90), Ok(()));
+        assert_eq!(
+            decision(Ruling::Deny, "no need", None).check(90, NONE),
+            Ok(())
+        );
     }
 
     #[test]
     fn an_approval_ends_and_not_too_late() {
-        let check = |end| decision(Ruling::Approve, "model provider", end).check(90);
+        let check = |end| decision(Ruling::Approve, "model provider", end).check(90, NONE);
         assert_eq!(check(None), Err(Refusal::NoEnd));
         assert_eq!(check(Some("2026-11-22")), Ok(()));
         assert_eq!(check(Some("2027-02-20")), Ok(()));
@@ -214,11 +227,7 @@ mod tests {
             "10.0.0.0/8".parse().unwrap(),
             vec!["80/tcp".parse().unwrap()],
         );
-        let subject = Subject {
-            entry: &entry,
-            seen: None,
-            limits: Limits::default(),
-        };
+        let subject = Subject::of(&entry);
         let mut approval = decision(Ruling::Approve, "our own network", Some("2026-12-01"));
         let refused = approval.about(&subject).unwrap_err().to_string();
         assert!(refused.contains("--acknowledge broad"), "{refused}");
@@ -228,7 +237,7 @@ mod tests {
         assert_eq!(approval.acknowledged_of(&found), ["broad"]);
         approval.acknowledged = vec!["brood".to_owned()];
         assert_eq!(
-            approval.check(90),
+            approval.check(90, NONE),
             Err(Refusal::UnknownFinding("brood".to_owned()))
         );
     }

@@ -19,7 +19,10 @@ impl<'p> Denials<'p> {
             .entries
             .iter()
             .filter(denied)
-            .filter_map(|entry| Some((entry.to.network()?, entry.ports.as_slice())))
+            .flat_map(|entry| {
+                let networks = entry.to.networks().into_iter();
+                networks.map(|network| (network, entry.ports.as_slice()))
+            })
             .collect();
         Self { entries }
     }

@@ -51,6 +51,26 @@ pub struct Evidence {
     /// What the policy lists and these sources do not show, as earlier evidence has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vanished: Vec<Vanished>,
+    /// Which records tell of each destination, where that was asked for (`generate --records`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<Pointer>,
+}
+
+/// The records of one log that tell of one destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pointer {
+    pub to: IpAddr,
+    #[serde(
+        serialize_with = "service_text",
+        deserialize_with = "service_from_text"
+    )]
+    pub service: Service,
+    /// Of the log's uncompressed bytes.
+    pub sha256: String,
+    /// Lines of the unpacked log, counted from 1: the first of them.
+    pub lines: Vec<u64>,
+    /// How many there are.
+    pub count: u64,
 }
 
 /// In how many runs a name was reached. Its addresses come and go; how often each was seen says
@@ -146,6 +166,9 @@ pub struct Destination {
     /// address can be.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub believed: Vec<String>,
+    /// The agent's tool that this part of it was for; absent: unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
     /// Names under which it was reached, as in the log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<Name>,
@@ -180,7 +203,24 @@ pub enum EvidenceError {
     Schema(String),
 }
 
+impl Pointer {
+    /// Where the records went.
+    #[must_use]
+    pub fn place(&self) -> observe::Destination {
+        observe::Destination {
+            ip: self.to,
+            service: self.service.clone(),
+        }
+    }
+}
+
 impl Destination {
+    /// Whether an entry for these tools speaks of it: one for any tool always does.
+    #[must_use]
+    pub fn is_for(&self, tools: Option<&[String]>) -> bool {
+        tools.is_none_or(|tools| self.tool.as_ref().is_some_and(|tool| tools.contains(tool)))
+    }
+
     /// Whether it was reached by this name, or one below this wildcard.
     #[must_use]
     pub fn is_under(&self, to: &Target) -> bool {
@@ -190,7 +230,7 @@ impl Destination {
                 let is_below = |name: &String| to.covers(&Target::Name(name.clone()));
                 self.believed.iter().any(is_below)
             }
-            Target::Address(_) | Target::Network(_) => false,
+            Target::Address(_) | Target::Network(_) | Target::Published(_) => false,
         }
     }
 

@@ -30,14 +30,14 @@ pub fn without_decided(found: Vec<Entry>, base: &[Entry]) -> Vec<Entry> {
     }
     let decided: Vec<&Entry> = base
         .iter()
-        .filter(|entry| entry.status != Status::Candidate && entry.tools.is_none())
+        .filter(|entry| entry.status != Status::Candidate)
         .collect();
     found
         .into_iter()
         .filter_map(|entry| {
             let around: Vec<&Entry> = decided
                 .iter()
-                .filter(|known| known.to.covers(&entry.to))
+                .filter(|known| known.to.covers(&entry.to) && known.is_for_all_of(&entry))
                 .copied()
                 .collect();
             document::rest(entry, &around)

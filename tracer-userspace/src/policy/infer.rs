@@ -29,10 +29,14 @@ pub enum By {
 }
 
 /// One candidate per name or address, with sorted services; sorted by destination. What `decided`
-/// speaks of by address is no news under a name, nor the other way round.
+/// speaks of by address is no news under a name, nor the other way round. Where it names tools, there
+/// is one for each tool.
 #[must_use]
 pub fn entries(observations: &Observations, by: By, decided: &Decided<'_>) -> Vec<Entry> {
-    let mut wanted = Wanted::default();
+    let mut wanted = Wanted {
+        decided,
+        found: BTreeMap::new(),
+    };
     for (destination, seen) in observations.destinations() {
         if seen.believed.is_empty() {
             wanted.address(destination, seen);
@@ -49,12 +53,31 @@ pub fn entries(observations: &Observations, by: By, decided: &Decided<'_>) -> Ve
 }
 
 /// Services and what left for each, by where they are wanted.
-#[derive(Default)]
-struct Wanted(BTreeMap<Target, BTreeMap<Service, BTreeSet<Left>>>);
+struct Wanted<'d> {
+    decided: &'d Decided<'d>,
+    found: BTreeMap<(Target, Option<Arc<str>>), Found>,
+}
 
-impl Wanted {
+/// What was found about one destination.
+#[derive(Default)]
+struct Found {
+    services: BTreeMap<Service, BTreeSet<Left>>,
+    processes: BTreeSet<String>,
+}
+
+impl Wanted<'_> {
+    /// What is wanted of a destination, apart for the tool if the policy names some there.
+    fn of(&mut self, to: Target, seen: &Seen) -> &mut BTreeMap<Service, BTreeSet<Left>> {
+        let tool = seen.tool.clone().filter(|_| self.decided.names_tools(&to));
+        let found = self.found.entry((to, tool)).or_default();
+        found
+            .processes
+            .extend(seen.processes.iter().map(str::to_owned));
+        &mut found.services
+    }
+
     fn address(&mut self, destination: &Destination, seen: &Seen) {
-        let services = self.0.entry(Target::Address(destination.ip)).or_default();
+        let services = self.of(Target::Address(destination.ip), seen);
         let left = services.entry(destination.service.clone()).or_default();
         left.extend(seen.left.iter());
     }
@@ -62,13 +85,17 @@ impl Wanted {
     /// What is believed to have gone to a name left as asked.
     fn names(&mut self, destination: &Destination, seen: &Seen) {
         for name in &seen.believed {
-            let services = self.0.entry(Target::Name(name.to_string())).or_default();
+            let services = self.of(Target::Name(name.to_string()), seen);
             services.entry(destination.service.clone()).or_default();
         }
     }
 
     fn entries(self) -> Vec<Entry> {
-        let entry = |(to, services): (Target, BTreeMap<Service, BTreeSet<Left>>)| {
+        let entry = |((to, tool), found): (_, Found)| {
+            let Found {
+                services,
+                processes,
+            } = found;
             let ports = services.keys().cloned().collect();
             let translated = services
                 .into_iter()
@@ -80,12 +107,15 @@ impl Wanted {
                         left,
                     })
                 });
+            let tool: Option<Arc<str>> = tool;
             Entry {
                 translated: translated.collect(),
+                tools: tool.map(|tool| vec![tool.to_string()]),
+                processes: (!processes.is_empty()).then(|| processes.into_iter().collect()),
                 ..Entry::candidate(to, ports)
             }
         };
-        self.0.into_iter().map(entry).collect()
+        self.found.into_iter().map(entry).collect()
     }
 }
 
@@ -112,12 +142,15 @@ impl Entry {
             ports,
             translated: Vec::new(),
             tools: None,
+            processes: None,
             status: Status::Candidate,
             reason: None,
             owner: None,
             approved: None,
             expires: None,
             reference: None,
+            list: Vec::new(),
+            at_most: None,
             findings,
             acknowledged: Vec::new(),
         }
@@ -145,6 +178,7 @@ pub fn evidence(observations: &Observations) -> Evidence {
             .collect(),
         names: named(observations),
         vanished: Vec::new(),
+        records: Vec::new(),
     }
 }
 
@@ -195,6 +229,7 @@ fn figures(destination: &Destination, seen: &Seen) -> evidence::Destination {
         first_seen: seen.first_seen,
         last_seen: seen.last_seen,
         believed: seen.believed.iter().map(ToString::to_string).collect(),
+        tool: seen.tool.as_deref().map(str::to_owned),
         names: seen.names.iter().cloned().collect(),
         more_names: seen.names.more(),
         processes: seen.processes.iter().map(str::to_owned).collect(),

@@ -19,6 +19,7 @@ pub mod include;
 pub mod infer;
 pub mod model;
 pub mod observe;
+pub mod published;
 pub mod rules;
 pub mod seen;
 pub mod selector;

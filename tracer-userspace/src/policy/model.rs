@@ -7,7 +7,11 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    policy::translation::{Left, Translation},
+    policy::{
+        published::Published,
+        translation::{Left, Translation},
+    },
+    ranges::Tag,
     record::Protocol,
 };
 
@@ -34,6 +38,9 @@ pub struct Entry {
     pub translated: Vec<Translation>,
     /// Absent: any tool, and none.
     pub tools: Option<Vec<String>>,
+    /// File names of the executables that it was approved for, or that are proposed beside an
+    /// approval; absent: any. Of what was observed: who was seen.
+    pub processes: Option<Vec<String>>,
     pub status: Status,
     pub reason: Option<String>,
     pub owner: Option<String>,
@@ -41,6 +48,10 @@ pub struct Entry {
     /// Valid to the end of that day, UTC.
     pub expires: Option<Date>,
     pub reference: Option<String>,
+    /// Of a published range: date and digest of the list by which it was last decided on.
+    pub list: Vec<String>,
+    /// Of a published range: so many addresses (of IPv6, /64 networks) may it open.
+    pub at_most: Option<u64>,
     pub findings: Vec<String>,
     /// The findings that whoever approved it has expressly accepted.
     pub acknowledged: Vec<String>,
@@ -60,6 +71,8 @@ pub enum Status {
 pub enum Target {
     Address(IpAddr),
     Network(IpNet),
+    /// What a cloud's published list says has this tag.
+    Published(Published),
     /// An exact DNS name, lower case, without the final dot.
     Name(String),
     /// Every name below this one: `*.example.com`. Only people write these.
@@ -83,7 +96,10 @@ pub enum Service {
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ParseError {
-    #[error("{0:?} is neither an address, a network, a host name nor *.NAME")]
+    #[error(
+        "{0:?} is neither an address, a network, a published range such as aws:S3:us-east-1, a host \
+         name nor *.NAME"
+    )]
     Target(String),
     #[error(
         "{0:?} is not a service: expected PORT/PROTOCOL such as 443/tcp, or a protocol such as icmp/echo-request"
@@ -92,6 +108,16 @@ pub enum ParseError {
 }
 
 impl Entry {
+    /// Whether it is for every tool that `other` is for.
+    #[must_use]
+    pub fn is_for_all_of(&self, other: &Self) -> bool {
+        match (&self.tools, &other.tools) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(ours), Some(theirs)) => theirs.iter().all(|tool| ours.contains(tool)),
+        }
+    }
+
     /// What leaves when `service`, one of the entry's ports, is asked for.
     #[must_use]
     pub fn left(&self, service: &Service) -> Vec<Left> {
@@ -112,21 +138,60 @@ impl Target {
     /// Whether everything that `other` stands for is also this.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        match (self.network(), other.network()) {
-            (Some(wide), Some(narrow)) => wide.contains(&narrow),
-            (Some(_), None) | (None, Some(_)) => false,
-            (None, None) => self == other || self.is_above(other),
+        match other {
+            Self::Address(address) => self.contains(&IpNet::from(*address)),
+            Self::Network(network) => self.contains(&network.trunc()),
+            Self::Published(range) => {
+                let all = range.networks();
+                self == other || (!all.is_empty() && all.iter().all(|each| self.contains(each)))
+            }
+            Self::Name(_) | Self::Wildcard(_) => self == other || self.is_above(other),
         }
     }
 
-    /// The addresses, a single one as a /32 or /128; `None` for a name.
+    /// Whether all of `network` is among its addresses: never for a name.
     #[must_use]
-    pub fn network(&self) -> Option<IpNet> {
+    pub fn contains(&self, network: &IpNet) -> bool {
         match self {
-            Self::Address(address) => Some(IpNet::from(*address)),
-            Self::Network(network) => Some(network.trunc()),
-            Self::Name(_) | Self::Wildcard(_) => None,
+            Self::Address(address) => IpNet::from(*address) == *network,
+            Self::Network(wide) => wide.contains(network),
+            Self::Published(range) => range.contains(network),
+            Self::Name(_) | Self::Wildcard(_) => false,
         }
+    }
+
+    /// The addresses, a single one as a /32 or /128; none for a name.
+    #[must_use]
+    pub fn networks(&self) -> Vec<IpNet> {
+        match self {
+            Self::Address(address) => vec![IpNet::from(*address)],
+            Self::Network(network) => vec![network.trunc()],
+            Self::Published(range) => range.networks().to_vec(),
+            Self::Name(_) | Self::Wildcard(_) => Vec::new(),
+        }
+    }
+
+    /// Whether it is told by name, and not by address.
+    #[must_use]
+    pub fn is_name(&self) -> bool {
+        match self {
+            Self::Name(_) | Self::Wildcard(_) => true,
+            Self::Address(_) | Self::Network(_) | Self::Published(_) => false,
+        }
+    }
+
+    /// How many addresses it opens; of IPv6, how many /64 networks, since one machine may use all
+    /// of a /64.
+    #[must_use]
+    pub fn addresses(&self) -> u128 {
+        let of = |network: &IpNet| {
+            let bits = match network {
+                IpNet::V4(network) => 32 - network.prefix_len(),
+                IpNet::V6(network) => 64_u8.saturating_sub(network.prefix_len()),
+            };
+            1_u128 << bits
+        };
+        self.networks().iter().map(of).sum()
     }
 
     /// Whether this is a wildcard, and `other` a name or a wildcard below it.
@@ -167,6 +232,7 @@ impl fmt::Display for Target {
         match self {
             Self::Address(address) => address.fmt(f),
             Self::Network(network) => network.fmt(f),
+            Self::Published(range) => range.tag.fmt(f),
             Self::Name(name) => f.write_str(name),
             Self::Wildcard(parent) => write!(f, "*.{parent}"),
         }
@@ -182,6 +248,9 @@ impl FromStr for Target {
         }
         if let Ok(network) = text.parse::<IpNet>() {
             return Ok(Self::Network(network.trunc()));
+        }
+        if let Ok(tag) = text.parse::<Tag>() {
+            return Ok(Self::Published(Published::from(tag)));
         }
         if let Some(parent) = text.strip_prefix("*.") {
             return host_name(parent)

@@ -23,6 +23,8 @@ pub const DEFAULT_MAX_DESTINATIONS: usize = 65_536;
 /// Kinds of gaps that are kept apart, and the letters of one that this version does not know.
 const MAX_GAP_KINDS: usize = 64;
 const MAX_GAP_KIND: usize = 40;
+/// Letters of a tool's name.
+const MAX_TOOL: usize = 128;
 
 /// Where a flow went.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,9 +55,9 @@ pub struct GapTally {
 pub struct Observations {
     workload: String,
     max_destinations: usize,
-    /// By where they went and the names by which that may be allowed, so that what one name is
-    /// evidence of never mixes with what another is, or with what no name stands for.
-    destinations: BTreeMap<(Destination, Believed), Seen>,
+    /// By where they went, the names by which that may be allowed, and the agent's tool, so that what
+    /// one of them is evidence of never mixes with what another is, or with what none stands for.
+    destinations: BTreeMap<(Destination, Believed, Option<Arc<str>>), Seen>,
     runs: BTreeSet<Arc<str>>,
     sources: BTreeSet<Source>,
     open_source: Option<Source>,
@@ -202,11 +204,11 @@ impl Observations {
         &self.workload
     }
 
-    /// Candidate destinations in sorted order; one that was reached by several names, or by a name
-    /// and without any, comes once for each.
+    /// Candidate destinations in sorted order; one that was reached by several names or tools, or by
+    /// one and without any, comes once for each.
     pub fn destinations(&self) -> impl ExactSizeIterator<Item = (&Destination, &Seen)> {
         let destinations = self.destinations.iter();
-        destinations.map(|((destination, _), seen)| (destination, seen))
+        destinations.map(|((destination, ..), seen)| (destination, seen))
     }
 
     /// How many runs were recorded, those without any flow among them.
@@ -313,9 +315,10 @@ impl Observations {
         let believed = believed(&destination, figures);
         let seen = self
             .destinations
-            .entry((destination, believed))
-            .or_insert_with_key(|(_, believed)| Seen {
+            .entry((destination, believed, figures.tool.map(tool)))
+            .or_insert_with_key(|(_, believed, tool)| Seen {
                 believed: believed.clone(),
+                tool: tool.clone(),
                 ..Seen::default()
             });
         seen.add(run, figures);
@@ -373,6 +376,11 @@ impl Observations {
             }
         }
     }
+}
+
+/// The name of a tool, as long as one may be.
+fn tool(name: &str) -> Arc<str> {
+    name.chars().take(MAX_TOOL).collect::<String>().into()
 }
 
 /// A kind that this version does not know is a text out of a file: short, few and harmless.

@@ -17,6 +17,7 @@ use crate::{
         seen::Figures,
         translation::Left,
     },
+    ranges::Ranges,
     record::{Channel, Confidence, Name, NameSource, Protocol},
 };
 
@@ -120,6 +121,7 @@ fn observe(sightings: &[Sighting], max: usize) -> Observations {
                     port: Some(u16::from(port)),
                 },
             }),
+            tool: [None, Some("Search"), Some("Code")][usize::from(sighting.process) % 3],
         };
         let destination = Destination {
             ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, sighting.host)),
@@ -236,8 +238,8 @@ proptest! {
     fn regenerating_changes_nothing(base in sightings(), more in sightings()) {
         for by in [By::Name, By::Address] {
             let (before, observed) = (decided(&base), observe(&more, 100));
-            let once = document::merge(&before, &news(&observed, by, &before)).unwrap();
-            let again = document::merge(&once, &news(&observed, by, &once)).unwrap();
+            let once = document::merge(&before, &news(&observed, by, &before), &Ranges::default()).unwrap();
+            let again = document::merge(&once, &news(&observed, by, &once), &Ranges::default()).unwrap();
             prop_assert_eq!(again, once);
         }
     }
@@ -262,10 +264,10 @@ proptest! {
             acknowledged: Vec::new(),
         };
         let decided = document::decide(&fresh, &all, &decision).unwrap();
-        let again = document::merge(&decided, &news(&seen, other, &decided)).unwrap();
+        let again = document::merge(&decided, &news(&seen, other, &decided), &Ranges::default()).unwrap();
         prop_assert_eq!(&again, &decided, "what is decided was asked again");
         let both = merged(&seen, &observe(&more, 100));
-        let later = document::merge(&decided, &news(&both, other, &decided)).unwrap();
+        let later = document::merge(&decided, &news(&both, other, &decided), &Ranges::default()).unwrap();
         let (old, new) = (document::parse(&decided).unwrap(), document::parse(&later).unwrap());
         prop_assert_eq!(decisions(&old), decisions(&new));
     }
@@ -288,7 +290,7 @@ proptest! {
         let both = observe(&[a.clone(), b.clone()].concat(), 100);
         let at_once = document::fresh("w", &found(&both)).unwrap();
         let first = document::fresh("w", &found(&observe(&a, 100))).unwrap();
-        let stepwise = document::merge(&first, &found(&both)).unwrap();
+        let stepwise = document::merge(&first, &found(&both), &Ranges::default()).unwrap();
         prop_assert_eq!(stepwise, at_once);
     }
 
@@ -296,7 +298,7 @@ proptest! {
     fn no_decision_and_no_comment_is_lost(base in sightings(), more in sightings()) {
         let before = decided(&base);
         let found = found(&observe(&more, 100));
-        let after = document::merge(&before, &found).unwrap();
+        let after = document::merge(&before, &found, &Ranges::default()).unwrap();
         let (old, new) = (document::parse(&before).unwrap(), document::parse(&after).unwrap());
         prop_assert_eq!(decisions(&old), decisions(&new));
         let mut lines = after.lines();
@@ -366,6 +368,7 @@ fn seen_at(hosts: impl Iterator<Item = u16>, port: u16) -> Vec<Entry> {
             writable_path: false,
             channel: Channel::Connect,
             left: None,
+            tool: None,
         };
         observations.see("run", destination, &figures);
     }
@@ -421,9 +424,9 @@ proptest! {
             // What was decided earlier stands as it stood.
             prop_assert!(known.iter().all(|entry| decided.contains(entry)));
             let found = seen_at(round.hosts.iter().copied(), round.port);
-            text = document::merge(&text, &found).unwrap();
+            text = document::merge(&text, &found, &Ranges::default()).unwrap();
             if number % 10 == 0 {
-                prop_assert_eq!(&document::merge(&text, &found).unwrap(), &text);
+                prop_assert_eq!(&document::merge(&text, &found, &Ranges::default()).unwrap(), &text);
             }
             let merged = document::parse(&text).unwrap();
             let after: Vec<Entry> = decisions(&merged).into_iter().cloned().collect();

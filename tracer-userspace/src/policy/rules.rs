@@ -186,8 +186,12 @@ fn build(
     };
     for entry in policy.entries.iter().filter(allowed) {
         match place(entry) {
-            Ok(Some(network)) => building.allow(entry, network),
-            Ok(None) => building.allow_name(entry, &policy.entries),
+            Ok(_) if entry.to.is_name() => building.allow_name(entry, &policy.entries),
+            Ok(networks) => {
+                for network in networks {
+                    building.allow(entry, network);
+                }
+            }
             Err(why) => {
                 building.omitted.insert(why);
             }
@@ -383,14 +387,14 @@ impl Purpose {
 }
 
 /// The addresses of an entry, none for a name, or why no rule can express it.
-fn place(entry: &Entry) -> Result<Option<IpNet>, String> {
+fn place(entry: &Entry) -> Result<Vec<IpNet>, String> {
     if entry.tools.is_some() {
         return Err(format!(
             "{}: rules by address cannot tell one tool from another",
             entry.to
         ));
     }
-    Ok(entry.to.network())
+    Ok(entry.to.networks())
 }
 
 #[cfg(test)]

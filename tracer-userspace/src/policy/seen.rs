@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     policy::{believed::Believed, translation::Left},
-    record::{Channel, Flow, Name, Outcome, Process, RewrittenBy, Translated, Via},
+    record::{Channel, Flow, Name, Outcome, Process, RewrittenBy, Tool, Translated, Via},
 };
 
 /// How many process names are kept per destination.
@@ -46,6 +46,8 @@ pub struct Seen {
     pub left: LeftPlaces,
     /// By which names it may be allowed: the same for all that was counted in.
     pub believed: Believed,
+    /// For which of the agent's tools: the same for all that was counted in. Absent where unknown.
+    pub tool: Option<Arc<str>>,
 }
 
 /// The figures of one record.
@@ -65,6 +67,8 @@ pub struct Figures<'a> {
     pub channel: Channel,
     /// Where packets went; `None`: the record does not say.
     pub left: Option<Left>,
+    /// The agent's tool, where one is held responsible.
+    pub tool: Option<&'a str>,
 }
 
 impl Figures<'_> {
@@ -84,6 +88,7 @@ impl Figures<'_> {
             writable_path: false,
             channel,
             left: None,
+            tool: None,
         }
     }
 }
@@ -110,6 +115,7 @@ impl<'a> From<&'a Flow> for Figures<'a> {
                 // Of what was counted in another record, only that one says where it went.
                 None => (flow.count > 0).then_some(Left::AsAsked),
             },
+            tool: flow.tool.as_ref().and_then(Tool::responsible),
         }
     }
 }

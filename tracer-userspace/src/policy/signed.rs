@@ -29,7 +29,7 @@ fn is_decided(entry: &Entry) -> bool {
 
 fn line(entry: &Entry) -> Value {
     let texts = |all: Vec<String>| json!(all);
-    json!({
+    let mut said = json!({
         "to": entry.to.to_string(),
         "ports": texts(entry.ports.iter().map(ToString::to_string).collect()),
         "translated": texts(entry.translated.iter().map(ToString::to_string).collect()),
@@ -41,5 +41,14 @@ fn line(entry: &Entry) -> Value {
         "expires": entry.expires,
         "reference": entry.reference,
         "acknowledged": entry.acknowledged,
-    })
+    });
+    // Only published ranges have them: other signatures stay as they are.
+    if let Some(most) = entry.at_most {
+        said["list"] = json!(entry.list);
+        said["at_most"] = json!(most);
+    }
+    if let Some(processes) = &entry.processes {
+        said["processes"] = json!(processes);
+    }
+    said
 }

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::policy::{
@@ -62,10 +63,7 @@ pub fn vanished(policy: &Policy, earlier: &Evidence, now: &Evidence) -> Vec<Vani
     }
     let is_listed = |to: IpAddr, service: &_| {
         policy.entries.iter().any(|entry| {
-            entry
-                .to
-                .network()
-                .is_some_and(|network| network.contains(&to))
+            entry.to.contains(&IpNet::from(to))
                 && entry.ports.iter().any(|port| port.covers(service))
         })
     };
@@ -80,10 +78,9 @@ pub fn vanished(policy: &Policy, earlier: &Evidence, now: &Evidence) -> Vec<Vani
 }
 
 fn last_seen(entry: &Entry, vanished: &[Vanished]) -> Option<Timestamp> {
-    let network = entry.to.network()?;
     vanished
         .iter()
-        .filter(|seen| network.contains(&seen.to))
+        .filter(|seen| entry.to.contains(&IpNet::from(seen.to)))
         .filter(|seen| entry.ports.iter().any(|port| port.covers(&seen.service)))
         .filter_map(|seen| seen.last_seen)
         .max()
@@ -111,16 +108,18 @@ impl<'e> Seen<'e> {
 
     fn is_seen(&self, entry: &Entry) -> bool {
         let is_port = |service: &Service| entry.ports.iter().any(|port| port.covers(service));
-        let Some(network) = entry.to.network() else {
+        if entry.to.is_name() {
             return self.is_named(entry, is_port);
-        };
+        }
         let is_open_address =
             matches!(entry.to, Target::Address(_)) && entry.status == Status::Candidate;
         let goes_by_name = |seen: &Destination| {
             is_open_address && self.by == By::Name && !seen.believed.is_empty()
         };
-        self.by_address
-            .range(network.network()..=network.broadcast())
+        let networks = entry.to.networks();
+        networks
+            .iter()
+            .flat_map(|each| self.by_address.range(each.network()..=each.broadcast()))
             .flat_map(|(_, destinations)| destinations)
             .any(|seen| is_port(&seen.service) && !goes_by_name(seen))
     }

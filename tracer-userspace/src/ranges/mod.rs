@@ -4,7 +4,7 @@
 mod providers;
 mod table;
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use ipnet::IpNet;
 
@@ -31,6 +31,58 @@ pub struct List {
     /// When the provider made it, as it says; empty if it does not.
     pub date: String,
     pub ranges: BTreeSet<(IpNet, Tag)>,
+}
+
+/// Whose lists are read.
+const PROVIDERS: [&str; 7] = [
+    "aws",
+    "azure",
+    "cloudflare",
+    "fastly",
+    "gcp",
+    "github",
+    "oracle",
+];
+
+/// Why a text is no tag.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no tag: expected PROVIDER:SERVICE or PROVIDER:SERVICE:REGION, such as aws:S3:us-east-1"
+)]
+pub struct TagError(String);
+
+impl Tag {
+    /// Whether `other`, a range's, is what this one stands for: a tag without a region stands for
+    /// all of them.
+    #[must_use]
+    pub fn stands_for(&self, other: &Self) -> bool {
+        let is_same = self.provider == other.provider && self.service == other.service;
+        is_same && (self.region.is_empty() || self.region == other.region)
+    }
+}
+
+impl FromStr for Tag {
+    type Err = TagError;
+
+    fn from_str(text: &str) -> Result<Self, TagError> {
+        let fields: Vec<&str> = text.split(':').collect();
+        let (provider, service, region) = match *fields.as_slice() {
+            [provider, service] => (provider, service, ""),
+            [provider, service, region] if !region.is_empty() => (provider, service, region),
+            _ => return Err(TagError(text.to_owned())),
+        };
+        let is_word = text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'"');
+        if !PROVIDERS.contains(&provider) || service.is_empty() || !is_word {
+            return Err(TagError(text.to_owned()));
+        }
+        Ok(Self {
+            provider: provider.to_owned(),
+            service: service.to_owned(),
+            region: region.to_owned(),
+        })
+    }
 }
 
 impl fmt::Display for Tag {

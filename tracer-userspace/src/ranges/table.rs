@@ -98,6 +98,56 @@ impl Ranges {
         self.find(address).map(|each| each.network)
     }
 
+    /// Every tag of every range around `address`, the narrowest range's first.
+    #[must_use]
+    pub fn all_of(&self, address: IpAddr) -> Vec<&Tag> {
+        let mut tags = Vec::new();
+        let mut around = self.find(address);
+        while let Some(each) = around {
+            let its = each.tags.iter();
+            tags.extend(its.filter_map(|tag| self.tags.get(*tag as usize)));
+            around = each.parent.and_then(|index| self.networks.get(index));
+        }
+        tags
+    }
+
+    /// What `tag` stands for, put together: sorted, and none inside another.
+    #[must_use]
+    pub fn networks(&self, tag: &Tag) -> Vec<IpNet> {
+        let wanted: BTreeSet<usize> = self
+            .tags
+            .iter()
+            .enumerate()
+            .filter(|(_, known)| tag.stands_for(known))
+            .map(|(number, _)| number)
+            .collect();
+        let has = |each: &&Network| {
+            each.tags
+                .iter()
+                .any(|tag| wanted.contains(&(*tag as usize)))
+        };
+        let found: Vec<IpNet> = match wanted.is_empty() {
+            true => Vec::new(),
+            false => self
+                .networks
+                .iter()
+                .filter(has)
+                .map(|each| each.network)
+                .collect(),
+        };
+        let mut all = IpNet::aggregate(&found);
+        all.sort_by_key(|each| (each.network(), each.prefix_len()));
+        all
+    }
+
+    /// Date and digest of each of a provider's files, in words.
+    #[must_use]
+    pub fn list_of(&self, provider: &str) -> Vec<String> {
+        let its = self.lists.iter().filter(|(whose, ..)| whose == provider);
+        its.map(|(_, date, digest)| format!("{date} sha256:{digest}").trim().to_owned())
+            .collect()
+    }
+
     fn find(&self, address: IpAddr) -> Option<&Network> {
         let address = address.to_canonical();
         let after = self

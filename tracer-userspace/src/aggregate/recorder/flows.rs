@@ -163,6 +163,7 @@ impl Recorder {
             cgroup_id: Some(key.cgroup_id),
             cgroup_path: origin.cgroup_path.as_deref().map(|path| self.hidden(path)),
             container: origin.container.as_deref().cloned(),
+            tool: None,
         }
     }
 

@@ -12,7 +12,9 @@ use sha2::{Digest as _, Sha256};
 use super::Foreign;
 use crate::{
     output::{files, log::LogWriter},
-    policy::{Observations, candidates},
+    policy::{Observations, candidates, document},
+    ranges::Ranges,
+    ranges_file::{self, RangesFileError},
 };
 
 /// Beside the candidates: digests of what we wrote, to tell our files from other people's.
@@ -43,6 +45,8 @@ pub enum CandidatesError {
     #[error(transparent)]
     Candidates(#[from] candidates::CandidateError),
     #[error(transparent)]
+    Ranges(#[from] RangesFileError),
+    #[error(transparent)]
     Write(#[from] files::WriteError),
     #[error("cannot read {path}: {error}")]
     Read { path: PathBuf, error: io::Error },
@@ -54,7 +58,12 @@ impl Disk {
         observations: &Observations,
     ) -> Result<(), CandidatesError> {
         let existing = self.existing_policy()?;
-        let files = candidates(observations, existing.as_deref())?;
+        let ranges = match &existing {
+            // What makes no sense is told when it is merged into.
+            Some(text) => ranges_file::load_for(&document::parse(text).ok(), None)?,
+            None => Ranges::default(),
+        };
+        let files = candidates(observations, existing.as_deref(), &ranges)?;
         let ours: Vec<(&str, &str)> = files
             .named()
             .into_iter()

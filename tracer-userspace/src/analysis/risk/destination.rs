@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::Subject;
 use crate::{
     analysis::{
-        name_shape,
+        fronts, name_shape,
         services::{self, Kind},
     },
     place::{self, METADATA},
@@ -16,9 +16,11 @@ use crate::{
 };
 
 pub(super) fn metadata(subject: &Subject<'_>) -> bool {
-    match &subject.entry.to {
-        Target::Address(address) => METADATA.contains(address),
-        Target::Network(network) => METADATA.iter().any(|service| network.contains(service)),
+    let to = &subject.entry.to;
+    match to {
+        Target::Address(_) | Target::Network(_) | Target::Published(_) => METADATA
+            .iter()
+            .any(|service| to.contains(&IpNet::from(*service))),
         Target::Name(name) => name == "metadata.google.internal",
         Target::Wildcard(_) => false,
     }
@@ -29,22 +31,11 @@ pub(super) fn wildcard(subject: &Subject<'_>) -> bool {
 }
 
 pub(super) fn breadth(subject: &Subject<'_>) -> bool {
-    subject
-        .entry
-        .to
-        .network()
-        .is_some_and(|network| addresses(&network) > u128::from(subject.limits.max_addresses))
+    subject.entry.to.addresses() > u128::from(subject.limits.max_addresses)
 }
 
-/// How many addresses a network holds; of IPv6, how many /64 networks, since one machine may use
-/// all of a /64.
-#[must_use]
-fn addresses(network: &IpNet) -> u128 {
-    let bits = match network {
-        IpNet::V4(network) => 32 - network.prefix_len(),
-        IpNet::V6(network) => 64_u8.saturating_sub(network.prefix_len()),
-    };
-    1 << bits
+pub(super) fn shared_front(subject: &Subject<'_>) -> bool {
+    fronts::is_front(&subject.entry.to, subject.ranges)
 }
 
 pub(super) fn literal(subject: &Subject<'_>) -> bool {
@@ -52,10 +43,14 @@ pub(super) fn literal(subject: &Subject<'_>) -> bool {
 }
 
 pub(super) fn private(subject: &Subject<'_>) -> bool {
-    let Some(network) = subject.entry.to.network() else {
+    if subject.entry.to.is_name() {
         let seen = subject.seen.map(|seen| &seen.addresses);
         return seen.is_some_and(|addresses| addresses.iter().any(is_near));
-    };
+    }
+    subject.entry.to.networks().iter().any(is_near_network)
+}
+
+fn is_near_network(network: &IpNet) -> bool {
     match place::place(network.network()) {
         Some(
             Place::LinkLocal
@@ -145,12 +140,12 @@ pub(super) fn encrypted_dns(subject: &Subject<'_>) -> bool {
 }
 
 pub(super) fn public_resolver(subject: &Subject<'_>) -> bool {
-    match &subject.entry.to {
-        Target::Address(address) => services::RESOLVERS.contains(address),
-        Target::Network(network) => {
+    let to = &subject.entry.to;
+    match to {
+        Target::Address(_) | Target::Network(_) | Target::Published(_) => {
             // A wide network is broad, not a resolver.
-            let is_inside = |resolver: &IpAddr| network.contains(resolver);
-            addresses(network) <= 256 && services::RESOLVERS.iter().any(is_inside)
+            let is_inside = |resolver: &IpAddr| to.contains(&IpNet::from(*resolver));
+            to.addresses() <= 256 && services::RESOLVERS.iter().any(is_inside)
         }
         Target::Name(_) | Target::Wildcard(_) => is_service(subject, Kind::Resolver),
     }
@@ -192,6 +187,6 @@ pub(super) fn tunnelling_name(subject: &Subject<'_>) -> bool {
 fn name<'a>(subject: &Subject<'a>) -> Option<&'a str> {
     match &subject.entry.to {
         Target::Name(name) | Target::Wildcard(name) => Some(name),
-        Target::Address(_) | Target::Network(_) => None,
+        Target::Address(_) | Target::Network(_) | Target::Published(_) => None,
     }
 }

@@ -4,16 +4,19 @@
 
 mod behaviour;
 mod destination;
+pub mod own;
 mod table;
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::Serialize;
 
+use self::own::Own;
 pub use self::table::RULES;
 use crate::{
     analysis::summary::Summary,
     policy::model::{Entry, Service, Status, Target},
+    ranges::Ranges,
 };
 
 /// How much a finding matters.
@@ -62,6 +65,58 @@ pub struct Subject<'a> {
     /// `None` if it was never observed, or nobody has the evidence.
     pub seen: Option<&'a Summary>,
     pub limits: Limits,
+    /// Rules and exceptions of one's own.
+    pub own: &'a Own,
+    /// Published ranges, where they are at hand.
+    pub ranges: Option<&'a Ranges>,
+}
+
+impl<'a> Subject<'a> {
+    /// An entry by itself: never observed, judged by the table and nothing else.
+    #[must_use]
+    pub fn of(entry: &'a Entry) -> Self {
+        Self {
+            entry,
+            seen: None,
+            limits: Limits::default(),
+            own: own::NONE,
+            ranges: None,
+        }
+    }
+}
+
+/// What is said about a subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub id: Cow<'static, str>,
+    pub severity: Severity,
+    /// What was found and why it matters.
+    pub why: Cow<'static, str>,
+    /// Whether an approval has to name it, whatever its severity.
+    pub is_broad: bool,
+}
+
+impl Finding {
+    /// Whether nobody may approve an entry that it speaks of without naming it.
+    #[must_use]
+    pub fn must_be_acknowledged(&self) -> bool {
+        must_be_acknowledged(self.severity, self.is_broad)
+    }
+}
+
+impl From<&Rule> for Finding {
+    fn from(rule: &Rule) -> Self {
+        Self {
+            id: rule.id.into(),
+            severity: rule.severity,
+            why: rule.why.into(),
+            is_broad: rule.is_broad,
+        }
+    }
+}
+
+fn must_be_acknowledged(severity: Severity, is_broad: bool) -> bool {
+    is_broad || severity == Severity::Critical
 }
 
 /// Above what a rule speaks.
@@ -81,15 +136,37 @@ impl Rule {
     /// Whether nobody may approve an entry that it speaks of without naming it.
     #[must_use]
     pub fn must_be_acknowledged(&self) -> bool {
-        self.is_broad || self.severity == Severity::Critical
+        must_be_acknowledged(self.severity, self.is_broad)
     }
 }
 
-/// Everything that is found, worst first.
+/// Everything that is found and not excepted, worst first.
 #[must_use]
-pub fn findings(subject: &Subject<'_>) -> Vec<&'static Rule> {
-    let mut found: Vec<&Rule> = RULES.iter().filter(|rule| (rule.holds)(subject)).collect();
-    found.sort_by_key(|rule| std::cmp::Reverse(rule.severity));
+pub fn findings(subject: &Subject<'_>) -> Vec<Finding> {
+    let is_excepted = |found: &Finding| exception(subject, &found.id).is_some();
+    let mut found = all(subject);
+    found.retain(|found| !is_excepted(found));
+    found
+}
+
+/// What would be found if it were not excepted, with the reason why it is, worst first.
+#[must_use]
+pub fn excepted<'o>(subject: &Subject<'o>) -> Vec<(Finding, &'o own::Exception)> {
+    let found = all(subject).into_iter();
+    found
+        .filter_map(|found| Some((found.clone(), exception(subject, &found.id)?)))
+        .collect()
+}
+
+fn exception<'o>(subject: &Subject<'o>, id: &str) -> Option<&'o own::Exception> {
+    subject.own.exception(id, &subject.entry.to)
+}
+
+fn all(subject: &Subject<'_>) -> Vec<Finding> {
+    let holding = RULES.iter().filter(|rule| (rule.holds)(subject));
+    let mut found: Vec<Finding> = holding.map(Finding::from).collect();
+    found.extend(subject.own.findings(subject));
+    found.sort_by_key(|found| std::cmp::Reverse(found.severity));
     found
 }
 
@@ -102,25 +179,25 @@ pub fn written(to: &Target, ports: &[Service]) -> Vec<String> {
         ports: ports.to_vec(),
         translated: Vec::new(),
         tools: None,
+        processes: None,
         status: Status::Candidate,
         reason: None,
         owner: None,
         approved: None,
         expires: None,
         reference: None,
+        list: Vec::new(),
+        at_most: None,
         findings: Vec::new(),
         acknowledged: Vec::new(),
     };
-    let subject = Subject {
-        entry: &entry,
-        seen: None,
-        limits: Limits::default(),
+    let subject = Subject::of(&entry);
+    let is_written = |rule: &&Rule| {
+        rule.basis == Basis::Destination && rule.severity > Severity::Low && (rule.holds)(&subject)
     };
-    findings(&subject)
-        .into_iter()
-        .filter(|rule| rule.basis == Basis::Destination && rule.severity > Severity::Low)
-        .map(|rule| rule.id.to_owned())
-        .collect()
+    let mut found: Vec<&Rule> = RULES.iter().filter(is_written).collect();
+    found.sort_by_key(|rule| std::cmp::Reverse(rule.severity));
+    found.into_iter().map(|rule| rule.id.to_owned()).collect()
 }
 
 /// The rule of that name.

@@ -38,7 +38,7 @@ const fn figures(rule: Rule) -> Rule {
 }
 
 /// Every finding there is.
-pub const RULES: [Rule; 25] = [
+pub const RULES: [Rule; 26] = [
     rule(
         "metadata-service",
         Critical,
@@ -134,6 +134,12 @@ pub const RULES: [Rule; 25] = [
         Medium,
         "The name looks random: made by a machine, for one customer, or to be found by nobody.",
         destination::high_entropy,
+    ),
+    rule(
+        "shared-front",
+        Medium,
+        "A content network's address: whoever has a name behind it is reached there too, so it says little about who is.",
+        destination::shared_front,
     ),
     rule(
         "literal-address",

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use super::{Common, More};
+use super::{Common, More, decide};
 use crate::{
-    analysis::risk::Subject,
     output::{original::Original, terminal},
     policy::{
         decision::{Decision, Ruling},
         document,
         model::{Entry, Policy, Service, Target},
+        published::Published,
     },
 };
 
@@ -32,7 +32,8 @@ pub(super) struct Add {
     /// The policy
     policy: PathBuf,
 
-    /// An address, a network, an exact host name, or *.NAME
+    /// An address, a network, a published range such as aws:S3:us-east-1, an exact host name, or
+    /// *.NAME
     to: Target,
 
     /// What is allowed there, such as 443/tcp or icmp/echo-request; may be repeated
@@ -74,18 +75,21 @@ pub(super) fn add(arguments: &Add, common: &Common) -> anyhow::Result<()> {
         ),
     };
     let place = || arguments.policy.display().to_string();
-    let policy = document::parse(&text).with_context(place)?;
-    let entry = entry(arguments);
+    let mut policy = document::parse(&text).with_context(place)?;
+    let mut entry = entry(arguments);
+    let judging = common.load_judging()?;
+    if let Target::Published(range) = &mut entry.to {
+        *range = Published::looked_up(range.tag.clone(), &judging.ranges);
+    }
     refuse_double(&policy, &entry)?;
     let mut text = document::add(&text, &entry)?;
+    let number = policy.entries.len();
+    policy.entries.push(entry.clone());
     if let Some(decision) = decision(arguments, common) {
-        decision.check(common.max_expiry.0)?;
-        let subject = Subject {
-            entry: &entry,
-            seen: None,
-            limits: common.limits(),
-        };
-        let chosen = [(policy.entries.len(), decision.about(&subject)?)];
+        decision.check(common.max_expiry.0, &judging.own)?;
+        let subject = judging.subject(&entry, None);
+        let chosen = [(number, decision.about(&subject)?)];
+        text = decide::with_widths(&text, &policy, &[number], decision.ruling, &judging)?;
         text = document::decide(&text, &chosen, &decision)?;
     }
     original.replace(&text)?;

@@ -5,69 +5,105 @@ use std::{
     net::IpAddr,
 };
 
-use anyhow::bail;
-use ipnet::IpNet;
-
-use super::Common;
+use super::{Judging, decide};
 use crate::{
-    analysis::{risk::Subject, summary::Summaries},
+    analysis::summary::Summaries,
     commands::policy_file::PolicyFile,
     output::terminal,
     policy::{
         decision::Decision,
         document,
         model::{Entry, Service, Status, Target},
+        published::Published,
         selector,
     },
     ranges::Ranges,
 };
+use anyhow::bail;
 
 /// What is to be approved in place of some candidates.
 struct Range {
-    network: IpNet,
+    to: Target,
     /// Whose it is, by which list.
     origin: String,
     ports: BTreeSet<Service>,
     replaced: BTreeSet<usize>,
 }
 
-/// The policy's text with the narrowest published range around each chosen candidate approved, and
-/// the candidates gone.
-pub(super) fn write(
+/// The policy's text with the tag approved that opens least around each chosen candidate, and the
+/// candidates gone.
+pub(super) fn write_tags(
     file: &PolicyFile,
     numbers: &[usize],
     decision: &Decision,
-    common: &Common,
+    judging: &Judging,
 ) -> anyhow::Result<String> {
-    let ranges = ranges(file, numbers, &common.load_ranges()?)?;
+    write(file, numbers, decision, judging, least)
+}
+
+/// The same with the narrowest published network around each.
+pub(super) fn write_networks(
+    file: &PolicyFile,
+    numbers: &[usize],
+    decision: &Decision,
+    judging: &Judging,
+) -> anyhow::Result<String> {
+    write(file, numbers, decision, judging, narrowest)
+}
+
+/// What is published around an address.
+type Around = fn(&Ranges, IpAddr) -> Option<Target>;
+
+fn least(published: &Ranges, address: IpAddr) -> Option<Target> {
+    let tags = published.all_of(address).into_iter();
+    let ranges = tags.map(|tag| Target::Published(Published::looked_up(tag.clone(), published)));
+    ranges.min_by_key(Target::addresses)
+}
+
+fn narrowest(published: &Ranges, address: IpAddr) -> Option<Target> {
+    published.around(address).map(Target::Network)
+}
+
+fn write(
+    file: &PolicyFile,
+    numbers: &[usize],
+    decision: &Decision,
+    judging: &Judging,
+    around: Around,
+) -> anyhow::Result<String> {
+    let ranges = ranges(file, numbers, &judging.ranges, around)?;
     let summaries = file.evidence.as_ref().map(Summaries::new);
+    let mut policy = file.policy.clone();
     let mut text = file.text.clone();
     let mut replaced = BTreeSet::new();
-    for (place, range) in (file.policy.entries.len()..).zip(ranges) {
+    for range in ranges {
         let ports = range.ports.iter().cloned().collect();
-        let entry = Entry::candidate(Target::Network(range.network), ports);
+        let entry = Entry::candidate(range.to.clone(), ports);
         let seen = summaries.as_ref().and_then(|all| all.of(&entry));
-        let subject = Subject {
-            entry: &entry,
-            seen: seen.as_ref(),
-            limits: common.limits(),
-        };
-        let seen = seen.as_ref().map_or(0, |seen| seen.addresses.len());
-        tell(&range, seen);
+        let subject = judging.subject(&entry, seen.as_ref());
+        tell(&range, seen.as_ref().map_or(0, |seen| seen.addresses.len()));
         let findings = decision.about(&subject)?;
         let decision = Decision {
             reference: decision.reference.clone().or(Some(range.origin)),
             ..decision.clone()
         };
         text = document::add(&text, &entry)?;
+        let place = policy.entries.len();
+        policy.entries.push(entry);
+        text = decide::with_widths(&text, &policy, &[place], decision.ruling, judging)?;
         text = document::decide(&text, &[(place, findings)], &decision)?;
         replaced.extend(range.replaced);
     }
     Ok(document::remove(&text, &replaced)?)
 }
 
-fn ranges(file: &PolicyFile, numbers: &[usize], published: &Ranges) -> anyhow::Result<Vec<Range>> {
-    let mut found: BTreeMap<IpNet, Range> = BTreeMap::new();
+fn ranges(
+    file: &PolicyFile,
+    numbers: &[usize],
+    published: &Ranges,
+    around: Around,
+) -> anyhow::Result<Vec<Range>> {
+    let mut found: BTreeMap<Target, Range> = BTreeMap::new();
     for &index in numbers {
         let entry = &file.policy.entries[index];
         let name = selector::name_of(&file.policy, index);
@@ -82,19 +118,14 @@ fn ranges(file: &PolicyFile, numbers: &[usize], published: &Ranges) -> anyhow::R
                 "{name} is decided on, for a tool, or rewritten: only plain candidates are expanded"
             );
         }
-        let Some(network) = published.around(address) else {
+        let Some(to) = around(published, address) else {
             bail!("{name} is in no published range (--ranges names the file of `ranges update`)");
         };
-        let known = file
-            .policy
-            .entries
-            .iter()
-            .any(|entry| entry.to == Target::Network(network));
-        if known {
-            bail!("{network}, which is published around {name}, stands in the policy already");
+        if file.policy.entries.iter().any(|entry| entry.to == to) {
+            bail!("{to}, which is published around {name}, stands in the policy already");
         }
-        let range = found.entry(network).or_insert_with(|| Range {
-            network,
+        let range = found.entry(to.clone()).or_insert_with(|| Range {
+            to,
             origin: origin(published, address),
             ports: BTreeSet::new(),
             replaced: BTreeSet::new(),
@@ -107,28 +138,21 @@ fn ranges(file: &PolicyFile, numbers: &[usize], published: &Ranges) -> anyhow::R
 
 /// The most telling tag, with the date and the digest of the list that it is from.
 fn origin(published: &Ranges, address: IpAddr) -> String {
-    let tags = published.of(address);
-    let Some(tag) = tags.first() else {
-        return String::new();
-    };
-    let list = published
-        .lists
-        .iter()
-        .find(|(provider, ..)| *provider == tag.provider);
-    match list {
-        Some((_, date, digest)) => format!("{tag}, list of {date}, sha256 {digest}"),
-        None => tag.to_string(),
+    match published.of(address).first() {
+        Some(tag) => format!(
+            "{tag}, list of {}",
+            published.list_of(&tag.provider).join(", ")
+        ),
+        None => String::new(),
     }
 }
 
 /// Before the approval, which may be refused for it.
 fn tell(range: &Range, seen: usize) {
-    let Range {
-        network, origin, ..
-    } = range;
-    let bits = network.max_prefix_len() - network.prefix_len();
-    let opened = 2_f64.powi(i32::from(bits));
+    let Range { to, origin, .. } = range;
+    let opened = to.addresses();
+    let networks = to.networks().len();
     terminal::tell(&format!(
-        "{network} ({origin}): opens {opened} address(es), {seen} of them seen"
+        "{to} ({origin}): opens {opened} address(es) in {networks} network(s), {seen} of them seen"
     ));
 }

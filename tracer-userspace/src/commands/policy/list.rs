@@ -38,12 +38,14 @@ enum Wanted {
     Denied,
     /// Approved until a day that is over
     Expired,
+    /// Approved, and a published range that opens more by now, or cannot be looked up
+    Widened,
     /// Not denied, and never observed as far as the evidence tells
     Unobserved,
 }
 
 pub(super) fn list(arguments: &List, common: &Common) -> anyhow::Result<()> {
-    let file = PolicyFile::read(&arguments.policy)?;
+    let file = PolicyFile::read(&arguments.policy, common.ranges.as_deref())?;
     let mut rows = table::rows(&file, common)?;
     rows.retain(|row| arguments.wants(row));
     let text = if arguments.json {
@@ -66,9 +68,10 @@ impl Wanted {
     fn is(self, row: &Row) -> bool {
         match self {
             Self::Candidate => row.status == Status::Candidate,
-            Self::Approved => row.status == Status::Approved && !row.expired,
+            Self::Approved => row.in_force,
             Self::Denied => row.status == Status::Denied,
             Self::Expired => row.expired,
+            Self::Widened => row.status == Status::Approved && !row.expired && !row.in_force,
             Self::Unobserved => row.status != Status::Denied && row.observed.is_none(),
         }
     }

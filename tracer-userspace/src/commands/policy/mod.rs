@@ -15,14 +15,18 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use jiff::{Timestamp, civil::Date};
 
-use super::{Failure, policy_file};
+use super::{Failure, findings_file, policy_file};
 use crate::{
-    analysis::risk::Limits,
+    analysis::{
+        risk::{Limits, Subject, own::Own},
+        summary::Summary,
+    },
     policy::{
         decision::{self, DEFAULT_EXPIRY_DAYS, DEFAULT_MAX_EXPIRY_DAYS, Decision, Ruling},
-        model::Target,
+        model::{Entry, Target},
     },
     ranges::Ranges,
+    ranges_file,
 };
 
 const EXAMPLES: &str = "\
@@ -46,8 +50,11 @@ else changed meanwhile.";
 
 /// The tags of a destination: of an address, or of a network's first one.
 fn tags(ranges: &Ranges, to: &Target) -> Vec<String> {
-    let network = to.network();
-    let tags = network.map_or_else(Vec::new, |network| ranges.of(network.network()));
+    if let Target::Published(range) = to {
+        return vec![range.tag.to_string()];
+    }
+    let first = to.networks().into_iter().next();
+    let tags = first.map_or_else(Vec::new, |network| ranges.of(network.network()));
     tags.into_iter().map(ToString::to_string).collect()
 }
 
@@ -91,6 +98,10 @@ struct Common {
     #[arg(long, global = true, value_name = "FILE")]
     ranges: Option<PathBuf>,
 
+    /// A file of findings of one's own, and of exceptions
+    #[arg(long, global = true, value_name = "FILE")]
+    findings: Option<PathBuf>,
+
     /// The time to reckon with, instead of the clock's
     #[arg(long, global = true, value_name = "TIME", value_parser = policy_file::moment)]
     now: Option<Timestamp>,
@@ -103,12 +114,36 @@ impl Common {
 
     /// The published cloud ranges, as far as there are any.
     fn load_ranges(&self) -> anyhow::Result<Ranges> {
-        super::ranges::load(self.ranges.as_deref())
+        Ok(ranges_file::load(self.ranges.as_deref())?)
     }
 
-    fn limits(&self) -> Limits {
-        Limits {
-            max_addresses: self.max_addresses,
+    /// What findings are looked for with.
+    fn load_judging(&self) -> anyhow::Result<Judging> {
+        Ok(Judging {
+            own: findings_file::load(self.findings.as_deref(), self.today())?,
+            ranges: self.load_ranges()?,
+            limits: Limits {
+                max_addresses: self.max_addresses,
+            },
+        })
+    }
+}
+
+/// What findings are looked for with.
+struct Judging {
+    own: Own,
+    ranges: Ranges,
+    limits: Limits,
+}
+
+impl Judging {
+    fn subject<'a>(&'a self, entry: &'a Entry, seen: Option<&'a Summary>) -> Subject<'a> {
+        Subject {
+            entry,
+            seen,
+            limits: self.limits,
+            own: &self.own,
+            ranges: Some(&self.ranges),
         }
     }
 }

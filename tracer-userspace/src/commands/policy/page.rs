@@ -1,7 +1,10 @@
 //! One candidate as a page of text, 80 columns wide and with nothing in it that steers a terminal.
 
 use crate::{
-    analysis::{risk::Rule, summary::Summary},
+    analysis::{
+        risk::{Finding, own::Exception},
+        summary::Summary,
+    },
     output::terminal,
     policy::model::Entry,
 };
@@ -18,7 +21,8 @@ pub(super) fn page(
     head: &str,
     entry: &Entry,
     seen: Option<&Summary>,
-    found: &[&Rule],
+    found: &[Finding],
+    excepted: &[(Finding, &Exception)],
     beside: &[String],
     tags: &[String],
 ) -> String {
@@ -31,6 +35,9 @@ pub(super) fn page(
     }
     if let Some(tools) = &entry.tools {
         text += &line("tools", &tools.join(" "));
+    }
+    if let Some(processes) = &entry.processes {
+        text += &line("only for", &some(processes));
     }
     if !tags.is_empty() {
         text += &line("network", &some(tags));
@@ -47,9 +54,17 @@ pub(super) fn page(
             );
         }
     }
-    for rule in found {
-        let severity = rule.severity.to_string();
-        text += &line(&severity, &format!("{}: {}", rule.id, rule.why));
+    for Finding {
+        id, severity, why, ..
+    } in found
+    {
+        text += &line(&severity.to_string(), &format!("{id}: {why}"));
+    }
+    for (Finding { id, .. }, exception) in excepted {
+        let Exception {
+            reason, expires, ..
+        } = exception;
+        text += &line("excepted", &format!("{id} until {expires}: {reason}"));
     }
     text
 }

@@ -11,10 +11,10 @@ use anyhow::Context as _;
 use clap::Args;
 use jiff::civil::Date;
 
-use super::{Common, decide, page};
+use super::{Common, Judging, decide, page};
 use crate::{
     analysis::{
-        risk::{self, Rule, Subject},
+        risk::{self, Finding, Subject},
         summary::{Summaries, Summary},
     },
     commands::policy_file::PolicyFile,
@@ -25,7 +25,6 @@ use crate::{
         model::Status,
         selector,
     },
-    ranges::Ranges,
 };
 
 /// The longest answer that is read.
@@ -45,13 +44,14 @@ pub(super) struct Review {
 }
 
 pub(super) fn review(arguments: &Review, common: &Common) -> anyhow::Result<()> {
-    let file = PolicyFile::read(&arguments.policy)?;
+    let file = PolicyFile::read(&arguments.policy, common.ranges.as_deref())?;
+    let judging = common.load_judging()?;
     let mut session = Session {
-        queue: queue(&file, common),
+        queue: queue(&file, &judging),
         file,
         owner: arguments.owner.clone().unwrap_or_default(),
         undo: Vec::new(),
-        ranges: common.load_ranges()?,
+        judging,
         common,
     };
     session.walk()?;
@@ -64,19 +64,14 @@ pub(super) fn review(arguments: &Review, common: &Common) -> anyhow::Result<()> 
 }
 
 /// The candidates' numbers, worst first; among equals, the file's order.
-fn queue(file: &PolicyFile, common: &Common) -> Vec<usize> {
+fn queue(file: &PolicyFile, judging: &Judging) -> Vec<usize> {
     let summaries = file.evidence.as_ref().map(Summaries::new);
     let entries = file.policy.entries.iter().enumerate();
     let mut queue: Vec<_> = entries
         .filter(|(_, entry)| entry.status == Status::Candidate)
         .map(|(index, entry)| {
             let seen = summaries.as_ref().and_then(|all| all.of(entry));
-            let subject = Subject {
-                entry,
-                seen: seen.as_ref(),
-                limits: common.limits(),
-            };
-            let found = risk::findings(&subject);
+            let found = risk::findings(&judging.subject(entry, seen.as_ref()));
             let severities: Vec<_> = found.iter().map(|rule| rule.severity).collect();
             (Reverse(severities), index)
         })
@@ -92,7 +87,7 @@ struct Session<'a> {
     owner: String,
     /// For each decision: its place in the queue, and the text before it.
     undo: Vec<(usize, String)>,
-    ranges: Ranges,
+    judging: Judging,
     common: &'a Common,
 }
 
@@ -134,7 +129,9 @@ impl Session<'_> {
     fn show(&self, at: usize) -> anyhow::Result<()> {
         let index = self.queue[at];
         let seen = self.summary(index);
-        let found = self.found(index, seen.as_ref());
+        let subject = self.subject(index, seen.as_ref());
+        let found = risk::findings(&subject);
+        let excepted = risk::excepted(&subject);
         let name = selector::name_of(&self.file.policy, index);
         let entry = &self.file.policy.entries[index];
         let head = format!("[{} of {}] {name}", at + 1, self.queue.len());
@@ -149,23 +146,20 @@ impl Session<'_> {
                 format!("{} stands already {}", ports.join(" "), other.status.word())
             })
             .collect();
-        let tags = super::tags(&self.ranges, &entry.to);
+        let tags = super::tags(&self.judging.ranges, &entry.to);
         say(&page::page(
             &head,
             entry,
             seen.as_ref(),
             &found,
+            &excepted,
             &beside,
             &tags,
         ))
     }
 
-    fn found(&self, index: usize, seen: Option<&Summary>) -> Vec<&'static Rule> {
-        risk::findings(&Subject {
-            entry: &self.file.policy.entries[index],
-            seen,
-            limits: self.common.limits(),
-        })
+    fn subject<'s>(&'s self, index: usize, seen: Option<&'s Summary>) -> Subject<'s> {
+        self.judging.subject(&self.file.policy.entries[index], seen)
     }
 
     /// Asks for what a decision needs, and saves it. `false` if it was given up or refused.
@@ -173,7 +167,7 @@ impl Session<'_> {
         let index = self.queue[at];
         let seen = self.summary(index);
         let acknowledged = match ruling {
-            Ruling::Approve => acknowledge(&self.found(index, seen.as_ref()))?,
+            Ruling::Approve => acknowledge(&risk::findings(&self.subject(index, seen.as_ref())))?,
             Ruling::Deny => Some(Vec::new()),
         };
         let Some(acknowledged) = acknowledged else {
@@ -182,11 +176,11 @@ impl Session<'_> {
         let Some(decision) = self.ask(ruling, acknowledged)? else {
             return Ok(false);
         };
-        if let Err(refusal) = decision.check(self.common.max_expiry.0) {
+        if let Err(refusal) = decision.check(self.common.max_expiry.0, &self.judging.own) {
             say(&format!("{}\n", terminal::escape(&refusal.to_string())))?;
             return Ok(false);
         }
-        let text = decide::write(&self.file, &[index], &decision, self.common)?;
+        let text = decide::write(&self.file, &[index], &decision, &self.judging)?;
         self.undo.push((at, self.file.text.clone()));
         self.owner = decision.owner;
         self.save(&text)?;
@@ -241,6 +235,7 @@ impl Session<'_> {
         self.file.original = Original::read(&self.file.path)?;
         text.clone_into(&mut self.file.text);
         self.file.policy = document::parse(text)?;
+        self.file.policy.look_up(&self.judging.ranges);
         Ok(())
     }
 }
@@ -273,12 +268,12 @@ fn wish() -> anyhow::Result<Wish> {
 }
 
 /// What has to be typed out before an approval; `None` if it was not.
-fn acknowledge(found: &[&Rule]) -> anyhow::Result<Option<Vec<String>>> {
+fn acknowledge(found: &[Finding]) -> anyhow::Result<Option<Vec<String>>> {
     let mut acknowledged = Vec::new();
     for rule in found.iter().filter(|rule| rule.must_be_acknowledged()) {
         let prompt = format!("To approve all the same, type {}: ", rule.id);
         match answer(&prompt)? {
-            Some(word) if word == rule.id => acknowledged.push(word),
+            Some(word) if rule.id == word => acknowledged.push(word),
             Some(_) | None => return Ok(None),
         }
     }

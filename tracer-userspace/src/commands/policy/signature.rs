@@ -45,7 +45,7 @@ pub(super) struct Sign {
 }
 
 pub(super) fn sign(arguments: &Sign) -> anyhow::Result<()> {
-    let file = PolicyFile::read(&arguments.policy)?;
+    let file = PolicyFile::read(&arguments.policy, None)?;
     let text = signed::text(&file.joined());
     let mut keygen = Command::new("ssh-keygen");
     keygen.args(["-Y", "sign", "-q", "-n", NAMESPACE, "-f"]);

@@ -11,10 +11,7 @@ use crate::{
     },
     commands::policy_file::PolicyFile,
     output::terminal,
-    policy::{
-        model::{Entry, Status},
-        selector,
-    },
+    policy::{model::Status, selector},
 };
 
 /// One entry. The JSON keys are relied on by people's scripts.
@@ -29,9 +26,14 @@ pub(super) struct Row {
     pub(super) translated: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tools: Option<Vec<String>>,
+    /// The executables that it is for; absent: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) processes: Option<Vec<String>>,
     pub(super) status: Status,
     /// An approval whose last day is over.
     pub(super) expired: bool,
+    /// Approved, not expired, and no wider than was approved.
+    pub(super) in_force: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,6 +46,9 @@ pub(super) struct Row {
     pub(super) reference: Option<String>,
     /// Worst first.
     pub(super) findings: Vec<Finding>,
+    /// What would be found if the file of --findings did not except it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) excepted: Vec<Excepted>,
     pub(super) acknowledged: Vec<String>,
     /// The published cloud ranges it is in, such as aws:S3:us-east-1.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -62,6 +67,13 @@ pub(super) struct Finding {
 }
 
 #[derive(Debug, Serialize)]
+pub(super) struct Excepted {
+    pub(super) id: String,
+    pub(super) reason: String,
+    pub(super) expires: Date,
+}
+
+#[derive(Debug, Serialize)]
 pub(super) struct Observed {
     pub(super) connections: u64,
     pub(super) runs: u64,
@@ -77,62 +89,82 @@ pub(super) struct Observed {
 
 /// A row for each entry, in the file's order.
 pub(super) fn rows(file: &PolicyFile, common: &Common) -> anyhow::Result<Vec<Row>> {
-    let ranges = common.load_ranges()?;
+    let judging = common.load_judging()?;
     let summaries = file.evidence.as_ref().map(Summaries::new);
     let entries = file.policy.entries.iter().enumerate();
     entries
         .map(|(index, entry)| {
             let seen = summaries.as_ref().and_then(|all| all.of(entry));
             let name = selector::name_of(&file.policy, index);
-            let mut row = row(name, entry, seen.as_ref(), common);
-            row.ranges = super::tags(&ranges, &entry.to);
-            Ok(row)
+            Ok(row(
+                name,
+                &judging.subject(entry, seen.as_ref()),
+                common.today(),
+            ))
         })
         .collect()
 }
 
-fn row(name: String, entry: &Entry, seen: Option<&Summary>, common: &Common) -> Row {
+fn row(name: String, subject: &Subject<'_>, today: Date) -> Row {
+    let Subject {
+        entry,
+        seen,
+        ranges,
+        ..
+    } = *subject;
     Row {
         entry: name,
         to: entry.to.to_string(),
         ports: entry.ports.iter().map(ToString::to_string).collect(),
         translated: entry.translated.iter().map(ToString::to_string).collect(),
         tools: entry.tools.clone(),
+        processes: entry.processes.clone(),
         status: entry.status,
-        expired: entry.status == Status::Approved && !entry.is_in_force(common.today()),
+        expired: entry.has_expired(today),
+        in_force: entry.is_in_force(today),
         reason: entry.reason.clone(),
         owner: entry.owner.clone(),
         approved: entry.approved,
         expires: entry.expires,
         reference: entry.reference.clone(),
-        findings: found(entry, seen, common),
+        findings: found(subject),
+        excepted: excepted(subject),
         acknowledged: entry.acknowledged.clone(),
-        ranges: Vec::new(),
+        ranges: ranges.map_or_else(Vec::new, |ranges| super::tags(ranges, &entry.to)),
         observed: seen.map(Observed::from),
     }
 }
 
 /// What is found now, and what the entry says beside it.
-fn found(entry: &Entry, seen: Option<&Summary>, common: &Common) -> Vec<Finding> {
-    let subject = Subject {
-        entry,
-        seen,
-        limits: common.limits(),
+fn found(subject: &Subject<'_>) -> Vec<Finding> {
+    let rules = risk::findings(subject);
+    let excepted = excepted(subject);
+    let is_new = |id: &&String| {
+        rules.iter().all(|each| each.id != id.as_str())
+            && excepted.iter().all(|each| each.id != **id)
     };
-    let rules = risk::findings(&subject);
-    let written = entry.findings.iter();
-    let only_written = written.filter(|id| rules.iter().all(|rule| rule.id != id.as_str()));
-    let others = only_written.map(|id| Finding {
+    let others = subject.entry.findings.iter().filter(is_new);
+    let others = others.map(|id| Finding {
         id: id.clone(),
         severity: risk::rule(id).map(|rule| rule.severity),
     });
-    let now = rules.iter().map(|rule| Finding {
-        id: rule.id.to_owned(),
-        severity: Some(rule.severity),
+    let now = rules.iter().map(|each| Finding {
+        id: each.id.to_string(),
+        severity: Some(each.severity),
     });
     let mut all: Vec<Finding> = now.chain(others).collect();
     all.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     all
+}
+
+fn excepted(subject: &Subject<'_>) -> Vec<Excepted> {
+    let all = risk::excepted(subject).into_iter();
+    all.map(|(finding, exception)| Excepted {
+        id: finding.id.to_string(),
+        reason: exception.reason.clone(),
+        expires: exception.expires,
+    })
+    .collect()
 }
 
 impl From<&Summary> for Observed {
@@ -154,6 +186,7 @@ impl Row {
     fn cells(&self) -> [String; 7] {
         let status = match (self.status, self.expired) {
             (Status::Approved, true) => "expired",
+            (Status::Approved, false) if !self.in_force => "widened",
             (status, _) => status.word(),
         };
         let seen = match &self.observed {

@@ -14,21 +14,22 @@ use super::signature;
 use crate::{
     analysis::proof::{self, Proof, Sources},
     cli,
-    commands::{Failure, policy_file::PolicyFile},
+    commands::{
+        Failure,
+        policy_file::PolicyFile,
+        records::{self, MAX_LINES},
+    },
     harmless,
-    import::{self, Input, Settings, numbered},
+    import::{self, Input, Settings},
     output::terminal,
     policy::{
         Observations,
-        evidence::{Evidence, Source},
+        evidence::{Destination, Evidence, Pointer, Source},
         infer,
-        model::Status,
+        model::{Entry, Status},
         selector,
     },
 };
-
-/// Numbers of records that are kept of one entry and log.
-const MAX_RECORDS: usize = 20;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -109,7 +110,7 @@ struct Log {
 }
 
 pub(super) fn verify(arguments: &Verify) -> Result<(), Failure> {
-    let file = PolicyFile::read(&arguments.policy)?;
+    let file = PolicyFile::read(&arguments.policy, None)?;
     let mut verified = Verified {
         schema: "egress-tracer/verified/1",
         workload: file.policy.workload.clone(),
@@ -157,8 +158,15 @@ fn against_logs(
     };
     let named: Vec<&Log> = logs.iter().filter(is_named).collect();
     let shown = shown(&named, &settings, &file.policy.workload)?;
-    let judged = proof::judge(evidence, &shown, sources.missing.is_empty());
-    let records = records(file, evidence, &named)?;
+    let mut judged = proof::judge(evidence, &shown, sources.missing.is_empty());
+    let inputs: Vec<Input> = named.iter().map(|log| log.input.clone()).collect();
+    let pointers = records::of(evidence, &inputs, Some(&file.policy.workload))?;
+    for pointer in contradicted(evidence, &pointers, &named) {
+        let is_it = |seen: &Destination| seen.to == pointer.to && seen.service == pointer.service;
+        let wrong = judged.iter_mut().filter(|(seen, _)| is_it(seen));
+        wrong.for_each(|(_, proof)| *proof = Proof::Wrong);
+    }
+    let records = records(file, evidence, &pointers);
     for (index, (entry, records)) in file.policy.entries.iter().zip(records).enumerate() {
         verified.entries.push(Standing {
             entry: selector::name_of(&file.policy, index),
@@ -206,52 +214,41 @@ fn shown(logs: &[&Log], settings: &Settings, workload: &str) -> anyhow::Result<E
 }
 
 /// For each entry of the policy, the records about it.
-fn records(
-    file: &PolicyFile,
-    evidence: &Evidence,
-    logs: &[&Log],
-) -> anyhow::Result<Vec<Vec<Records>>> {
+fn records(file: &PolicyFile, evidence: &Evidence, pointers: &[Pointer]) -> Vec<Vec<Records>> {
     let mut names: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
     for seen in &evidence.destinations {
-        let known = names.entry((seen.to, seen.service.clone())).or_default();
+        let known = names.entry((seen.to, &seen.service)).or_default();
         known.extend(seen.names.iter().map(|name| name.name.as_str()));
     }
-    let entries = &file.policy.entries;
-    let mut all: Vec<Vec<Records>> = entries.iter().map(|_| Vec::new()).collect();
-    for log in logs {
-        let sha256 = &log.source.sha256;
-        numbered::flows(&log.input, &mut |line, workload, here| {
-            if workload.is_some_and(|workload| workload != file.policy.workload) {
-                return;
-            }
-            // What no evidence knows is no candidate, and proves nothing.
-            let Some(names) = names.get(&(here.ip, here.service.clone())) else {
-                return;
-            };
-            for (entry, found) in entries.iter().zip(&mut all) {
-                if proof::is_about(entry, here, names) {
-                    note(found, sha256, line);
-                }
-            }
-        })?;
-    }
-    Ok(all)
+    let is_about = |entry: &Entry, pointer: &Pointer| {
+        let names = names.get(&(pointer.to, &pointer.service));
+        names.is_some_and(|names| proof::is_about(entry, &pointer.place(), names))
+    };
+    let of_entry = |entry: &Entry| {
+        let mut by_log: BTreeMap<&str, (BTreeSet<u64>, u64)> = BTreeMap::new();
+        for pointer in pointers.iter().filter(|pointer| is_about(entry, pointer)) {
+            let (lines, count) = by_log.entry(&pointer.sha256).or_default();
+            lines.extend(&pointer.lines);
+            *count += pointer.count;
+        }
+        let records = by_log.into_iter().map(|(sha256, (lines, count))| Records {
+            sha256: sha256.to_owned(),
+            lines: lines.into_iter().take(MAX_LINES).collect(),
+            count,
+        });
+        records.collect()
+    };
+    file.policy.entries.iter().map(of_entry).collect()
 }
 
-fn note(found: &mut Vec<Records>, sha256: &str, line: u64) {
-    if found.last().is_none_or(|last| last.sha256 != sha256) {
-        found.push(Records {
-            sha256: sha256.to_owned(),
-            lines: Vec::new(),
-            count: 0,
-        });
-    }
-    if let Some(last) = found.last_mut() {
-        last.count += 1;
-        if last.lines.len() < MAX_RECORDS {
-            last.lines.push(line);
-        }
-    }
+/// What the evidence says of records in these logs, and they do not: the destinations.
+fn contradicted<'e>(evidence: &'e Evidence, shown: &[Pointer], logs: &[&Log]) -> Vec<&'e Pointer> {
+    let is_here = |pointer: &&Pointer| {
+        let mut logs = logs.iter();
+        logs.any(|log| log.source.sha256 == pointer.sha256)
+    };
+    let said = evidence.records.iter().filter(is_here);
+    said.filter(|pointer| !shown.contains(pointer)).collect()
 }
 
 impl Verified {

@@ -103,5 +103,6 @@ fn flow((protocol, dest_ip, dest_port, names): Destination, sum: Sum) -> Flow {
         cgroup_id: None,
         cgroup_path: None,
         container: None,
+        tool: None,
     }
 }

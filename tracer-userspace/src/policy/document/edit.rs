@@ -31,6 +31,39 @@ pub fn decide(
     })
 }
 
+/// `text` with how wide the published range of the entry of that number (from 0) may be, and the
+/// list that says so.
+pub fn set_width(
+    text: &str,
+    index: usize,
+    list: &[String],
+    at_most: u64,
+) -> Result<String, DocumentError> {
+    edit(text, |document| {
+        if let Some(table) = entries(document).and_then(|tables| tables.get_mut(index)) {
+            set_list(table, "list", list);
+            set(
+                table,
+                "at_most",
+                value(i64::try_from(at_most).unwrap_or(i64::MAX)),
+            );
+        }
+    })
+}
+
+/// `text` with the executables for which the entry of that number (from 0) is.
+pub fn set_processes(
+    text: &str,
+    index: usize,
+    processes: &[String],
+) -> Result<String, DocumentError> {
+    edit(text, |document| {
+        if let Some(table) = entries(document).and_then(|tables| tables.get_mut(index)) {
+            set_list(table, "processes", processes);
+        }
+    })
+}
+
 /// `text` with a new entry at its end.
 pub fn add(text: &str, entry: &Entry) -> Result<String, DocumentError> {
     edit(text, |document| {

@@ -8,7 +8,7 @@ use toml_edit::{Array, Item, Table, Value, value};
 use crate::{
     analysis::risk,
     policy::{
-        model::{Entry, Service},
+        model::{Entry, Service, Target},
         translation::Translation,
     },
 };
@@ -42,7 +42,15 @@ pub(super) fn table(entry: &Entry) -> Table {
     if let Some(tools) = &entry.tools {
         table.insert("tools", list(tools));
     }
+    if let Some(processes) = &entry.processes {
+        table.insert("processes", list(processes));
+    }
     table.insert("status", value("candidate"));
+    if let Target::Published(range) = &entry.to
+        && !range.list().is_empty()
+    {
+        table.insert("list", list(range.list()));
+    }
     if !entry.findings.is_empty() {
         table.insert("findings", list(&entry.findings));
     }
@@ -78,6 +86,17 @@ pub(super) fn list(texts: &[String]) -> Item {
         .filter_map(|each| text(each).into_value().ok())
         .collect();
     value(array)
+}
+
+/// Adds names of executables to a candidate that is for some alone.
+pub(super) fn gain_processes(table: &mut Table, processes: &[String]) {
+    if let Some(known) = table.get_mut("processes").and_then(Item::as_array_mut) {
+        for process in processes {
+            if known.iter().all(|each| each.as_str() != Some(process)) {
+                known.push(process);
+            }
+        }
+    }
 }
 
 /// Adds a service to a candidate, and what is found about it to its findings.

@@ -1,14 +1,17 @@
 //! Merging candidates into a policy that people have edited: comments, order and every decision
 //! stay, and only news is added.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
-use crate::policy::{
-    document::{DocumentError, layout, parse},
-    model::{Entry, Policy, SCHEMA, Service, Status, Target},
-    translation::{Left, Translation},
+use crate::{
+    policy::{
+        document::{DocumentError, layout, parse},
+        model::{Entry, Policy, SCHEMA, Service, Status, Target},
+        translation::{Left, Translation},
+    },
+    ranges::Ranges,
 };
 
 /// How a fresh policy opens.
@@ -26,13 +29,16 @@ pub fn fresh(workload: &str, found: &[Entry]) -> Result<String, DocumentError> {
     let mut document = DocumentMut::new();
     document.insert("schema", value(SCHEMA));
     document.insert("workload", layout::text(workload));
-    merge(&format!("{HEADER}{document}"), found)
+    merge(&format!("{HEADER}{document}"), found, &Ranges::default())
 }
 
 /// `text` with those candidates in `found` that it does not decide on or propose already; the very
 /// same bytes if there are none.
-pub fn merge(text: &str, found: &[Entry]) -> Result<String, DocumentError> {
-    let policy = parse(text)?;
+///
+/// `ranges` says what the published ranges in it stand for.
+pub fn merge(text: &str, found: &[Entry], ranges: &Ranges) -> Result<String, DocumentError> {
+    let mut policy = parse(text)?;
+    policy.look_up(ranges);
     let plan = Plan::new(&policy, found);
     if plan.is_empty() {
         return Ok(text.to_owned());
@@ -70,7 +76,7 @@ struct Plan {
     gains: BTreeMap<usize, News>,
     /// New tables that stand directly after the entry of that number: the rest of what was seen
     /// of the same destination.
-    beside: BTreeMap<usize, Table>,
+    beside: BTreeMap<usize, Vec<Table>>,
     /// New tables that stand before the entry of that number, or at the end.
     before: BTreeMap<usize, Vec<Table>>,
 }
@@ -86,15 +92,19 @@ impl Plan {
                 continue;
             }
             let same: &[usize] = known.by_target.get(&entry.to).map_or(&[], Vec::as_slice);
-            let candidate = same.iter().find(|&&index| is_open(&policy.entries[index]));
+            let is_same = |index: &&usize| {
+                let known = &policy.entries[**index];
+                is_open(known) && known.tools == entry.tools
+            };
+            let candidate = same.iter().find(is_same);
             if let Some(&index) = candidate {
                 let news = news.for_candidate(&policy.entries[index]);
                 plan.gains.insert(index, news);
                 continue;
             }
-            let table = layout::table(&news.into_candidate(entry.to.clone()));
+            let table = layout::table(&news.into_candidate(entry));
             if let Some(&last) = same.last() {
-                plan.beside.insert(last, table);
+                plan.beside.entry(last).or_default().push(table);
             } else {
                 let place = tail + sorted_place(&policy.entries[tail..], &entry.to);
                 plan.before.entry(place).or_default().push(table);
@@ -123,7 +133,7 @@ impl Plan {
                 news.add_to(&mut table);
             }
             tables.push(table);
-            last.extend(self.beside.remove(&index));
+            last.extend(self.beside.remove(&index).into_iter().flatten());
         }
         last.extend(self.before.remove(&count).into_iter().flatten());
         keep_final_comment(document, last.first_mut());
@@ -144,8 +154,8 @@ fn keep_final_comment(document: &mut DocumentMut, first_new: Option<&mut Table>)
     document.set_trailing("");
 }
 
-/// The existing entries, ready to be asked what they say about a destination. Entries for tools
-/// have an identity of their own and say nothing about traffic in general.
+/// The existing entries, ready to be asked what they say about a destination. Entries for tools say
+/// nothing about traffic in general, and entries for any tool something about each.
 struct Known<'p> {
     by_target: BTreeMap<&'p Target, Vec<usize>>,
     entries: &'p [Entry],
@@ -155,18 +165,15 @@ struct Known<'p> {
 
 impl<'p> Known<'p> {
     fn new(entries: &'p [Entry]) -> Self {
-        let general = || {
-            entries
-                .iter()
-                .enumerate()
-                .filter(|(_, entry)| entry.tools.is_none())
-        };
         let mut by_target: BTreeMap<&Target, Vec<usize>> = BTreeMap::new();
-        for (index, entry) in general() {
+        for (index, entry) in entries.iter().enumerate() {
             by_target.entry(&entry.to).or_default().push(index);
         }
-        let is_wide = |entry: &&Entry| matches!(entry.to, Target::Network(_) | Target::Wildcard(_));
-        let wide = general().map(|(_, entry)| entry).filter(is_wide).collect();
+        let is_wide = |entry: &&Entry| match entry.to {
+            Target::Network(_) | Target::Published(_) | Target::Wildcard(_) => true,
+            Target::Address(_) | Target::Name(_) => false,
+        };
+        let wide = entries.iter().filter(is_wide).collect();
         Self {
             by_target,
             entries,
@@ -182,6 +189,7 @@ impl<'p> Known<'p> {
         let known: Vec<&Entry> = same
             .map(|&index| &self.entries[index])
             .chain(around.copied())
+            .filter(|known| known.is_for_all_of(entry))
             .collect();
         News::of(entry, &known)
     }
@@ -190,7 +198,11 @@ impl<'p> Known<'p> {
 /// A candidate for what of `entry` none of `known` speaks of, all of them about its destination.
 pub(in crate::policy) fn rest(entry: Entry, known: &[&Entry]) -> Option<Entry> {
     let news = News::of(&entry, known);
-    (!news.is_empty()).then(|| news.into_candidate(entry.to))
+    (!news.is_empty()).then(|| Entry {
+        // Who was seen, for whoever compares it next.
+        processes: entry.processes.clone(),
+        ..news.into_candidate(&entry)
+    })
 }
 
 /// Which of the places that were seen for `service` no entry speaks of. A denial speaks of all:
@@ -210,26 +222,67 @@ fn unsaid(known: &[&Entry], service: &Service, seen: Vec<Left>) -> Vec<Left> {
         .collect()
 }
 
+/// Who of those that were `seen` no entry speaks of. One without `processes` speaks of all, and so
+/// does a denial.
+fn unnamed(known: &[&Entry], service: &Service, seen: &[String]) -> Vec<String> {
+    let mut named = BTreeSet::new();
+    let covers = |entry: &&&Entry| entry.ports.iter().any(|port| port.covers(service));
+    for entry in known.iter().filter(covers) {
+        match &entry.processes {
+            Some(processes) if entry.status != Status::Denied => named.extend(processes),
+            Some(_) | None => return Vec::new(),
+        }
+    }
+    let is_new = |process: &&String| !named.contains(process);
+    seen.iter().filter(is_new).cloned().collect()
+}
+
 /// What is new of one destination.
 #[derive(Debug, Default)]
 struct News {
     ports: Vec<Service>,
     translated: Vec<Translation>,
+    /// The ports of which nothing is new but who asked for them.
+    by_others: BTreeSet<Service>,
+    /// Something is new whoever it was.
+    is_wide: bool,
+    /// Executables that what is known does not speak of; absent if there is other news.
+    processes: Option<Vec<String>>,
+    /// Everyone who was seen.
+    seen: Vec<String>,
 }
 
 impl News {
     fn of(entry: &Entry, known: &[&Entry]) -> Self {
-        let mut news = Self::default();
+        let mut news = Self {
+            seen: entry.processes.clone().unwrap_or_default(),
+            ..Self::default()
+        };
+        let mut others = BTreeSet::new();
         for service in &entry.ports {
-            news.add(service, unsaid(known, service, entry.left(service)));
+            let left = unsaid(known, service, entry.left(service));
+            let by = unnamed(known, service, &news.seen);
+            if left.is_empty() && !by.is_empty() {
+                others.extend(by);
+                news.by_others.insert(service.clone());
+                news.ports.push(service.clone());
+            } else if !left.is_empty() {
+                news.is_wide = true;
+                news.add(service, left);
+            }
         }
+        let others: Vec<String> = others.into_iter().collect();
+        news.processes = (!news.is_wide && !others.is_empty()).then_some(others);
         news
     }
 
-    fn into_candidate(self, to: Target) -> Entry {
+    /// For the destination and the tools of `entry`.
+    fn into_candidate(self, entry: &Entry) -> Entry {
         Entry {
             translated: self.translated,
-            ..Entry::candidate(to, self.ports)
+            tools: entry.tools.clone(),
+            processes: self.processes,
+            ..Entry::candidate(entry.to.clone(), self.ports)
         }
     }
 
@@ -258,7 +311,8 @@ impl News {
         let (known, new): (Vec<Service>, Vec<Service>) = std::mem::take(&mut self.ports)
             .into_iter()
             .partition(|service| entry.ports.contains(service));
-        for service in known {
+        let known = known.into_iter();
+        for service in known.filter(|service| !self.by_others.contains(service)) {
             if entry.left(&service) == [Left::AsAsked] || !self.translates(&service) {
                 self.translated.push(Translation {
                     service,
@@ -284,6 +338,7 @@ impl News {
         for translation in &self.translated {
             layout::insert_translation(table, translation);
         }
+        layout::gain_processes(table, self.processes.as_ref().unwrap_or(&self.seen));
     }
 }
 

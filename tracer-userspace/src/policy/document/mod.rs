@@ -2,14 +2,15 @@
 //! people have edited.
 
 mod edit;
+pub(crate) mod fields;
 mod layout;
 mod merge;
 mod read;
 
-pub use edit::{add, decide, lines, remove};
+pub use edit::{add, decide, lines, remove, set_processes, set_width};
+use fields::line_at;
 pub(in crate::policy) use merge::rest;
 pub use merge::{fresh, merge};
-use read::line_at;
 pub use read::parse;
 #[cfg(test)]
 pub(in crate::policy) use read::{ENTRY_KEYS, POLICY_KEYS};

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::{
     analysis::{
-        risk::{self, Limits, Rule, Severity, Subject},
+        risk::{self, Finding, Severity, Subject, own::Own},
         summary::Summaries,
     },
     place::place,
@@ -38,17 +38,17 @@ pub(super) struct Row {
     /// The published range, the kind of place, or the network around it.
     pub(super) network: String,
     /// Worst first.
-    pub(super) findings: Vec<&'static Rule>,
+    pub(super) findings: Vec<Finding>,
 }
 
 impl Facts {
-    pub(super) fn of(observations: &Observations, ranges: &Ranges) -> Self {
+    pub(super) fn of(observations: &Observations, ranges: &Ranges, own: &Own) -> Self {
         let evidence = infer::evidence(observations);
         let summaries = Summaries::new(&evidence);
         let row = |seen: &Destination| Row {
             label: label(seen),
             network: network(seen.to, ranges),
-            findings: findings(seen, &summaries),
+            findings: findings(seen, &summaries, ranges, own),
             seen: seen.clone(),
         };
         let mut rows: Vec<Row> = evidence.destinations.iter().map(row).collect();
@@ -86,13 +86,19 @@ fn times(
     evidence.destinations.iter().filter_map(of)
 }
 
-fn findings(seen: &Destination, summaries: &Summaries<'_>) -> Vec<&'static Rule> {
+fn findings(
+    seen: &Destination,
+    summaries: &Summaries<'_>,
+    ranges: &Ranges,
+    own: &Own,
+) -> Vec<Finding> {
     let entry = Entry::candidate(Target::Address(seen.to), vec![seen.service.clone()]);
     let summary = summaries.of(&entry);
     risk::findings(&Subject {
-        entry: &entry,
         seen: summary.as_ref(),
-        limits: Limits::default(),
+        own,
+        ranges: Some(ranges),
+        ..Subject::of(&entry)
     })
 }
 

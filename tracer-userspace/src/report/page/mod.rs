@@ -28,7 +28,11 @@ use sha2::{Digest as _, Sha256};
 
 use self::facts::Facts;
 use super::plain;
-use crate::{analysis::drift::Drift, policy::Observations, ranges::Ranges};
+use crate::{
+    analysis::{drift::Drift, risk::own::Own},
+    policy::Observations,
+    ranges::Ranges,
+};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -38,6 +42,8 @@ pub struct Page<'a> {
     pub workloads: Vec<Workload<'a>>,
     /// For the network of each address; may be empty.
     pub ranges: &'a Ranges,
+    /// Findings of one's own, and exceptions.
+    pub own: &'a Own,
     /// Shown, if somebody said so.
     pub now: Option<Timestamp>,
 }
@@ -65,7 +71,7 @@ pub fn html(page: &Page<'_>) -> String {
     let all: Vec<Facts> = page
         .workloads
         .iter()
-        .map(|workload| Facts::of(workload.observations, page.ranges))
+        .map(|workload| Facts::of(workload.observations, page.ranges, page.own))
         .collect();
     let markup = html! {
         (DOCTYPE)

@@ -13,7 +13,7 @@ use super::{
     moment, said,
 };
 use crate::{
-    analysis::{drift::Level, risk::Rule},
+    analysis::{drift::Level, risk::Finding},
     record::{Confidence, Name, NameSource, Outcome},
 };
 
@@ -26,14 +26,14 @@ const MAX_DRIFT: usize = 500;
 
 /// Each finding once, worst first, with what it was found about.
 pub(super) fn findings(facts: &Facts) -> Markup {
-    let mut found: BTreeMap<&str, (&'static Rule, Vec<&Row>)> = BTreeMap::new();
+    let mut found: BTreeMap<&str, (&Finding, Vec<&Row>)> = BTreeMap::new();
     for row in &facts.rows {
         for rule in &row.findings {
-            let known = found.entry(rule.id).or_insert((rule, Vec::new()));
+            let known = found.entry(&rule.id).or_insert((rule, Vec::new()));
             known.1.push(row);
         }
     }
-    let mut found: Vec<(&Rule, Vec<&Row>)> = found.into_values().collect();
+    let mut found: Vec<(&Finding, Vec<&Row>)> = found.into_values().collect();
     found.sort_by_key(|(rule, _)| std::cmp::Reverse(rule.severity));
     html! {
         h3 { "Findings" }
