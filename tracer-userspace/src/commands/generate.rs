@@ -8,7 +8,7 @@ use crate::{
     cli::{Format, Generate},
     commands::{
         Failure,
-        evidence::{self, tell_list},
+        evidence::{self, Wanted, tell_list},
         policy_file,
     },
     output::{files, original::Original, terminal},
@@ -35,7 +35,7 @@ pub(super) fn generate(arguments: &Generate) -> Result<(), Failure> {
     let output = Output::of(arguments)?;
     output.check(&options)?;
     let several = matches!(output, Output::Directory(_));
-    let chosen = evidence::chosen(&arguments.input, several)?;
+    let chosen = evidence::chosen_for(output.wanted(), &arguments.input, several)?;
     let asked = Asked {
         making: Making {
             options,
@@ -94,6 +94,14 @@ impl Output {
 }
 
 impl Output {
+    /// Rules do not say what they were made of.
+    fn wanted(&self) -> Wanted {
+        match self {
+            Self::Rules(..) | Self::Policy(None) => Wanted::Figures,
+            Self::Policy(Some(_)) | Self::Directory(_) => Wanted::Evidence,
+        }
+    }
+
     /// Whether the chosen rule language can do what the options ask for.
     fn check(&self, options: &Options) -> anyhow::Result<()> {
         match self {
@@ -115,8 +123,7 @@ fn write(chosen: &[Observations], output: &Output, asked: &Asked) -> Result<(), 
     match (output, chosen) {
         (Output::Policy(path), [one]) => write_policy(one, path.as_deref(), asked)?,
         (Output::Rules(format, path), [one]) => {
-            let (rendered, breadth) = candidates::candidate_rules(one, *format, &asked.making)
-                .map_err(anyhow::Error::from)?;
+            let (rendered, breadth) = candidates::candidate_rules(one, *format, &asked.making);
             tell_breadth(one.workload(), &breadth);
             tell_omissions(&rendered.omissions, asked.exact)?;
             write_text(path.as_deref(), &rendered.text)?;

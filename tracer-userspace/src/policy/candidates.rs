@@ -209,8 +209,8 @@ pub fn candidate_rules(
     observations: &Observations,
     format: Format,
     making: &Making,
-) -> Result<(Rendered, Breadth), CandidateError> {
-    let policy = document::parse(&policy_text(observations, None, making.by)?)?;
+) -> (Rendered, Breadth) {
+    let policy = fresh_policy(observations, making.by);
     let seen_at = SeenAt::of(format, &making.options.scope);
     let evidence = infer::evidence(observations);
     let rules = rules::unreviewed(&policy, &evidence, seen_at);
@@ -219,7 +219,20 @@ pub fn candidate_rules(
         Naming::Resolved | Naming::Asked => rules,
     };
     let (rules, breadth) = made(rules, making);
-    Ok((format.backend().render(&rules, &making.options), breadth))
+    (format.backend().render(&rules, &making.options), breadth)
+}
+
+/// What `policy.toml` would say, without having written and read it.
+pub(in crate::policy) fn fresh_policy(observations: &Observations, by: By) -> Policy {
+    let found = infer::entries(observations, by, &Decided::default());
+    let entries = found.into_iter();
+    Policy {
+        workload: observations.workload().to_owned(),
+        include: Vec::new(),
+        entries: entries
+            .filter_map(|entry| document::rest(entry, &[]))
+            .collect(),
+    }
 }
 
 /// The policy: a fresh one, or the existing one with what is new.

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use crate::{
     policy::{
+        candidates::fresh_policy,
         decided::Decided,
         decision::{Decision, Ruling},
         document,
@@ -228,6 +229,15 @@ proptest! {
         let parts = infer::evidence(&merged(&observe(head, max), &observe(tail, max)));
         prop_assert_eq!(whole.destinations, parts.destinations);
         prop_assert_eq!(whole.left_out, parts.left_out);
+    }
+
+    #[test]
+    fn a_fresh_policy_says_what_its_text_says(all in sightings(), by_name in any::<bool>()) {
+        let by = if by_name { By::Name } else { By::Address };
+        let observed = observe(&all, 100);
+        let found = infer::entries(&observed, by, &Decided::default());
+        let text = document::fresh("w", &found).unwrap();
+        prop_assert_eq!(fresh_policy(&observed, by), document::parse(&text).unwrap());
     }
 
     #[test]

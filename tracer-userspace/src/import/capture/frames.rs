@@ -12,10 +12,9 @@ use pcap_parser::{
     pcapng::{InterfaceDescriptionBlock, PcapNGReader},
     traits::{PcapNGPacketBlock as _, PcapReaderIterator},
 };
-use sha2::{Digest as _, Sha256};
 
-/// Room for the largest frame that capture tools write (256 KiB), many times over.
-const BUFFER: usize = 1 << 20;
+/// Small enough to stay in a core's cache; it grows for what is bigger.
+const BUFFER: usize = 256 * 1024;
 /// A block beyond this is taken for a broken length.
 const MAX_BLOCK: usize = 32 << 20;
 /// Interfaces of one pcapng section.
@@ -53,8 +52,6 @@ pub(super) struct Frame<'b> {
 /// How reading ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ended {
-    /// Of all bytes of the file, in hex.
-    pub(super) sha256: String,
     pub(super) frames: u64,
     /// Why reading ended before the file did, at the frame after the last.
     pub(super) broken: Option<String>,
@@ -80,21 +77,18 @@ pub(super) fn each<'b>(
     };
     let number = frames.number;
     let broken = result.err();
-    let (sha256, failure) = source.finish();
     Ended {
-        sha256,
         frames: number,
-        broken: failure.or(broken),
+        broken: source.failure.or(broken),
     }
 }
 
-/// The reader, with the digest of what was read.
+/// The reader, and what went wrong in reading.
 struct Source<R> {
     reader: R,
     head: [u8; 4],
     /// How much of the head was handed out.
     handed: usize,
-    digest: Sha256,
     failure: Option<String>,
 }
 
@@ -104,7 +98,6 @@ impl<R: Read> Source<R> {
             reader,
             head: [0; 4],
             handed: 4,
-            digest: Sha256::new(),
             failure: None,
         }
     }
@@ -114,20 +107,6 @@ impl<R: Read> Source<R> {
         self.reader.read_exact(&mut self.head)?;
         self.handed = 0;
         Ok(self.head)
-    }
-
-    /// The digest of everything, what was not read until now too, and what went wrong in reading.
-    fn finish(mut self) -> (String, Option<String>) {
-        let mut rest = vec![0; 64 * 1024];
-        while self.failure.is_none() {
-            match self.read(&mut rest) {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
-        }
-        let bytes = self.digest.finalize();
-        let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        (hex, self.failure)
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -158,12 +137,10 @@ impl<R: Read> Read for Source<R> {
         if self.failure.is_some() {
             return Ok(0);
         }
-        let filled = self.fill(buffer).or_else(|error| {
+        self.fill(buffer).or_else(|error| {
             self.failure = Some(format!("unreadable from here on: {error}"));
-            Ok::<usize, io::Error>(0)
-        })?;
-        self.digest.update(&buffer[..filled]);
-        Ok(filled)
+            Ok(0)
+        })
     }
 }
 

@@ -54,8 +54,6 @@ pub enum Told {
 /// The whole, once it is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Of the uncompressed bytes, in hex.
-    pub sha256: String,
     pub packets: u64,
     pub records: u64,
     /// Worth knowing, and no reason to stop.
@@ -86,7 +84,6 @@ pub fn read<'b>(
         let _ = reading.finish();
     }
     Summary {
-        sha256: ended.sha256,
         packets: ended.frames,
         records: reading.records,
         notes: reading.notes(),
