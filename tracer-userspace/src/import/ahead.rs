@@ -9,7 +9,10 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::import::{blocks::hex, buffer::Buffer};
+use crate::import::{
+    blocks::hex,
+    buffer::{Buffer, Pieces},
+};
 
 /// Chunks that may wait.
 const WAITING: usize = 4;
@@ -19,9 +22,6 @@ pub(super) struct Ahead {
     chunks: Receiver<io::Result<Buffer>>,
     /// Buffers to use again.
     used: Sender<Buffer>,
-    current: Buffer,
-    /// How much of it was handed out.
-    handed: usize,
 }
 
 /// Gives `take` what `reader` reads, and returns beside its result the SHA-256 in hex of everything
@@ -36,12 +36,7 @@ pub(super) fn read<T>(
         let (used, empty) = mpsc::channel();
         let digest = is_hashed.then(Sha256::new);
         let reading = scope.spawn(move || all(reader, digest, &full, &empty));
-        let mut ahead = Ahead {
-            chunks,
-            used,
-            current: Buffer::default(),
-            handed: 0,
-        };
+        let mut ahead = Ahead { chunks, used };
         let taken = take(&mut ahead);
         // Nobody waits for room any more, once nobody listens.
         drop(ahead);
@@ -77,24 +72,11 @@ fn all(
     }
 }
 
-impl Read for Ahead {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.handed == self.current.len() {
-            match self.chunks.recv() {
-                Ok(chunk) => {
-                    let used = std::mem::replace(&mut self.current, chunk?);
-                    self.handed = 0;
-                    // Nobody takes it back once everything is read.
-                    let _ = self.used.send(used);
-                }
-                Err(_) => return Ok(0),
-            }
-        }
-        let rest = &self.current[self.handed..];
-        let length = rest.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&rest[..length]);
-        self.handed += length;
-        Ok(length)
+impl Pieces for Ahead {
+    fn next(&mut self, used: Buffer) -> io::Result<Option<Buffer>> {
+        // Nobody takes it back once everything is read.
+        let _ = self.used.send(used);
+        self.chunks.recv().ok().transpose()
     }
 }
 
@@ -112,14 +94,17 @@ mod tests {
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|byte| byte as u8).collect();
         let whole = |ahead: &mut Ahead| {
             let mut read = Vec::new();
-            ahead.read_to_end(&mut read).map(|_| read)
+            while let Some(piece) = ahead.next(Buffer::default()).unwrap() {
+                read.extend_from_slice(&piece);
+            }
+            read
         };
         let (taken, sha256) = read(&bytes[..], true, whole);
-        assert_eq!(taken.unwrap(), bytes);
+        assert_eq!(taken, bytes);
         assert_eq!(sha256, digest(&bytes));
-        let (_, sha256) = read(&bytes[..], true, |ahead| ahead.read(&mut [0; 7]));
+        let (_, sha256) = read(&bytes[..], true, |ahead| ahead.next(Buffer::default()));
         assert_eq!(sha256, digest(&bytes));
-        let (_, sha256) = read(&bytes[..], false, |ahead| ahead.read(&mut [0; 7]));
+        let (_, sha256) = read(&bytes[..], false, |ahead| ahead.next(Buffer::default()));
         assert_eq!(sha256, None);
     }
 
@@ -132,12 +117,12 @@ mod tests {
             }
         }
         let reader = b"before".chain(Broken);
-        let (result, sha256) = read(reader, true, |ahead| {
-            let mut head = [0; 6];
-            ahead.read_exact(&mut head).unwrap();
-            (head, ahead.read(&mut [0; 1]).unwrap_err().to_string())
+        let (_, sha256) = read(reader, true, |ahead| {
+            let before = ahead.next(Buffer::default()).unwrap();
+            assert_eq!(before.as_deref(), Some(&b"before"[..]));
+            let error = ahead.next(Buffer::default()).unwrap_err();
+            assert_eq!(error.to_string(), "gone");
         });
-        assert_eq!(result, (*b"before", "gone".to_owned()));
         assert_eq!(sha256, digest(b"before"));
     }
 }

@@ -231,7 +231,7 @@ impl<'a> Reading<'a> {
             }
         };
         let (summary, sha256) = ahead::read(reader, is_hashed, |reader| {
-            capture::read(reader, &options, &mut take)
+            capture::read_pieces(reader, &options, &mut take)
         });
         result?;
         if summary.packets > 0 {
