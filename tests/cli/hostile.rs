@@ -51,8 +51,8 @@ fn a_clock_that_runs_backwards_spans_what_it_showed() {
         .exits(0);
     let evidence = world.read("policy.evidence.json");
     for figure in [
-        "\"first_seen\": \"2026-11-22T09:00:00Z\"",
-        "\"last_seen\": \"2026-11-22T10:00:00Z\"",
+        "\"first_seen\": \"2026-11-22T09:00:00.000000000Z\"",
+        "\"last_seen\": \"2026-11-22T10:00:00.000000000Z\"",
     ] {
         assert!(evidence.contains(figure), "{evidence}");
     }
