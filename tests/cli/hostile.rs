@@ -36,6 +36,29 @@ fn bad_lines_are_counted_shown_and_survived() {
 }
 
 #[test]
+fn a_clock_that_runs_backwards_spans_what_it_showed() {
+    let world = World::new();
+    let line =
+        |time: &str| format!("{{\"ts\":\"{time}\",\"dest_ip\":\"192.0.2.1\",\"dest_port\":443}}\n");
+    let times = [
+        "2026-11-22T10:00:00Z",
+        "2026-11-22T09:00:00Z",
+        "2026-11-22T09:30:00Z",
+    ];
+    world.write("shop.jsonl", times.map(line).concat());
+    world
+        .generate(&["shop.jsonl", "-o", "policy.toml"])
+        .exits(0);
+    let evidence = world.read("policy.evidence.json");
+    for figure in [
+        "\"first_seen\": \"2026-11-22T09:00:00.000000000Z\"",
+        "\"last_seen\": \"2026-11-22T10:00:00.000000000Z\"",
+    ] {
+        assert!(evidence.contains(figure), "{evidence}");
+    }
+}
+
+#[test]
 fn nothing_usable_is_an_error() {
     let world = World::new();
     world.write("empty.jsonl", "");

@@ -15,6 +15,7 @@ mod in_force;
 mod merging;
 mod names;
 mod outputs;
+mod progress;
 mod ranges;
 mod render;
 mod replay;

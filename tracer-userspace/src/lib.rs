@@ -21,6 +21,8 @@
 //! thin function a verb), `output/` (files and terminals), `workload_name` (what a workload is
 //! called on disk), `ranges_file` (where published ranges are kept), `harmless` (what must not reach a reader's terminal) and `redact` (the secrets
 //! that must not be written).
+//!
+//! `fuzzing` is what the fuzz targets call; it is there for them and for the tests alone.
 
 #[cfg(feature = "capture")]
 pub mod aggregate;
@@ -35,6 +37,8 @@ pub mod ebpf;
 #[cfg(feature = "capture")]
 pub mod enrich;
 pub mod foreign;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod harmless;
 pub mod import;
 #[cfg(feature = "capture")]

@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything one does with this repository, from a fresh machine on.
 
 mod bench;
+mod fuzz;
 mod lint;
 mod run;
 mod sample;
@@ -37,6 +38,8 @@ enum Verb {
     Test,
     /// Measure what tracing costs and whether it counts right, against the goals
     Bench(bench::Arguments),
+    /// Run the fuzz targets for a fixed time
+    Fuzz(fuzz::Arguments),
     /// Check format, clippy and the house rules
     Lint,
 }
@@ -58,6 +61,7 @@ fn follow(verb: Verb) -> Result<ExitCode> {
         Verb::Run(arguments) => run::run(&arguments, &callers),
         Verb::Test => test::run(),
         Verb::Bench(arguments) => bench::run(&arguments, &callers),
+        Verb::Fuzz(arguments) => fuzz::run(&arguments).map(|()| ExitCode::SUCCESS),
         Verb::Lint => lint::run().map(|()| ExitCode::SUCCESS),
     }
 }

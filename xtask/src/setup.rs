@@ -12,6 +12,8 @@ use crate::{
 
 /// Known to accept `deny.toml`.
 const DENY_VERSION: &str = "0.20.2";
+/// Known to build the targets in `fuzz/`.
+const FUZZ_VERSION: &str = "0.13.2";
 
 /// What the tests call, and the Debian package that brings it.
 const TEST_TOOLS: [(&str, &str, &str); 24] = [
@@ -153,6 +155,7 @@ fn for_tests() -> Result<()> {
         .take()?;
     }
     deny()?;
+    fuzzing()?;
     browser_modules()?;
     python_clients()?;
     mount("bpf", "/sys/fs/bpf", "pinned maps and programs")?;
@@ -166,6 +169,26 @@ fn deny() -> Result<()> {
         is_done: &|| find("cargo-deny").is_some(),
         act: &|| {
             let line = format!("install cargo-deny --version {DENY_VERSION} --locked");
+            check(&mut plain("cargo", &line))
+        },
+    }
+    .take()
+}
+
+fn fuzzing() -> Result<()> {
+    Step {
+        what: "a C++ compiler",
+        why: "libFuzzer is written in C++",
+        is_done: &|| find("c++").is_some(),
+        act: &|| install(&["g++"]),
+    }
+    .take()?;
+    Step {
+        what: &format!("cargo-fuzz {FUZZ_VERSION}"),
+        why: "runs the fuzz targets; compiling it takes minutes",
+        is_done: &|| find("cargo-fuzz").is_some(),
+        act: &|| {
+            let line = format!("install cargo-fuzz --version {FUZZ_VERSION} --locked");
             check(&mut plain("cargo", &line))
         },
     }

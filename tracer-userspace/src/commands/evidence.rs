@@ -21,24 +21,43 @@ const MERGED: &str = "merged";
 
 /// The workloads that were asked for; more than one only where the verb takes `several`.
 pub(super) fn chosen(arguments: &InputFlags, several: bool) -> Result<Vec<Observations>, Failure> {
+    chosen_for(Wanted::Figures, arguments, several)
+}
+
+/// What is to be made of the inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Evidence that names them.
+    Evidence,
+    /// Whatever does not say which ones they were.
+    Figures,
+}
+
+/// The same, for who writes evidence or does not.
+pub(super) fn chosen_for(
+    wanted: Wanted,
+    arguments: &InputFlags,
+    several: bool,
+) -> Result<Vec<Observations>, Failure> {
     if arguments.inputs.is_empty() {
         let missing = anyhow!("no INPUT: name the logs to read, or - for standard input");
         return Err(missing.into());
     }
-    let imported = read(arguments)?;
-    let chosen = choose(&imported, arguments, several)?;
+    let imported = read(arguments, wanted)?;
+    let chosen = choose(imported, arguments, several)?;
     chosen.iter().for_each(tell_notes);
     refuse_incomplete(&chosen, arguments.allow_incomplete)?;
     Ok(chosen)
 }
 
-fn read(arguments: &InputFlags) -> anyhow::Result<Imported> {
+fn read(arguments: &InputFlags, wanted: Wanted) -> anyhow::Result<Imported> {
     let settings = import::Settings {
         workload: arguments.workload.clone(),
         strict: arguments.strict,
         max_destinations: arguments.max_destinations,
         local: arguments.local.clone(),
         runs: arguments.runs,
+        identified: wanted == Wanted::Evidence,
         ..import::Settings::default()
     };
     let inputs = import::find(&arguments.inputs)?;
@@ -59,22 +78,25 @@ fn read(arguments: &InputFlags) -> anyhow::Result<Imported> {
 
 /// The workloads that the output is for.
 fn choose(
-    imported: &Imported,
+    imported: Imported,
     arguments: &InputFlags,
     several: bool,
 ) -> anyhow::Result<Vec<Observations>> {
-    let mut found = imported.workloads.resolve();
+    let asked = arguments.workload.as_deref();
+    let final_name = asked.map(|name| imported.workloads.final_name(name).to_owned());
+    let mut found = imported.workloads.into_resolved();
     if arguments.merge_workloads {
         let name = arguments.workload.as_deref().unwrap_or(MERGED);
         let mut merged = Observations::new(name, arguments.max_destinations);
         found.values().for_each(|workload| merged.merge(workload));
         return Ok(vec![merged]);
     }
-    match &arguments.workload {
-        Some(name) => match found.remove(imported.workloads.final_name(name)) {
+    match final_name {
+        Some(name) => match found.remove(&name) {
             Some(workload) => Ok(vec![workload]),
             None => Err(anyhow!(
-                "no record of workload {name}; the input has {}",
+                "no record of workload {}; the input has {}",
+                asked.unwrap_or_default(),
                 listed(&found)
             )),
         },

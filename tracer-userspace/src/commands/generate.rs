@@ -8,7 +8,7 @@ use crate::{
     cli::{Format, Generate},
     commands::{
         Failure,
-        evidence::{self, tell_list},
+        evidence::{self, Wanted, tell_list},
         expand, policy_file, records,
     },
     import::{self, Input},
@@ -42,7 +42,7 @@ pub(super) fn generate(arguments: &Generate) -> Result<(), Failure> {
     let several = matches!(output, Output::Directory(_));
     let ranges = ranges(arguments)?;
     let expand = expand::ranges(&arguments.expand, &ranges)?;
-    let chosen = evidence::chosen(&arguments.input, several)?;
+    let chosen = evidence::chosen_for(output.wanted(), &arguments.input, several)?;
     expand::tell(&expand, &chosen);
     let asked = Asked {
         making: Making {
@@ -122,6 +122,14 @@ impl Output {
 }
 
 impl Output {
+    /// Rules do not say what they were made of.
+    fn wanted(&self) -> Wanted {
+        match self {
+            Self::Rules(..) | Self::Policy(None) => Wanted::Figures,
+            Self::Policy(Some(_)) | Self::Directory(_) => Wanted::Evidence,
+        }
+    }
+
     /// Whether the chosen rule language can do what the options ask for.
     fn check(&self, options: &Options) -> anyhow::Result<()> {
         match self {

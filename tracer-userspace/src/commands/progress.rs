@@ -20,6 +20,8 @@ use crate::import::Input;
 const INTERVAL: Duration = Duration::from_millis(200);
 const TEMPLATE: &str =
     "reading {bar:30} {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left";
+/// Where nobody knows how much there will be.
+const ENDLESS: &str = "reading {spinner} {bytes}, {binary_bytes_per_sec}";
 
 /// A bar on stderr, gone when dropped. None where stderr is no terminal.
 pub(super) struct Progress {
@@ -72,11 +74,11 @@ fn total(inputs: &[Input]) -> Option<u64> {
 }
 
 fn drawn(total: Option<u64>) -> ProgressBar {
-    let Some(total) = total else {
-        return ProgressBar::new_spinner();
+    let (bar, template) = match total {
+        Some(total) => (ProgressBar::new(total), TEMPLATE),
+        None => (ProgressBar::no_length(), ENDLESS),
     };
-    let bar = ProgressBar::new(total);
-    match ProgressStyle::with_template(TEMPLATE) {
+    match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }

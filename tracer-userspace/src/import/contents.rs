@@ -8,7 +8,8 @@ use crate::{
 /// What one input said.
 #[derive(Debug)]
 pub(super) struct Contents {
-    pub(super) sha256: String,
+    /// In hex; `None` if nobody asks for it.
+    pub(super) sha256: Option<String>,
     /// It holds records of ours.
     pub(super) is_ours: bool,
     /// Where the log goes on, by its last record.
@@ -32,7 +33,7 @@ pub(super) struct Contents {
 impl Contents {
     pub(super) fn new(max_destinations: usize, is_held: bool) -> Self {
         Self {
-            sha256: String::new(),
+            sha256: None,
             is_ours: false,
             next_segment: None,
             unknown_types: 0,
@@ -48,11 +49,12 @@ impl Contents {
     }
 
     /// What it is, by its content.
-    pub(super) fn source(&self) -> Source {
-        Source {
-            sha256: self.sha256.clone(),
+    pub(super) fn source(&self) -> Option<Source> {
+        let sha256 = self.sha256.clone()?;
+        Some(Source {
+            sha256,
             records: self.records,
-        }
+        })
     }
 
     /// Whether it told of names alone, for destinations in other inputs.
@@ -74,7 +76,9 @@ impl Contents {
             workloads.workload(workload).add_unclosed(unclosed);
         }
         for observations in workloads.iter_mut() {
-            observations.add_source(source.clone());
+            source
+                .iter()
+                .for_each(|source| observations.add_source(source.clone()));
             if let Some(run) = run {
                 observations.in_one_run(run);
             }

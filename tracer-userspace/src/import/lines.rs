@@ -1,22 +1,11 @@
-//! Lines of bounded length, read and hashed by a thread of their own while another understands them.
+//! Lines of bounded length, one after the other, read and hashed by a thread of their own.
 
-use std::{
-    io::{self, Read},
-    ops::ControlFlow,
-    panic::resume_unwind,
-    sync::mpsc::{self, Receiver, SyncSender},
-    thread,
-};
+use std::{io::Read, ops::ControlFlow, panic::resume_unwind, sync::mpsc, thread};
 
-use sha2::{Digest, Sha256};
+use crate::import::blocks::{Block, Ended, Reading, WAITING};
 
 /// Longer lines are skipped. Our own records stay far below.
 pub(super) const MAX_LINE: usize = 1024 * 1024;
-
-/// Read at a time: big enough that neither system calls nor hand-overs count.
-const CHUNK: u64 = 256 * 1024;
-/// Blocks that may wait for the thread that understands them.
-const WAITING: usize = 4;
 
 /// One line, without what ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,26 +21,22 @@ pub(super) struct Line<'b> {
     /// Counted from 1.
     pub(super) number: u64,
     pub(super) content: Content<'b>,
+    /// In bytes, with what ends it.
+    pub(super) length: usize,
     /// Whether it was ended, rather than just the last thing there.
     pub(super) is_ended: bool,
 }
 
-/// What is known once everything is read.
-#[derive(Debug)]
-pub(super) struct Ended {
-    /// SHA-256 in hex of every byte.
-    pub(super) sha256: String,
-    /// The same without a last line that was not ended.
-    pub(super) sha256_of_ended: String,
-    /// Why reading stopped early.
-    pub(super) error: Option<io::Error>,
-}
-
-/// Whole lines, or the news that one was too long.
-enum Block {
-    /// Each line is ended, except perhaps the last one of the last block.
-    Lines(Vec<u8>),
-    TooLong,
+impl Line<'static> {
+    /// One that was skipped when it was read.
+    pub(super) fn too_long(number: u64) -> Self {
+        Self {
+            number,
+            content: Content::TooLong,
+            length: 0,
+            is_ended: true,
+        }
+    }
 }
 
 /// Hands every line to `each`, in order, until it breaks.
@@ -62,19 +47,17 @@ pub(super) fn each(
     thread::scope(|scope| {
         let (full, blocks) = mpsc::sync_channel(WAITING);
         let (used, empty) = mpsc::channel();
-        let reading = scope.spawn(move || Reading::new(full, empty).all(reader));
+        let reading = scope.spawn(move || Reading::new(vec![full], empty).all(reader));
         let mut number = 0;
         for block in &blocks {
+            let before = number;
+            let mut each = |line: Line<'_>| {
+                number = line.number;
+                each(line)
+            };
             let went_on = match &block {
-                Block::TooLong => {
-                    number += 1;
-                    each(Line {
-                        number,
-                        content: Content::TooLong,
-                        is_ended: true,
-                    })
-                }
-                Block::Lines(bytes) => lines(bytes, &mut number, &mut each),
+                Block::TooLong => each(Line::too_long(before + 1)),
+                Block::Lines(bytes) => in_block(bytes, before, &mut each),
             };
             if went_on.is_break() {
                 break;
@@ -90,145 +73,46 @@ pub(super) fn each(
     })
 }
 
-fn lines(
+/// Hands every line of a block to `each`, until it breaks; `before` is the number of the line
+/// before the first.
+pub(super) fn in_block(
     mut bytes: &[u8],
-    number: &mut u64,
+    before: u64,
     each: &mut impl FnMut(Line<'_>) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
+    let mut number = before;
     while !bytes.is_empty() {
-        *number += 1;
+        number += 1;
         let end = memchr::memchr(b'\n', bytes);
-        let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
-        bytes = rest.get(1..).unwrap_or_default();
-        let content = if line.len() > MAX_LINE {
+        let length = end.map_or(bytes.len(), |end| end + 1);
+        let (line, rest) = bytes.split_at(length);
+        bytes = rest;
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        let content = if text.len() > MAX_LINE {
             Content::TooLong
         } else {
-            Content::Text(bare(line, *number))
+            Content::Text(text)
         };
         each(Line {
-            number: *number,
+            number,
             content,
+            length,
             is_ended: end.is_some(),
         })?;
     }
     ControlFlow::Continue(())
 }
 
-/// Without a carriage return at the end, and without a byte order mark in front of everything.
-fn bare(line: &[u8], number: u64) -> &[u8] {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    match number {
-        1 => line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line),
-        _ => line,
-    }
-}
-
-/// The reading thread: cuts what it reads after the last end of a line.
-struct Reading {
-    full: SyncSender<Block>,
-    /// Buffers to use again.
-    empty: Receiver<Vec<u8>>,
-    digest: Sha256,
-    /// The beginning of a line whose end was not read yet.
-    carry: Vec<u8>,
-    /// In the middle of a line that is too long.
-    is_skipping: bool,
-}
-
-impl Reading {
-    fn new(full: SyncSender<Block>, empty: Receiver<Vec<u8>>) -> Self {
-        Self {
-            full,
-            empty,
-            digest: Sha256::new(),
-            carry: Vec::new(),
-            is_skipping: false,
-        }
-    }
-
-    fn all(mut self, mut reader: impl Read) -> Ended {
-        let error = loop {
-            let mut buffer = self.empty.try_recv().unwrap_or_default();
-            buffer.clear();
-            buffer.append(&mut self.carry);
-            // What came before an error counts.
-            let result = reader.by_ref().take(CHUNK).read_to_end(&mut buffer);
-            let went_on = self.take(buffer);
-            match result {
-                Ok(0) => break None,
-                Err(error) => break Some(error),
-                Ok(_) if went_on.is_break() => break None,
-                Ok(_) => {}
-            }
-        };
-        self.finish(error)
-    }
-
-    fn take(&mut self, mut buffer: Vec<u8>) -> ControlFlow<()> {
-        if self.is_skipping {
-            let end = memchr::memchr(b'\n', &buffer);
-            let skipped = end.map_or(buffer.len(), |end| end + 1);
-            self.digest.update(&buffer[..skipped]);
-            buffer.drain(..skipped);
-            if end.is_none() {
-                return ControlFlow::Continue(());
-            }
-            self.is_skipping = false;
-            self.send(Block::TooLong)?;
-        }
-        match memchr::memrchr(b'\n', &buffer) {
-            Some(end) => {
-                self.carry.extend_from_slice(&buffer[end + 1..]);
-                buffer.truncate(end + 1);
-                self.digest.update(&buffer);
-                self.send(Block::Lines(buffer))
-            }
-            None if buffer.len() > MAX_LINE => {
-                self.digest.update(&buffer);
-                self.is_skipping = true;
-                ControlFlow::Continue(())
-            }
-            None => {
-                self.carry = buffer;
-                ControlFlow::Continue(())
-            }
-        }
-    }
-
-    fn finish(mut self, error: Option<io::Error>) -> Ended {
-        let before = self.digest.clone();
-        let last = std::mem::take(&mut self.carry);
-        self.digest.update(&last);
-        if self.is_skipping {
-            let _ = self.send(Block::TooLong);
-        } else if !last.is_empty() {
-            let _ = self.send(Block::Lines(last));
-        }
-        Ended {
-            sha256: hex(self.digest),
-            sha256_of_ended: hex(before),
-            error,
-        }
-    }
-
-    /// Breaks when nobody wants more.
-    fn send(&self, block: Block) -> ControlFlow<()> {
-        match self.full.send(block) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
-    }
-}
-
-fn hex(digest: Sha256) -> String {
-    let bytes = digest.finalize();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests {
+    use std::io;
+
+    use sha2::{Digest as _, Sha256};
+
     use super::*;
+    use crate::import::blocks::hex;
 
     /// Hands out a few bytes at a time.
     struct Slow<'b>(&'b [u8], usize);

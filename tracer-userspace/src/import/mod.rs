@@ -4,11 +4,16 @@
 //! Order and names of the inputs never show in the result. What cannot be read is counted and
 //! shown, never fatal unless asked for.
 
+mod ahead;
+mod blocks;
+mod buffer;
 pub mod capture;
 mod completeness;
 mod content;
 mod contents;
 mod destination_line;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gathering;
 mod inputs;
 mod line;
@@ -21,8 +26,10 @@ mod problems;
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod properties;
 mod source;
+mod taking;
 mod tally;
 mod tools;
+mod understanding;
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -54,6 +61,9 @@ pub struct Settings {
     pub local: Vec<IpNet>,
     /// What counts as one run.
     pub runs: Runs,
+    /// Tell what each capture was, by its SHA-256: who writes no evidence does not need it. Logs are
+    /// hashed in any case, to know copies.
+    pub identified: bool,
     /// How many bytes of the inputs were read so far, for whoever looks on.
     pub read: Arc<AtomicU64>,
 }
@@ -78,6 +88,7 @@ impl Default for Settings {
             max_destinations: observe::DEFAULT_MAX_DESTINATIONS,
             local: Vec::new(),
             runs: Runs::default(),
+            identified: true,
             read: Arc::default(),
         }
     }
@@ -154,12 +165,12 @@ pub fn import(inputs: &[Input], settings: &Settings) -> Result<Imported, ImportE
             continue;
         }
         if contents.is_names_alone() {
-            naming.push(contents.source());
+            naming.extend(contents.source());
         }
         let run = Reading::group(input, settings.runs);
         imported
             .workloads
-            .merge(&contents.into_workloads(run.as_deref()));
+            .merge(contents.into_workloads(run.as_deref()));
     }
     if imported.workloads.is_empty() {
         let problems = imported.problems;

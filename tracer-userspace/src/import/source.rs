@@ -3,53 +3,42 @@
 use std::{
     fs::File,
     io::{self, Read},
-    net::IpAddr,
     ops::ControlFlow,
     sync::Arc,
 };
 
-use crate::{
-    import::{
-        ImportError, Input, Problem, Problems, Runs, Settings,
-        capture::{self, Told},
-        completeness,
-        content::{self, Content},
-        contents::Contents,
-        destination_line::DestinationLine,
-        line::{self, Parsed},
-        lines::{self, Line, MAX_LINE},
-        metered::Metered,
-        plain::Scanner,
-        tally::{Key, Sum, Tally},
-        tools::{self, Sighting, Table, names::Names},
-    },
-    policy::{
-        Workloads,
-        observe::{Destination, service, stays_inside},
-        seen::Figures,
-        translation::Left,
-    },
-    record::{Channel, Record},
+use crate::import::{
+    ImportError, Input, Problem, Problems, Runs, Settings, ahead,
+    blocks::Block,
+    capture::{self, Told},
+    completeness,
+    content::{self, Content},
+    contents::Contents,
+    line::{self, Parsed},
+    lines::{self, Line, MAX_LINE},
+    metered::Metered,
+    tools::{Table, names::Names},
+    understanding::{self, Piece, Said},
 };
 
 /// One input being read.
 pub(super) struct Reading<'a> {
     input: &'a Input,
-    settings: &'a Settings,
+    pub(super) settings: &'a Settings,
     problems: &'a mut Problems,
-    names: &'a mut Names,
+    pub(super) names: &'a mut Names,
     /// What this input says about names is known already.
-    is_gathered: bool,
+    pub(super) is_gathered: bool,
     /// One imported file is one run.
-    run: String,
-    workload: String,
+    pub(super) run: String,
+    pub(super) workload: String,
 }
 
 /// What is known of an input's lines, from one to the next.
 #[derive(Default)]
 struct Position {
-    scanner: Scanner,
-    tally: Tally,
+    /// How many there were.
+    lines: u64,
     table: Table,
     /// The writer is in the middle of the last line.
     is_unfinished: bool,
@@ -140,28 +129,62 @@ impl<'a> Reading<'a> {
     ) -> Result<(), ImportError> {
         let mut position = Position::default();
         let mut result = Ok(());
-        let mut last = 0;
-        let ended = lines::each(reader, |line| {
-            last = line.number;
-            result = self.line(line, &mut position, contents);
+        let (ended, tallies) = understanding::read(reader, |piece| {
+            result = self.piece(piece, &mut position, contents);
             match result {
                 Ok(()) if !position.is_unfinished => ControlFlow::Continue(()),
                 Ok(()) | Err(_) => ControlFlow::Break(()),
             }
         });
         result?;
-        self.settle(&mut position.tally, contents);
-        if let Some(error) = ended.error {
-            self.problem(last + 1, format!("unreadable from here on: {error}"))?;
+        for mut tally in tallies {
+            self.settle(tally.take(), contents);
         }
-        contents.sha256 = if position.is_unfinished {
+        if let Some(error) = ended.error {
+            let next = position.lines + 1;
+            self.problem(next, format!("unreadable from here on: {error}"))?;
+        }
+        contents.sha256 = Some(if position.is_unfinished {
             ended.sha256_of_ended
         } else {
             ended.sha256
-        };
+        });
         Ok(())
     }
 
+    fn piece(
+        &mut self,
+        piece: &mut Piece,
+        position: &mut Position,
+        contents: &mut Contents,
+    ) -> Result<(), ImportError> {
+        self.settle(piece.sums.drain(..), contents);
+        let before = position.lines;
+        position.lines += piece.lines;
+        let Block::Lines(bytes) = &piece.block else {
+            return self.line(Line::too_long(position.lines), position, contents);
+        };
+        for other in piece.others.drain(..) {
+            match other.said {
+                Said::Parsed(parsed) => self.take(*parsed, contents),
+                Said::Unread(range) => {
+                    let (bytes, before) = (&bytes[range], before + other.before);
+                    let mut result = Ok(());
+                    let _ = lines::in_block(bytes, before, &mut |line| {
+                        result = self.line(line, position, contents);
+                        match result {
+                            Ok(()) => ControlFlow::Continue(()),
+                            Err(_) => ControlFlow::Break(()),
+                        }
+                    });
+                    result?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A line that depends on those before it, or that is wrong.
     fn line(
         &mut self,
         line: Line<'_>,
@@ -170,16 +193,8 @@ impl<'a> Reading<'a> {
     ) -> Result<(), ImportError> {
         let parsed = match line.content {
             lines::Content::TooLong => Err(format!("longer than {MAX_LINE} bytes")),
+            lines::Content::Text(text) if text.trim_ascii().is_empty() => return Ok(()),
             lines::Content::Text(text) => {
-                if let Some(plain) = position.scanner.scan(text) {
-                    if position.tally.add(&plain) {
-                        self.settle(&mut position.tally, contents);
-                    }
-                    return Ok(());
-                }
-                if text.trim_ascii().is_empty() {
-                    return Ok(());
-                }
                 let row = position.table.parse(text);
                 row.map_or_else(|| line::parse(text), |told| told.map(Parsed::Told))
             }
@@ -192,26 +207,20 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// Observes what was summed.
-    fn settle(&self, tally: &mut Tally, contents: &mut Contents) {
-        for (Key { ip, port, protocol }, sum) in tally.take() {
-            contents.records += sum.lines;
-            if let Some(service) = service(protocol, port) {
-                let destination = Destination { ip, service };
-                self.see(&self.workload, destination, sum, &mut contents.workloads);
-            }
-        }
-    }
-
     /// Records of a capture are observed like ours; they come without `start` and `stop`.
-    fn capture(&mut self, reader: impl Read, contents: &mut Contents) -> Result<(), ImportError> {
+    fn capture(
+        &mut self,
+        reader: impl Read + Send,
+        contents: &mut Contents,
+    ) -> Result<(), ImportError> {
         let options = capture::Options {
             workload: self.workload.clone(),
             run: self.run.clone(),
             local: self.settings.local.clone(),
         };
         let mut result = Ok(());
-        let summary = capture::read(reader, &options, &mut |told| {
+        let is_hashed = self.settings.identified;
+        let mut take = |told| {
             match told {
                 Told::Record(record) => contents.workloads.observe(&record),
                 Told::Problem { packet, reason } => result = self.problem(packet, reason),
@@ -220,6 +229,9 @@ impl<'a> Reading<'a> {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
             }
+        };
+        let (summary, sha256) = ahead::read(reader, is_hashed, |reader| {
+            capture::read_pieces(reader, &options, &mut take)
         });
         result?;
         if summary.packets > 0 {
@@ -228,120 +240,10 @@ impl<'a> Reading<'a> {
                 .workload(&options.workload)
                 .add_run(&options.run);
         }
-        contents.sha256 = summary.sha256;
+        contents.sha256 = sha256;
         contents.records += summary.records;
         contents.notes = summary.notes;
         Ok(())
-    }
-
-    fn take(&mut self, parsed: Parsed, contents: &mut Contents) {
-        match parsed {
-            Parsed::Record(record) => {
-                contents.is_ours = true;
-                contents.records += 1;
-                contents.recordings.follow(&record);
-                contents.workloads.observe(&record);
-                contents.next_segment = match *record {
-                    Record::Rotate(entry) => Some(entry.body.next),
-                    Record::Flow(_)
-                    | Record::Gap(_)
-                    | Record::Alias(_)
-                    | Record::Stats(_)
-                    | Record::Start(_)
-                    | Record::Stop(_)
-                    | Record::Dns(_)
-                    | Record::Drift(_) => None,
-                };
-            }
-            Parsed::Destination(line) => {
-                contents.records += 1;
-                self.destination(line, &mut contents.workloads);
-            }
-            Parsed::Told(told) => self.told(told, contents),
-            Parsed::UnknownType => contents.unknown_types += 1,
-        }
-    }
-
-    fn told(&mut self, told: tools::Told, contents: &mut Contents) {
-        if !self.is_gathered {
-            self.names.note(&told);
-        }
-        match told {
-            tools::Told::Sighting(sighting) => {
-                contents.records += 1;
-                self.sighting(*sighting, contents);
-            }
-            tools::Told::Ingress { workload } => {
-                contents.records += 1;
-                contents.foreign += 1;
-                let workload = workload.as_deref().unwrap_or(&self.workload);
-                contents.workloads.workload(workload).add_run(&self.run);
-            }
-            tools::Told::Answer(_) | tools::Told::Claim { .. } => {
-                contents.records += 1;
-                contents.beside += 1;
-            }
-            tools::Told::Lost(events) => contents.lost = contents.lost.saturating_add(events),
-            tools::Told::Nothing => contents.beside += 1,
-        }
-    }
-
-    fn sighting(&self, sighting: Sighting, contents: &mut Contents) {
-        let workload = sighting.workload.as_deref().unwrap_or(&self.workload);
-        let observations = contents.workloads.workload(workload);
-        let is_local = sighting.is_egress || self.is_local(sighting.client);
-        contents.foreign += u64::from(!is_local);
-        if !is_local || stays_inside(sighting.destination.ip) {
-            observations.add_run(&self.run);
-            return;
-        }
-        let names = self.names.of(&sighting);
-        let outcomes = sighting
-            .outcome
-            .map(|outcome| [(outcome, sighting.count)].into());
-        let figures = Figures {
-            count: sighting.count,
-            outcomes: outcomes.as_ref(),
-            bytes_sent: sighting.bytes_sent,
-            bytes_received: sighting.bytes_received,
-            process: sighting.process.as_deref(),
-            names: &names,
-            ..imported(sighting.time, sighting.time)
-        };
-        observations.see(&self.run, sighting.destination, &figures);
-    }
-
-    /// Whether the workload may have begun it.
-    fn is_local(&self, client: Option<IpAddr>) -> bool {
-        let local = &self.settings.local;
-        let is_inside = |client: IpAddr| {
-            let client = client.to_canonical();
-            local.iter().any(|network| network.contains(&client))
-        };
-        local.is_empty() || client.is_none_or(is_inside)
-    }
-
-    fn destination(&self, line: DestinationLine, workloads: &mut Workloads) {
-        let workload = line.workload.as_deref().unwrap_or(&self.workload);
-        let sum = Sum {
-            lines: 1,
-            first: line.time,
-            last: line.time,
-        };
-        self.see(workload, line.destination, sum, workloads);
-    }
-
-    fn see(&self, workload: &str, destination: Destination, sum: Sum, workloads: &mut Workloads) {
-        let observations = workloads.workload(workload);
-        if stays_inside(destination.ip) {
-            observations.add_run(&self.run);
-            return;
-        }
-        let figures = Figures {
-            count: sum.lines,
-            ..imported(sum.first, sum.last)
-        };
-        observations.see_many(&self.run, destination, &figures, sum.lines);
     }
 
     fn problem(&mut self, line: u64, reason: String) -> Result<(), ImportError> {
@@ -355,24 +257,5 @@ impl<'a> Reading<'a> {
         }
         self.problems.add(problem);
         Ok(())
-    }
-}
-
-/// The figures of what another tool tells, but for those that it tells.
-fn imported<'f>(first: Option<jiff::Timestamp>, last: Option<jiff::Timestamp>) -> Figures<'f> {
-    Figures {
-        count: 0,
-        outcomes: None,
-        bytes_sent: 0,
-        bytes_received: 0,
-        first_seen: first,
-        last_seen: last,
-        process: None,
-        names: &[],
-        via_engine: false,
-        writable_path: false,
-        channel: Channel::Import,
-        left: Some(Left::AsAsked),
-        tool: None,
     }
 }

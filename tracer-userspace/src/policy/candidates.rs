@@ -9,7 +9,7 @@ use crate::{
         evidence::{Evidence, EvidenceError},
         include,
         infer::{self, By},
-        model::{Policy, Status},
+        model::{Entry, Policy, Status},
         observe::Observations,
         published::{self, Published},
         rules::{self, Rules, SeenAt},
@@ -219,7 +219,11 @@ pub fn candidate_rules(
     format: Format,
     making: &Making,
 ) -> Result<(Rendered, Breadth), CandidateError> {
-    let policy = parse(&policy_text(observations, None, making)?, making)?;
+    // Ranges are resolved as the text is read.
+    let policy = match making.expand.is_empty() {
+        true => fresh_policy(observations, making.by),
+        false => parse(&policy_text(observations, None, making)?, making)?,
+    };
     let seen_at = SeenAt::of(format, &making.options.scope);
     let evidence = infer::evidence(observations);
     let rules = rules::unreviewed(&policy, &evidence, seen_at);
@@ -229,6 +233,24 @@ pub fn candidate_rules(
     };
     let (rules, breadth) = made(rules, making);
     Ok((format.backend().render(&rules, &making.options), breadth))
+}
+
+/// What `policy.toml` would say, without having written and read it.
+pub(in crate::policy) fn fresh_policy(observations: &Observations, by: By) -> Policy {
+    let found = infer::entries(observations, by, &Decided::default());
+    let entries = found.into_iter();
+    Policy {
+        workload: observations.workload().to_owned(),
+        include: Vec::new(),
+        entries: entries
+            .filter_map(|entry| document::rest(entry, &[]))
+            // Who went there narrows an entry only beside one that is decided.
+            .map(|entry| Entry {
+                processes: None,
+                ..entry
+            })
+            .collect(),
+    }
 }
 
 /// The policy: a fresh one, or the existing one with what is new.

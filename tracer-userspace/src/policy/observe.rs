@@ -171,6 +171,14 @@ impl Observations {
         self.cut();
     }
 
+    /// The same observations, of at most so many destinations.
+    #[must_use]
+    pub fn within(mut self, max_destinations: usize) -> Self {
+        self.max_destinations = self.max_destinations.min(max_destinations);
+        self.cut();
+        self
+    }
+
     /// Notes a source that will not change any more.
     pub fn add_source(&mut self, source: Source) {
         self.sources.insert(source);

@@ -52,9 +52,15 @@ impl Workloads {
     }
 
     /// Counts in what was observed elsewhere.
-    pub fn merge(&mut self, other: &Self) {
-        for (name, observations) in &other.observed {
-            self.workload(name).merge(observations);
+    pub fn merge(&mut self, other: Self) {
+        for (name, observations) in other.observed {
+            match self.observed.get_mut(&name) {
+                Some(known) => known.merge(&observations),
+                None => {
+                    let observations = observations.within(self.max_destinations);
+                    self.observed.insert(name, observations);
+                }
+            }
         }
         for (provisional, workload) in &other.aliases {
             self.alias(provisional, workload);
@@ -64,13 +70,19 @@ impl Workloads {
     /// Observations by final name: what was recorded under a provisional name is joined in.
     #[must_use]
     pub fn resolve(&self) -> BTreeMap<String, Observations> {
+        self.clone().into_resolved()
+    }
+
+    /// The same for who needs nothing else any more.
+    #[must_use]
+    pub fn into_resolved(mut self) -> BTreeMap<String, Observations> {
         let mut resolved: BTreeMap<String, Observations> = BTreeMap::new();
-        for (name, observations) in &self.observed {
-            let name = self.final_name(name);
+        for (name, observations) in std::mem::take(&mut self.observed) {
+            let name = self.final_name(&name);
             match resolved.get_mut(name) {
-                Some(known) => known.merge(observations),
+                Some(known) => known.merge(&observations),
                 None => {
-                    resolved.insert(name.to_owned(), observations.clone().renamed(name));
+                    resolved.insert(name.to_owned(), observations.renamed(name));
                 }
             }
         }

@@ -2,25 +2,25 @@
 
 use std::{
     collections::{HashMap, hash_map},
-    hash::Hash,
+    hash::{BuildHasher, Hash, RandomState},
 };
 
 /// Two maps: when the young one is full, the old one is given away and the young one becomes old.
 /// What is used moves to the young one. So between one and two times `limit` entries are kept, and
 /// whatever is given away was not used while `limit` others were.
 #[derive(Debug)]
-pub struct Generations<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+pub struct Generations<K, V, S = RandomState> {
+    young: HashMap<K, V, S>,
+    old: HashMap<K, V, S>,
     limit: usize,
 }
 
-impl<K: Eq + Hash + Copy, V> Generations<K, V> {
+impl<K: Eq + Hash + Copy, V, S: BuildHasher + Default> Generations<K, V, S> {
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
-            young: HashMap::new(),
-            old: HashMap::new(),
+            young: HashMap::default(),
+            old: HashMap::default(),
             limit,
         }
     }
@@ -47,8 +47,8 @@ impl<K: Eq + Hash + Copy, V> Generations<K, V> {
     }
 
     /// Keeps a value; what was forgotten for it comes back.
-    pub fn insert(&mut self, key: K, value: V) -> HashMap<K, V> {
-        let mut forgotten = HashMap::new();
+    pub fn insert(&mut self, key: K, value: V) -> HashMap<K, V, S> {
+        let mut forgotten = HashMap::default();
         if self.young.len() >= self.limit {
             let young = std::mem::take(&mut self.young);
             forgotten = std::mem::replace(&mut self.old, young);
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn what_is_used_stays() {
-        let mut map = Generations::new(2);
+        let mut map = Generations::<_, _>::new(2);
         for key in 0..4 {
             assert!(map.insert(key, key).is_empty());
         }

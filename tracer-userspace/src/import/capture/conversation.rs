@@ -1,6 +1,9 @@
 //! `Conversation`: two ends that talk, who began, what became of it, and what the first bytes say.
 
-use std::net::SocketAddr;
+use std::{
+    hash::{Hash, Hasher},
+    net::{IpAddr, SocketAddr},
+};
 
 use jiff::Timestamp;
 
@@ -24,11 +27,25 @@ const MAX_DNS: usize = 2 + u16::MAX as usize;
 const MAX_UNKNOWN_DATAGRAMS: u64 = 4;
 
 /// Both ends, in an order that does not depend on who sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) protocol: Protocol,
     pub(super) low: SocketAddr,
     pub(super) high: SocketAddr,
+}
+
+impl Hash for Key {
+    /// In few words: for each packet it is done anew.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ports = u64::from(self.low.port()) << 16 | u64::from(self.high.port());
+        state.write_u64(u64::from(self.protocol.0) << 32 | ports);
+        for end in [self.low, self.high] {
+            match end.ip() {
+                IpAddr::V4(ip) => state.write_u64(u64::from(ip.to_bits())),
+                IpAddr::V6(ip) => state.write_u128(ip.to_bits()),
+            }
+        }
+    }
 }
 
 impl Key {

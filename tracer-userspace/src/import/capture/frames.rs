@@ -1,44 +1,24 @@
 //! Frames out of a pcap or pcapng file, one at a time.
 
-use std::{
-    io::{self, Read},
-    ops::ControlFlow,
-};
+use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 use pcap_parser::{
-    Block, Linktype, PcapBlockOwned, PcapError,
-    pcap::LegacyPcapReader,
-    pcapng::{InterfaceDescriptionBlock, PcapNGReader},
-    traits::{PcapNGPacketBlock as _, PcapReaderIterator},
+    Block, Linktype, PcapBlockOwned, pcapng::InterfaceDescriptionBlock,
+    traits::PcapNGPacketBlock as _,
 };
-use sha2::{Digest as _, Sha256};
 
-/// Room for the largest frame that capture tools write (256 KiB), many times over.
-const BUFFER: usize = 1 << 20;
+use crate::import::{
+    buffer::{Buffer, Pieces},
+    capture::format::Format,
+};
+
 /// A block beyond this is taken for a broken length.
 const MAX_BLOCK: usize = 32 << 20;
 /// Interfaces of one pcapng section.
 const MAX_INTERFACES: usize = 4096;
 /// Bits of a link type that say something else (the length of a frame check sequence).
 const LINK_BITS: i32 = 0x03ff_ffff;
-
-/// The file formats, in every byte order and precision.
-const PCAP: [[u8; 4]; 6] = [
-    [0xd4, 0xc3, 0xb2, 0xa1],
-    [0xa1, 0xb2, 0xc3, 0xd4],
-    [0x4d, 0x3c, 0xb2, 0xa1],
-    [0xa1, 0xb2, 0x3c, 0x4d],
-    [0x34, 0xcd, 0xb2, 0xa1],
-    [0xa1, 0xb2, 0xcd, 0x34],
-];
-const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
-
-/// Whether a file that begins so is a capture.
-#[must_use]
-pub fn is_capture(head: &[u8]) -> bool {
-    head.starts_with(&PCAPNG) || PCAP.iter().any(|magic| head.starts_with(magic))
-}
 
 /// One captured frame.
 #[derive(Clone, Copy, Debug)]
@@ -53,117 +33,21 @@ pub(super) struct Frame<'b> {
 /// How reading ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ended {
-    /// Of all bytes of the file, in hex.
-    pub(super) sha256: String,
     pub(super) frames: u64,
     /// Why reading ended before the file did, at the frame after the last.
     pub(super) broken: Option<String>,
 }
 
 /// Calls `take` for each frame, until it breaks.
-pub(super) fn each<'b>(
-    reader: impl Read + 'b,
+pub(super) fn each(
+    pieces: &mut dyn Pieces,
     take: impl FnMut(Frame<'_>) -> ControlFlow<()>,
 ) -> Ended {
-    let mut source = Source::new(reader);
     let mut frames = Frames::new(take);
-    let result = match source.magic() {
-        Ok(magic) if magic == PCAPNG => match PcapNGReader::new(BUFFER, &mut source) {
-            Ok(mut reader) => frames.read(&mut reader),
-            Err(error) => Err(reason(&error)),
-        },
-        Ok(_) => match LegacyPcapReader::new(BUFFER, &mut source) {
-            Ok(mut reader) => frames.read(&mut reader),
-            Err(error) => Err(reason(&error)),
-        },
-        Err(error) => Err(error.to_string()),
-    };
-    let number = frames.number;
-    let broken = result.err();
-    let (sha256, failure) = source.finish();
+    let broken = frames.read(pieces).err();
     Ended {
-        sha256,
-        frames: number,
-        broken: failure.or(broken),
-    }
-}
-
-/// The reader, with the digest of what was read.
-struct Source<R> {
-    reader: R,
-    head: [u8; 4],
-    /// How much of the head was handed out.
-    handed: usize,
-    digest: Sha256,
-    failure: Option<String>,
-}
-
-impl<R: Read> Source<R> {
-    fn new(reader: R) -> Self {
-        Self {
-            reader,
-            head: [0; 4],
-            handed: 4,
-            digest: Sha256::new(),
-            failure: None,
-        }
-    }
-
-    /// The first four bytes, which will be read again.
-    fn magic(&mut self) -> io::Result<[u8; 4]> {
-        self.reader.read_exact(&mut self.head)?;
-        self.handed = 0;
-        Ok(self.head)
-    }
-
-    /// The digest of everything, what was not read until now too, and what went wrong in reading.
-    fn finish(mut self) -> (String, Option<String>) {
-        let mut rest = vec![0; 64 * 1024];
-        while self.failure.is_none() {
-            match self.read(&mut rest) {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
-        }
-        let bytes = self.digest.finalize();
-        let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        (hex, self.failure)
-    }
-
-    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let head = &self.head[self.handed..];
-        let mut filled = head.len().min(buffer.len());
-        buffer[..filled].copy_from_slice(&head[..filled]);
-        self.handed += filled;
-        while filled < buffer.len() {
-            match self.reader.read(&mut buffer[filled..]) {
-                Ok(0) => break,
-                Ok(length) => filled += length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // What came before it is used first; then the reader fails again, or is at its end.
-                Err(error) if filled > 0 => {
-                    self.failure = Some(format!("unreadable from here on: {error}"));
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(filled)
-    }
-}
-
-impl<R: Read> Read for Source<R> {
-    /// Fills the buffer: the parsers take a short read for more than it is.
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.failure.is_some() {
-            return Ok(0);
-        }
-        let filled = self.fill(buffer).or_else(|error| {
-            self.failure = Some(format!("unreadable from here on: {error}"));
-            Ok::<usize, io::Error>(0)
-        })?;
-        self.digest.update(&buffer[..filled]);
-        Ok(filled)
+        frames: frames.number,
+        broken,
     }
 }
 
@@ -179,6 +63,8 @@ struct Interface {
 
 struct Frames<F> {
     take: F,
+    /// There was anything at all.
+    is_begun: bool,
     number: u64,
     interfaces: Vec<Interface>,
     /// Of a pcap file: the link type, and whether times have nanoseconds.
@@ -189,33 +75,37 @@ impl<F: FnMut(Frame<'_>) -> ControlFlow<()>> Frames<F> {
     fn new(take: F) -> Self {
         Self {
             take,
+            is_begun: false,
             number: 0,
             interfaces: Vec::new(),
             pcap: (Linktype(0), false),
         }
     }
 
-    fn read(&mut self, reader: &mut impl PcapReaderIterator) -> Result<(), String> {
-        let mut size = BUFFER;
+    /// What a piece ends within is put in front of the next one.
+    fn read(&mut self, pieces: &mut dyn Pieces) -> Result<(), String> {
+        let mut format = Format::Unknown;
+        let (mut piece, mut cut) = (Buffer::default(), Vec::new());
         loop {
-            match reader.next() {
-                Ok((length, block)) => {
-                    let flow = self.block(&block);
-                    reader.consume(length);
-                    if flow?.is_break() {
-                        return Ok(());
-                    }
+            piece = match pieces.next(piece) {
+                Ok(Some(next)) => next,
+                Ok(None) if cut.is_empty() && self.is_begun => return Ok(()),
+                Ok(None) => return Err("the capture ends inside this packet".to_owned()),
+                Err(error) => return Err(format!("unreadable from here on: {error}")),
+            };
+            piece.put_before(&cut);
+            self.is_begun = true;
+            let mut rest = &*piece;
+            while let Some((block, after)) = format.next(rest)? {
+                rest = after;
+                if self.block(&block)?.is_break() {
+                    return Ok(());
                 }
-                Err(PcapError::Eof) => return Ok(()),
-                Err(PcapError::Incomplete(_)) => {
-                    reader.refill().map_err(|error| reason(&error))?;
-                }
-                Err(PcapError::BufferTooSmall) if size < MAX_BLOCK => {
-                    size *= 2;
-                    reader.grow(size);
-                    reader.refill().map_err(|error| reason(&error))?;
-                }
-                Err(error) => return Err(reason(&error)),
+            }
+            cut.clear();
+            cut.extend_from_slice(rest);
+            if cut.len() > MAX_BLOCK {
+                return Err(format!("longer than {MAX_BLOCK} bytes"));
             }
         }
     }
@@ -306,18 +196,4 @@ fn time(seconds: i64, nanoseconds: u64) -> Timestamp {
     let carried = seconds.saturating_add((nanoseconds / 1_000_000_000) as i64);
     let rest = (nanoseconds % 1_000_000_000) as i32;
     Timestamp::new(carried, rest).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-fn reason<I: AsRef<[u8]>>(error: &PcapError<I>) -> String {
-    match error {
-        PcapError::UnexpectedEof | PcapError::Incomplete(_) | PcapError::Eof => {
-            "the capture ends inside this packet".to_owned()
-        }
-        PcapError::BufferTooSmall => format!("longer than {MAX_BLOCK} bytes"),
-        PcapError::ReadError => "unreadable from here on".to_owned(),
-        PcapError::HeaderNotRecognized => "no capture".to_owned(),
-        PcapError::NomError(..) | PcapError::OwnedNomError(..) => {
-            "not a packet of this format; what follows cannot be found".to_owned()
-        }
-    }
 }

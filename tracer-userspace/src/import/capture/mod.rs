@@ -1,12 +1,13 @@
 //! Packet captures in, records out: flows with the names proven on the wire, and DNS exchanges.
 //!
-//! A file goes through `frames` (pcap, pcapng), `link` (what carries IP), `packet` and `fragments`
+//! A file goes through `format` and `frames` (pcap, pcapng), `link` (what carries IP), `packet` and `fragments`
 //! (IP), `table` (conversations, and who began them) and `tally` (flows). Packets are not kept; every
 //! table is bounded, and what it turned away is told in `gap` records of severity `detail`: an
 //! observed destination is never among it.
 
 mod conversation;
 mod direction;
+mod format;
 mod fragments;
 mod frames;
 mod link;
@@ -22,9 +23,12 @@ use std::{collections::BTreeSet, io::Read, ops::ControlFlow};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-pub use frames::is_capture;
+pub use format::is_capture;
 
-use crate::record::{self, Entry, Gap, GapKind, Record, Severity};
+use crate::{
+    import::buffer::{Direct, Pieces},
+    record::{self, Entry, Gap, GapKind, Record, Severity},
+};
 use fragments::Fragments;
 use frames::Frame;
 use link::Content;
@@ -54,8 +58,6 @@ pub enum Told {
 /// The whole, once it is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Of the uncompressed bytes, in hex.
-    pub sha256: String,
     pub packets: u64,
     pub records: u64,
     /// Worth knowing, and no reason to stop.
@@ -63,8 +65,17 @@ pub struct Summary {
 }
 
 /// Reads a capture to its end, or until `told` breaks.
-pub fn read<'b>(
-    reader: impl Read + 'b,
+pub fn read(
+    reader: impl Read,
+    options: &Options,
+    told: &mut dyn FnMut(Told) -> ControlFlow<()>,
+) -> Summary {
+    read_pieces(&mut Direct(reader), options, told)
+}
+
+/// The same of what is read elsewhere.
+pub(super) fn read_pieces(
+    pieces: &mut dyn Pieces,
     options: &Options,
     told: &mut dyn FnMut(Told) -> ControlFlow<()>,
 ) -> Summary {
@@ -78,7 +89,7 @@ pub fn read<'b>(
         records: 0,
         is_stopped: false,
     };
-    let ended = frames::each(reader, |frame| reading.frame(&frame));
+    let ended = frames::each(pieces, |frame| reading.frame(&frame));
     if let Some(reason) = ended.broken.filter(|_| !reading.is_stopped) {
         let _ = reading.problem(ended.frames + 1, reason);
     }
@@ -86,7 +97,6 @@ pub fn read<'b>(
         let _ = reading.finish();
     }
     Summary {
-        sha256: ended.sha256,
         packets: ended.frames,
         records: reading.records,
         notes: reading.notes(),

@@ -33,7 +33,8 @@ pub(super) enum News {
 
 #[derive(Debug)]
 pub(super) struct Table {
-    conversations: Generations<Key, Conversation>,
+    /// Hashed with a seed of this process's own, so that no capture can be made to collide.
+    conversations: Generations<Key, Conversation, foldhash::fast::RandomState>,
     pub(super) names: Answers<IpAddr, SocketAddr>,
     pub(super) tally: Tally,
     local: Vec<IpNet>,
@@ -112,8 +113,17 @@ impl Table {
         } else {
             conversation.answered();
         }
-        if !segment.payload.is_empty() {
-            self.read_tcp(&key, from_client, time, &segment);
+        if segment.payload.is_empty() {
+            return Some(());
+        }
+        // Data on a SYN (TCP Fast Open) is numbered after it.
+        let sequence = segment.sequence.wrapping_add(u32::from(segment.syn));
+        if matches!(conversation.listening, Listening::Dns(_)) {
+            let messages = conversation.dns_bytes(from_client, sequence, segment.payload);
+            let ends = conversation.ends(&key);
+            self.tcp_messages(ends, from_client, time, &messages);
+        } else if from_client {
+            self.refused_bytes += conversation.client_bytes(sequence, segment.payload);
         }
         Some(())
     }
@@ -149,32 +159,28 @@ impl Table {
         self.begin(key, conversation);
     }
 
-    fn read_tcp(&mut self, key: &Key, from_client: bool, time: Timestamp, segment: &Segment<'_>) {
-        let Some(conversation) = self.conversations.get_mut(key) else {
+    /// Whole messages of DNS.
+    fn tcp_messages(
+        &mut self,
+        (client, server): (SocketAddr, SocketAddr),
+        from_client: bool,
+        time: Timestamp,
+        messages: &[Vec<u8>],
+    ) {
+        if !self.is_ours(client) {
             return;
+        }
+        let exchange = Exchange {
+            socket: client,
+            server,
+            transport: Transport::Tcp,
         };
-        // Data on a SYN (TCP Fast Open) is numbered after it.
-        let sequence = segment.sequence.wrapping_add(u32::from(segment.syn));
-        if matches!(conversation.listening, Listening::Dns(_)) {
-            let messages = conversation.dns_bytes(from_client, sequence, segment.payload);
-            let (client, server) = conversation.ends(key);
-            let exchange = Exchange {
-                socket: client,
-                server,
-                transport: Transport::Tcp,
-            };
-            if !self.is_ours(client) {
-                return;
-            }
-            for message in messages {
-                let speaker = speaker(from_client);
-                let news = self
-                    .names
-                    .message(client.ip(), exchange, speaker, time, &message);
-                self.tell_dns(news);
-            }
-        } else if from_client {
-            self.refused_bytes += conversation.client_bytes(sequence, segment.payload);
+        for message in messages {
+            let speaker = speaker(from_client);
+            let news = self
+                .names
+                .message(client.ip(), exchange, speaker, time, message);
+            self.tell_dns(news);
         }
     }
 

@@ -4,10 +4,15 @@
 //! whatever else there is, [`Scanner::scan`] answers `None`, and `destination_line`, which understands
 //! more, decides. What both understand they read alike; a test compares them.
 
+mod json;
+#[cfg(test)]
+mod tests;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use jiff::{SignedDuration, Timestamp};
 
+use self::json::{Value, space, text, value};
 use crate::record::{Protocol, canonical_ip};
 
 /// A destination, as `destination_line` would read it.
@@ -38,14 +43,6 @@ struct Fields<'l> {
     proto: Option<Value<'l>>,
     ts: Option<Value<'l>>,
     timestamp: Option<Value<'l>>,
-}
-
-#[derive(Clone, Copy)]
-enum Value<'l> {
-    Text(&'l [u8]),
-    Number(&'l [u8]),
-    Bool,
-    Null,
 }
 
 impl Scanner {
@@ -147,76 +144,6 @@ fn fields(line: &[u8]) -> Option<Fields<'_>> {
     }
 }
 
-fn space(bytes: &[u8]) -> &[u8] {
-    match bytes.first() {
-        Some(b' ' | b'\t' | b'\r' | b'\n') => bytes.trim_ascii_start(),
-        Some(_) | None => bytes,
-    }
-}
-
-/// A string and what follows it.
-fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let inside = bytes.strip_prefix(b"\"")?;
-    let end = unusual(inside)?;
-    (inside[end] == b'"').then(|| (&inside[..end], &inside[end + 1..]))
-}
-
-/// Where the first byte is that is a quote, a backslash, a control character or not ASCII: eight
-/// bytes at a time. A borrow can only make a false find above a true one.
-fn unusual(bytes: &[u8]) -> Option<usize> {
-    const LOW: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-    let zero = |word: u64| word.wrapping_sub(LOW) & !word;
-    let mut at = 0;
-    while let Some(word) = bytes.get(at..at + 8) {
-        let word = u64::from_le_bytes(word.try_into().ok()?);
-        let quote = zero(word ^ (LOW * u64::from(b'"')));
-        let backslash = zero(word ^ (LOW * u64::from(b'\\')));
-        let control = word.wrapping_sub(LOW * 0x20) & !word;
-        let found = (word | quote | backslash | control) & HIGH;
-        if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
-        }
-        at += 8;
-    }
-    let is_unusual = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20 | 0x7f..);
-    bytes[at..]
-        .iter()
-        .position(is_unusual)
-        .map(|more| at + more)
-}
-
-/// A string, number or word, and what follows it.
-fn value(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
-    if bytes.first() == Some(&b'"') {
-        let (text, rest) = text(bytes)?;
-        return Some((Value::Text(text), rest));
-    }
-    let is_end = |byte: &u8| matches!(byte, b',' | b'}' | b' ' | b'\t' | b'\r' | b'\n');
-    let (word, rest) = bytes.split_at(bytes.iter().position(is_end)?);
-    let value = match word {
-        b"true" | b"false" => Value::Bool,
-        b"null" => Value::Null,
-        number if is_number(number) => Value::Number(number),
-        _other => return None,
-    };
-    Some((value, rest))
-}
-
-/// A number as JSON spells it, without an exponent.
-fn is_number(text: &[u8]) -> bool {
-    let text = text.strip_prefix(b"-").unwrap_or(text);
-    let whole = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (whole, fraction) = text.split_at(whole);
-    let is_whole = matches!(whole, [b'0'] | [b'1'..=b'9', ..]);
-    is_whole
-        && match fraction {
-            [] => true,
-            [b'.', digits @ ..] => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
-            _other => false,
-        }
-}
-
 fn address(text: &[u8]) -> Option<IpAddr> {
     if let Some(address) = dotted(text) {
         return Some(IpAddr::V4(address));
@@ -291,119 +218,4 @@ fn seconds(text: &[u8]) -> Option<Timestamp> {
     let since = serde_json::from_slice::<f64>(text).ok()?;
     let since = SignedDuration::try_from_secs_f64(since).ok()?;
     Timestamp::from_duration(since).ok()
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
-mod tests {
-    use proptest::{collection::vec, prelude::*, sample::select};
-
-    use super::*;
-    use crate::{
-        import::{destination_line, line},
-        policy::observe::{Destination, service},
-    };
-
-    fn scan(line: &str) -> Option<Plain> {
-        Scanner::default().scan(line.as_bytes())
-    }
-
-    /// What is read here is read alike by the reader that understands more.
-    fn agrees(line: &str) -> Result<(), TestCaseError> {
-        let Some(plain) = scan(line) else {
-            return Ok(());
-        };
-        let line::Parsed::Destination(slow) = line::parse(line.as_bytes()).unwrap() else {
-            panic!("{line} is no destination line");
-        };
-        let expected = Destination {
-            ip: plain.ip,
-            service: service(plain.protocol, plain.port).unwrap(),
-        };
-        prop_assert_eq!(&slow.destination, &expected, "{}", line);
-        prop_assert_eq!(slow.time, plain.time, "{}", line);
-        prop_assert_eq!(slow.workload, None);
-        Ok(())
-    }
-
-    #[test]
-    fn the_usual_lines_are_read_here() {
-        for line in [
-            r#"{"dest_ip":"1.2.3.4","dest_port":443}"#,
-            r#"{"ts": "2026-11-22T10:00:00.123456Z", "dest_ip": "2001:db8::1", "dest_port": 443, "protocol": "tcp"}"#,
-            r#" { "ok" : true , "dest_ip" : "1.2.3.4" , "dest_port" : "53" , "proto" : "UDP" } "#,
-            r#"{"timestamp":1763805600.25,"tool":"search","dest_ip":"1.2.3.4","dest_port":1,"n":-0.5,"x":null}"#,
-            r#"{"dest_ip":"::ffff:1.2.3.4","protocol":"icmp","dest_port":8}"#,
-        ] {
-            assert!(scan(line).is_some(), "{line}");
-            agrees(line).unwrap();
-        }
-    }
-
-    #[test]
-    fn what_is_unusual_is_left_to_others() {
-        for line in [
-            r#"{"dest_ip":"1.2.3.4","dest_port":443"#,
-            r#"{"dest_ip":"1.2.3.4","dest_port":443} x"#,
-            r#"{"dest_ip":"1.2.3.4","dest_port":443,}"#,
-            r#"{"dest_ip":"1.2.3.4","dest_port":65536}"#,
-            r#"{"dest_ip":"1.2.3.4","dest_port":0443}"#,
-            r#"{"dest_ip":"1.2.3.04","dest_port":443}"#,
-            r#"{"dest_ip":"1.2.3","dest_port":443}"#,
-            r#"{"dest_ip":"1.2.3.4","dest_port":443,"dest_port":443}"#,
-            r#"{"dest_ip":"1.2.3.4","dest_port":443,"a":NaN}"#,
-            r#"{"dest_ip":"1.2.3.4","dest_port":443,"a":01}"#,
-            r#"{"dest_ip":"1.2.3.4","dest_port":443,"a":"\u0041"}"#,
-            r#"{"dest_ip":"1.2.3.4","dest_port":443,"a":[1]}"#,
-            r#"{"dest_ip":"1.2.3.4","dest_port":443,"a":"é"}"#,
-            r#"{"dest_ip":"1.2.3.4","dest_port":443,"event_type":"flow"}"#,
-            "{\"dest_ip\":\"1.2.3.4\",\"dest_port\":443,\"a\":\"\t\"}",
-            r#"{"dest_ip":"1.2.3.4"}"#,
-            "{}",
-            "",
-        ] {
-            assert_eq!(scan(line), None, "{line}");
-        }
-    }
-
-    fn pair() -> impl Strategy<Value = String> {
-        let key = select(vec![
-            "dest_ip",
-            "dest_ip",
-            "dest_port",
-            "dest_port",
-            "protocol",
-            "proto",
-            "ts",
-            "timestamp",
-            "x",
-        ]);
-        let value = prop_oneof![
-            "\"[0-9]{1,3}\\.[0-9]{1,3}\\.[0-9]{1,3}\\.[0-9]{1,3}\"",
-            "\"[0-9a-f:]{2,10}\"",
-            "-?[0-9]{1,6}(\\.[0-9]{1,3})?(e5)?",
-            "\"[0-9]{1,6}\"",
-            "\"(tcp|UDP|icmp|Sctp|ip-4|x)\"",
-            "\"202[0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,10})?(Z|z|\\+01:00)\"",
-            "(true|false|null|nul|NaN)",
-            "\"\\PC{0,12}\"",
-        ];
-        (key, value, select(vec!["", " ", "\t"]))
-            .prop_map(|(key, value, space)| format!("\"{key}\":{space}{value}"))
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
-
-        #[test]
-        fn both_readers_agree(pairs in vec(pair(), 0..6)) {
-            agrees(&format!("{{{}}}", pairs.join(",")))?;
-        }
-
-        #[test]
-        fn any_bytes_are_survived(bytes in vec(any::<u8>(), 0..60)) {
-            let _ = Scanner::default().scan(&bytes);
-            let _ = destination_line::parse(&bytes);
-        }
-    }
 }

@@ -1,0 +1,5 @@
+//! A line of Hubble's.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tracer_userspace::fuzzing::hubble(bytes));

@@ -1,0 +1,5 @@
+//! A policy.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tracer_userspace::fuzzing::policy(bytes));
