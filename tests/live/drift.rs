@@ -212,6 +212,38 @@ fn a_decision_is_followed_while_the_daemon_runs() {
 }
 
 #[test]
+fn what_is_approved_for_another_process_is_told() {
+    needs_root!();
+    let hook = Hook::start("200 OK");
+    let mut watched = Watched::start("1s", &hook);
+    let only = |process: &str| {
+        let entry = entry("203.0.113.1", "approved");
+        entry.replace("status", &format!("processes = [\"{process}\"]\nstatus"))
+    };
+    let policies = |count: usize| {
+        let stderr = watched.daemon.as_ref().unwrap().stderr();
+        stderr.matches("1 policies").count() == count
+    };
+    watched.write(&only("sample-agent"));
+    until("the policy is read again", || policies(1));
+    watched.act("flood 203.0.113.1 1 1");
+    watched.act("flood 203.0.113.9 1 1");
+    assert_eq!(hook.next()["to"], "203.0.113.9");
+    watched.write(&only("another"));
+    until("the policy is read once more", || policies(2));
+    watched.act("flood 203.0.113.1 1 1");
+    let told = hook.next();
+    assert_eq!(
+        (&told["kind"], &told["to"]),
+        (&"changed".into(), &"203.0.113.1".into())
+    );
+    let detail = told["detail"].as_str().unwrap();
+    assert!(detail.contains("by another"), "{detail}");
+    let (log, _) = watched.stop();
+    assert_eq!(drift(&log).len(), 2);
+}
+
+#[test]
 fn a_hook_that_refuses_costs_no_flow_and_is_counted() {
     needs_root!();
     let hook = Hook::start("403 Forbidden");

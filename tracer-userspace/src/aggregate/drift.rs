@@ -16,7 +16,7 @@ use crate::{
     harmless,
     output::{terminal, webhook::Webhook},
     policy::{Observations, infer, model::Policy},
-    record::{Drift, DriftKind, Flow, Name, Record, Translated, ip_from_mapped},
+    record::{Drift, DriftKind, Flow, Name, Record, Tool, Translated, ip_from_mapped},
 };
 
 /// Destinations of one workload that are told one by one. Beyond it they are counted.
@@ -48,7 +48,7 @@ pub struct Watch {
 #[derive(Debug, Default)]
 struct Known {
     judged: BTreeSet<Question>,
-    told: BTreeSet<(DriftKind, Place, Option<Translated>)>,
+    told: BTreeSet<(DriftKind, Place, Option<Translated>, Option<Who>)>,
     /// Beyond [`MAX_TOLD`], since the last gap.
     untold: u64,
 }
@@ -67,7 +67,11 @@ struct Question {
     place: Place,
     translated: Option<Translated>,
     names: Vec<Name>,
+    who: Who,
 }
+
+/// The executable and the agent's tool: approvals may be for some alone.
+type Who = (Option<String>, Option<String>);
 
 impl Watch {
     #[must_use]
@@ -226,11 +230,14 @@ impl Known {
             place: place(flow),
             translated: flow.translated,
             names: flow.names.clone(),
+            who: who(flow),
         })
     }
 
     fn may_tell(&mut self, drift: &Drift, flow: &Flow) -> Telling {
-        let told = (drift.kind, place(flow), flow.translated);
+        // What nobody may do is told once, and what only some may, for each of the others.
+        let who = (drift.kind == DriftKind::Changed).then(|| who(flow));
+        let told = (drift.kind, place(flow), flow.translated, who);
         if self.told.contains(&told) {
             return Telling::Before;
         }
@@ -245,6 +252,12 @@ impl Known {
 
 fn place(flow: &Flow) -> Place {
     (flow.dest_ip, flow.protocol.0, flow.dest_port)
+}
+
+fn who(flow: &Flow) -> Who {
+    let process = flow.process.exe.as_ref().or(flow.process.comm.as_ref());
+    let tool = flow.tool.as_ref().and_then(Tool::responsible);
+    (process.cloned(), tool.map(str::to_owned))
 }
 
 /// What `diff` would say of a log that has this record alone.

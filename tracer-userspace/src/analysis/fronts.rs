@@ -41,11 +41,11 @@ pub fn is_front(to: &Target, ranges: Option<&Ranges>) -> bool {
         // One name behind a front is one name.
         Target::Name(_) => false,
         Target::Wildcard(parent) => {
-            let is_below = |name: &&str| {
-                let rest = parent.strip_suffix(*name);
+            let is_below = |name: &str| {
+                let rest = parent.strip_suffix(name);
                 rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
             };
-            NAMES.iter().any(|name| is_below(&name))
+            NAMES.iter().any(|name| is_below(name))
         }
     }
 }

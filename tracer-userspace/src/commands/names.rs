@@ -134,6 +134,7 @@ fn options(arguments: &NamesArgs) -> anyhow::Result<Options> {
 /// What the policy allows by name, and whose answers count.
 fn approved(arguments: &NamesArgs, scope: &Scope) -> Result<Approved, Failure> {
     let file = PolicyFile::read(&arguments.policy, None)?;
+    file.refuse_unknown_denials()?;
     let policy = file.joined();
     let none = || infer::evidence(&Observations::new(&*policy.workload, 0));
     let evidence = file.evidence.clone().unwrap_or_else(none);

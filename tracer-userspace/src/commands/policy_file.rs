@@ -14,7 +14,7 @@ use crate::{
         document,
         evidence::Evidence,
         include::{self, MAX_DEPTH},
-        model::Policy,
+        model::{Entry, Policy, Status, Target},
         published,
     },
     ranges_file,
@@ -62,6 +62,23 @@ impl PolicyFile {
     pub(super) fn tell_ranges(&self, today: Date) {
         for note in published::notes(&self.joined(), today) {
             terminal::tell(&format!("note: {note}"));
+        }
+    }
+
+    /// A denial that nobody can look up would be a hole in the rules.
+    pub(super) fn refuse_unknown_denials(&self) -> anyhow::Result<()> {
+        let is_unknown = |entry: &&Entry| {
+            let is_empty =
+                matches!(&entry.to, Target::Published(range) if range.networks().is_empty());
+            is_empty && entry.status == Status::Denied
+        };
+        match self.joined().entries.iter().find(is_unknown) {
+            Some(entry) => bail!(
+                "{} is denied, and no ranges file says what that is (--ranges names the file of \
+                 `ranges update`)",
+                entry.to
+            ),
+            None => Ok(()),
         }
     }
 

@@ -56,11 +56,14 @@ pub(super) fn of(
 }
 
 /// The first lines about each destination that is wanted, and how many there are.
-struct Found<'e>(BTreeMap<IpAddr, Vec<(&'e Service, Vec<u64>, u64)>>);
+struct Found<'e>(BTreeMap<IpAddr, Vec<Lines<'e>>>);
+
+/// Those about one service.
+type Lines<'e> = (&'e Service, Vec<u64>, u64);
 
 impl<'e> Found<'e> {
     fn of(evidence: &'e Evidence) -> Self {
-        let mut wanted: BTreeMap<IpAddr, Vec<(&Service, _, _)>> = BTreeMap::new();
+        let mut wanted: BTreeMap<IpAddr, Vec<Lines<'_>>> = BTreeMap::new();
         for seen in &evidence.destinations {
             let services = wanted.entry(seen.to).or_default();
             if services.iter().all(|(known, ..)| *known != &seen.service) {

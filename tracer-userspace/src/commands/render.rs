@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use jiff::{Timestamp, civil::Date};
 
@@ -15,7 +15,7 @@ use crate::{
     output::{files, terminal},
     policy::{
         Observations, aggregate, infer,
-        model::{Entry, Policy, Service, Status, Target},
+        model::{Entry, Policy, Service, Status},
         rules::{self, SeenAt},
     },
     record::Protocol,
@@ -94,7 +94,7 @@ pub(super) fn render(arguments: &RenderArgs) -> Result<(), Failure> {
         .any(|entry| is_wanted_name(entry, today, arguments));
     tell_expired(&policy, today);
     file.tell_ranges(today);
-    refuse_unknown_denials(&policy)?;
+    file.refuse_unknown_denials()?;
     refuse(&policy, today, &options, arguments)?;
     let mut rules = rules(&file, &policy, &options, arguments)?;
     let breadth = aggregate::tell_breadth(&mut rules);
@@ -134,23 +134,6 @@ fn tell_expired(policy: &Policy, today: Date) {
             .expires
             .map_or_else(String::new, |day| format!(" on {day}"));
         terminal::tell(&format!("left out: {} expired{day}", entry.to));
-    }
-}
-
-/// A denial that nobody can look up would be a hole in the rules.
-fn refuse_unknown_denials(policy: &Policy) -> anyhow::Result<()> {
-    let is_unknown = |entry: &&Entry| matches!(&entry.to, Target::Published(range) if range.networks().is_empty());
-    let mut denied = policy
-        .entries
-        .iter()
-        .filter(|entry| entry.status == Status::Denied);
-    match denied.find(is_unknown) {
-        Some(entry) => bail!(
-            "{} is denied, and no ranges file says what that is (--ranges names the file of \
-             `ranges update`)",
-            entry.to
-        ),
-        None => Ok(()),
     }
 }
 

@@ -361,14 +361,16 @@ fn wanted(format: Format, rules: &RuleSet) -> Vec<(Target, Service)> {
     let every_port = list::all_of(crate::record::Protocol::TCP);
     for rule in &rules.names {
         let (name, parent) = (rule.name.as_str(), rule.name.trim_start_matches("*."));
-        let spelled = match format {
-            Format::Dnsmasq => vec![parent.to_owned(), format!("*.{parent}")],
-            Format::Squid => vec![name.to_owned(), parent.to_owned()],
-            _alone => vec![name.to_owned()],
-        };
-        let service = match format {
-            Format::Domains | Format::SandboxRuntime => &every_port,
-            _with_ports => &rule.service,
+        let mut spelled = vec![name.to_owned()];
+        if [Format::Dnsmasq, Format::Squid].contains(&format) {
+            spelled.push(parent.to_owned());
+        }
+        if format == Format::Dnsmasq {
+            spelled.push(format!("*.{parent}"));
+        }
+        let service = match [Format::Domains, Format::SandboxRuntime].contains(&format) {
+            true => &every_port,
+            false => &rule.service,
         };
         all.extend(
             spelled

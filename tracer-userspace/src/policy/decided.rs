@@ -32,7 +32,7 @@ impl<'p> Decided<'p> {
                     decided.exact.entry(&entry.to).or_default().push(entry);
                 }
                 Target::Network(_) | Target::Published(_) | Target::Wildcard(_) => {
-                    decided.wide.push(entry)
+                    decided.wide.push(entry);
                 }
             }
         }

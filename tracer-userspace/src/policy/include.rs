@@ -40,7 +40,7 @@ pub fn without_decided(found: Vec<Entry>, base: &[Entry]) -> Vec<Entry> {
                 .filter(|known| known.to.covers(&entry.to) && known.is_for_all_of(&entry))
                 .copied()
                 .collect();
-            document::rest(entry, &around)
+            document::rest(&entry, &around)
         })
         .collect()
 }

@@ -249,7 +249,7 @@ pub(super) fn policy(arguments: &PolicyArgs) -> Result<(), Failure> {
         PolicyVerb::List(list) => list::list(list, common)?,
         PolicyVerb::Review(review) => review::review(review, common)?,
         PolicyVerb::Sign(sign) => signature::sign(sign)?,
-        PolicyVerb::Verify(verify) => verify::verify(verify)?,
+        PolicyVerb::Verify(verify) => verify::verify(verify, common)?,
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use clap::Args;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::signature;
+use super::{Common, signature};
 use crate::{
     analysis::proof::{self, Proof, Sources},
     cli,
@@ -109,8 +109,8 @@ struct Log {
     source: Source,
 }
 
-pub(super) fn verify(arguments: &Verify) -> Result<(), Failure> {
-    let file = PolicyFile::read(&arguments.policy, None)?;
+pub(super) fn verify(arguments: &Verify, common: &Common) -> Result<(), Failure> {
+    let file = PolicyFile::read(&arguments.policy, common.ranges.as_deref())?;
     let mut verified = Verified {
         schema: "egress-tracer/verified/1",
         workload: file.policy.workload.clone(),

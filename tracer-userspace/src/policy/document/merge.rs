@@ -196,12 +196,12 @@ impl<'p> Known<'p> {
 }
 
 /// A candidate for what of `entry` none of `known` speaks of, all of them about its destination.
-pub(in crate::policy) fn rest(entry: Entry, known: &[&Entry]) -> Option<Entry> {
-    let news = News::of(&entry, known);
+pub(in crate::policy) fn rest(entry: &Entry, known: &[&Entry]) -> Option<Entry> {
+    let news = News::of(entry, known);
     (!news.is_empty()).then(|| Entry {
         // Who was seen, for whoever compares it next.
         processes: entry.processes.clone(),
-        ..news.into_candidate(&entry)
+        ..news.into_candidate(entry)
     })
 }
 

@@ -115,8 +115,8 @@ impl Reader<'_> {
     /// What says how wide a published range may be belongs to one, and an approval of one needs it.
     fn published(&self, table: &Table, entry: &Entry) -> Outcome<()> {
         let is_range = matches!(entry.to, Target::Published(_));
-        let stray = ["list", "at_most"].into_iter();
-        if let Some(key) = stray.filter(|key| table.contains_key(key)).next()
+        let mut keys = ["list", "at_most"].into_iter();
+        if let Some(key) = keys.find(|key| table.contains_key(key))
             && !is_range
         {
             let message = format!("{key} is for published ranges such as aws:S3:us-east-1");
