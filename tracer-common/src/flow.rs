@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::outcome::Outcomes;
+
 /// `FlowKey::channel`: how the bytes leave. Userspace has the enum (`record::Channel`).
 pub mod channel {
     /// A stream connect(): TCP, MPTCP, SCTP; TCP Fast Open by sendto() too.
@@ -75,6 +77,7 @@ pub struct FlowValue {
     pub source_port: u16,
     /// Always zero.
     pub reserved: [u8; 6],
+    pub outcomes: Outcomes,
 }
 
 /// Kept in the storage of a connected datagram socket until its first datagram has left.
@@ -95,5 +98,5 @@ pub struct ConnectedDatagram {
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 56);
-const _: () = assert!(size_of::<FlowValue>() == 104);
+const _: () = assert!(size_of::<FlowValue>() == 168);
 const _: () = assert!(size_of::<ConnectedDatagram>() == 112);

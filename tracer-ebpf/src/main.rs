@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`hooks`] | the programs, one file per kernel path |
 //! | [`flow`] | counting in the flow table: the truth |
+//! | [`connection`] | following stream connections |
 //! | [`emit`] | news to userspace: never the truth |
 //! | [`process`] | who is calling, and which process a task is |
 //! | [`image`] | what program a process runs: command line and paths |
@@ -22,6 +23,7 @@
 #![feature(asm_experimental_arch)]
 
 mod atomic;
+mod connection;
 mod emit;
 mod first_words;
 mod flow;

@@ -11,7 +11,8 @@ use tracer_common::{
     event::NewFlow,
     flow::{ConnectedDatagram, FlowKey, FlowValue},
     limits::{CgroupQuota, State, loss},
-    offsets::{ABSENT, Offsets, ProcessOffsets},
+    offsets::{ABSENT, Offsets, ProcessOffsets, SocketOffsets},
+    outcome::{Connection, MAX_CONNECTIONS},
     process::Forked,
     translation::{Asked, FirstAsked, MAX_TRANSLATIONS, Translation},
     wire::{DNS_PORTS, MAX_UNFINISHED, Piece},
@@ -42,6 +43,11 @@ pub(crate) static QUOTAS: HashMap<u64, CgroupQuota, 16384, { BPF_F_NO_PREALLOC a
 /// Connected datagram sockets that have not sent yet. Freed with the socket.
 #[btf_map]
 pub(crate) static CONNECTED: SkStorage<ConnectedDatagram> = SkStorage::new();
+
+/// Stream connections from connect() until they are closed, by socket cookie. Those of which
+/// nothing is ever heard (no route) give way to newer ones.
+#[btf_map]
+pub(crate) static CONNECTIONS: LruHashMap<u64, Connection, MAX_CONNECTIONS> = LruHashMap::new();
 
 /// News for userspace. The size is a setting.
 #[btf_map]
@@ -129,6 +135,11 @@ static OFFSETS: Global<Offsets> = Global::new(Offsets {
 static PROCESS_OFFSETS: Global<[u32; ProcessOffsets::WORDS]> =
     Global::new([ABSENT; ProcessOffsets::WORDS]);
 
+/// The same for following connections.
+#[unsafe(no_mangle)]
+static SOCKET_OFFSETS: Global<[u32; SocketOffsets::WORDS]> =
+    Global::new([ABSENT; SocketOffsets::WORDS]);
+
 /// A quarter of the ring of processes, in bytes: from here on its reader is woken.
 #[unsafe(no_mangle)]
 static PROCESS_WAKE_BYTES: Global<u64> = Global::new(0);
@@ -160,6 +171,12 @@ pub(crate) fn process_wake_bytes() -> u64 {
 pub(crate) fn process_offsets() -> ProcessOffsets {
     // SAFETY: the struct is as many plain words, and userspace writes it as such.
     unsafe { core::mem::transmute(PROCESS_OFFSETS.load()) }
+}
+
+#[inline(always)]
+pub(crate) fn socket_offsets() -> SocketOffsets {
+    // SAFETY: as above.
+    unsafe { core::mem::transmute(SOCKET_OFFSETS.load()) }
 }
 
 #[inline(always)]

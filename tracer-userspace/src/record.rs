@@ -94,6 +94,21 @@ pub struct Flow {
     pub bytes_sent: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_received: Option<u64>,
+    /// Mean time from connect() to established, of those that this record tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<u64>,
+    /// SYNs that were sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syn_retransmits: Option<u64>,
+    /// Connections that are over, of this record's or of earlier ones'; the bytes are theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<u64>,
+    /// Of those, reset by the other side after an earlier record had told them as established.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_later: Option<u64>,
+    /// From established to the end, summed over those that are over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
     /// First and last observation that this record counts.
     #[serde(with = "nanoseconds")]
     pub first_seen: Timestamp,
@@ -395,6 +410,8 @@ pub enum GapKind {
     Replaced,
     /// The hooks could not be attached to a container's cgroup.
     NotAttached,
+    /// What became of connections was not counted: they are unknown, or their bytes are missing.
+    Outcomes,
     /// Not all of what was said on the wire was read: names may be missing.
     Wire,
     /// More connections at a time than are followed: counts and names of some are uncertain.

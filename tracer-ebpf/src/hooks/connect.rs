@@ -10,6 +10,7 @@ use tracer_common::{
 
 use super::{ALLOW, flow_key, ip6_words, is_blocked, mapped};
 use crate::{
+    connection::follow,
     flow::{Attempt, Seen, observe},
     maps::{CONNECTED, count_loss},
     process::Caller,
@@ -62,6 +63,9 @@ fn connected(ctx: &SockAddrContext, destination: [u32; 4]) {
         };
         let look = observe(ctx, &key, attempt, Caller::current);
         translation::ask(&key, cookie, look);
+        if !attempt.blocked {
+            follow(&key, cookie);
+        }
     }
 }
 

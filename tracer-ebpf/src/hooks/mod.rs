@@ -6,6 +6,7 @@ mod datagram;
 mod first;
 mod process;
 mod sendmsg;
+mod state;
 mod tables;
 mod wire;
 

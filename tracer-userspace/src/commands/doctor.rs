@@ -224,6 +224,8 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
     };
     loaded.attach_process_events();
     let processes = processes(&loaded);
+    loaded.attach_connection_events();
+    let outcomes = outcomes(&loaded);
     let wire = wire(&loaded);
     // Kept until all is tried: nothing is attached to a cgroup that is gone.
     let cgroup = RunCgroup::make(&cgroup2.mount, proc);
@@ -238,7 +240,7 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
         Ok(()) => finding("connection hooks", Verdict::Works, loaded.hooks.join(", ")),
         Err(error) => finding("connection hooks", Verdict::Blocks, format!("{error:#}")),
     };
-    [events, processes, address, wire]
+    [events, processes, address, outcomes, wire]
         .into_iter()
         .chain(rewrites)
         .collect()
@@ -277,7 +279,7 @@ fn others(loaded: &mut Loaded) -> Finding {
     if let Err(error) = loaded.foreign.attach() {
         return finding("other programs", Verdict::Reduced, error);
     }
-    let missing: Vec<String> = loaded.missing().into_values().collect();
+    let missing: Vec<String> = loaded.unseen_of_others();
     match missing.is_empty() {
         true => finding(
             "other programs",
@@ -296,6 +298,21 @@ fn wire(loaded: &Loaded) -> Finding {
         return finding("names", Verdict::Works, detail);
     }
     finding("names", Verdict::Reduced, missing.join("; "))
+}
+
+/// Whether it is known what becomes of connections.
+fn outcomes(loaded: &Loaded) -> Finding {
+    let missing = loaded.unsettled();
+    if missing.is_empty() {
+        let detail = "what becomes of TCP connections, and how much was said";
+        return finding("outcomes", Verdict::Works, detail);
+    }
+    let unseen: Vec<_> = missing.iter().map(|(_, unseen)| *unseen).collect();
+    finding(
+        "outcomes",
+        Verdict::Reduced,
+        format!("not seen: {}", unseen.join("; ")),
+    )
 }
 
 fn processes(loaded: &Loaded) -> Finding {

@@ -336,6 +336,7 @@ impl Capture {
                     self.new_keys += 1;
                     self.host.note(key.netns_cookie);
                 }
+                Event::KeyAgain => self.new_keys += 1,
                 Event::CgroupRemoved { cgroup_id, .. } => self.removed.push(*cgroup_id),
                 Event::CgroupCreated { .. } => {}
             }
@@ -541,6 +542,6 @@ async fn due(moment: Option<Instant>) {
 fn matters(event: &Event) -> bool {
     match event {
         Event::CgroupCreated { .. } | Event::CgroupRemoved { .. } => true,
-        Event::NewFlow { .. } => false,
+        Event::NewFlow { .. } | Event::KeyAgain => false,
     }
 }

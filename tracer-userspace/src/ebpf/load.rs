@@ -12,14 +12,14 @@ use std::{
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{CgroupSkb, CgroupSockAddr, ProgramError, ProgramType, RawTracePoint},
+    programs::{CgroupSkb, CgroupSockAddr, Program, ProgramError, ProgramType, RawTracePoint},
     sys::is_helper_supported,
 };
 use aya_log::EbpfLogger;
 use aya_obj::generated::{bpf_attach_type, bpf_func_id};
 use tracer_common::{
     flow::{FlowKey, FlowValue},
-    offsets::ProcessOffsets,
+    offsets::{ProcessOffsets, SocketOffsets},
     wire::DNS_PORTS,
 };
 
@@ -71,6 +71,14 @@ const PROCESS_HOOKS: [(&str, &str); 3] = [
         "the end of processes: they are remembered for longer than needed",
     ),
 ];
+
+/// The same of following connections.
+const CONNECTION_HOOKS: [(&str, &str); 1] = [(
+    OUTCOME_HOOK,
+    "what became of connections, how long they took and how much was said: attempts are recorded as unknown",
+)];
+/// Without it no outcome is ever known.
+pub const OUTCOME_HOOK: &str = "inet_sock_set_state";
 
 /// Sizes, set before loading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,7 +196,7 @@ pub fn load(sizes: Sizes, verbose: bool, pins: Option<&Pins>) -> Result<Loaded, 
     };
     let mut ebpf = load_object(&settings, adopted)?;
     load_programs(&mut ebpf)?;
-    let missing = load_wire(&mut ebpf);
+    let missing = load_others(&mut ebpf);
     // Reading the kernel's type information takes megabytes that are not needed again.
     sys::give_memory_back();
     let log = verbose
@@ -375,6 +383,7 @@ fn load_object(settings: &Settings, adopted: Option<&Pins>) -> Result<Ebpf, Load
     let sizes = settings.sizes;
     let words: [u32; 8] = bytemuck::cast(settings.offsets.offsets);
     let process_words: [u32; ProcessOffsets::WORDS] = bytemuck::cast(settings.offsets.processes);
+    let socket_words: [u32; SocketOffsets::WORDS] = bytemuck::cast(settings.offsets.sockets);
     let wake_bytes = u64::from(sizes.process_ring_bytes / 4);
     let wire_wake_bytes = u64::from(sizes.wire_ring_bytes / 4);
     let dns_ports = sizes.dns_ports.map(u32::from);
@@ -385,6 +394,7 @@ fn load_object(settings: &Settings, adopted: Option<&Pins>) -> Result<Ebpf, Load
     loader
         .override_global("OFFSETS", words.as_slice(), true)
         .override_global("PROCESS_OFFSETS", process_words.as_slice(), true)
+        .override_global("SOCKET_OFFSETS", socket_words.as_slice(), true)
         .override_global("PROCESS_WAKE_BYTES", &wake_bytes, true)
         .override_global("WIRE_WAKE_BYTES", &wire_wake_bytes, true)
         .override_global("SERVED_PORTS", dns_ports.as_slice(), true)
@@ -420,13 +430,12 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// A verifier that refuses these costs names, not flows. What is then not seen, by program.
-fn load_wire(ebpf: &mut Ebpf) -> BTreeMap<String, String> {
+/// A verifier that refuses one of these costs only what that one sees. What is then not seen, by
+/// program. Before the maps are taken: programs are bound to the object's own descriptors of them.
+fn load_others(ebpf: &mut Ebpf) -> BTreeMap<String, String> {
     let mut missing = BTreeMap::new();
-    for (name, unseen) in WIRE_HOOKS {
-        let loaded = program::<CgroupSkb>(ebpf, name)
-            .and_then(|program| program.load().map_err(refused(name)));
-        if let Err(error) = loaded {
+    for (name, unseen) in WIRE_HOOKS.into_iter().chain(CONNECTION_HOOKS) {
+        if let Err(error) = load_one(ebpf, name) {
             tracing::warn!("not seen: {unseen}: {error}");
             missing.insert(name.to_owned(), unseen.to_owned());
         }
@@ -434,9 +443,25 @@ fn load_wire(ebpf: &mut Ebpf) -> BTreeMap<String, String> {
     missing
 }
 
+fn load_one(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
+    let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a list of thirty kinds tells nothing"
+    )]
+    let loaded = match program {
+        Program::CgroupSkb(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        Program::CgroupDevice(program) => program.load(),
+        Program::RawTracePoint(program) => program.load(),
+        _ => return Err(LoadError::Missing(name)),
+    };
+    loaded.map_err(refused(name))
+}
+
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>
 where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
 {
     ebpf.program_mut(name)
         .ok_or(LoadError::Missing(name))?

@@ -48,6 +48,9 @@ pub struct Evidence {
     /// One for each name by which something may be allowed and service, over all its addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<Named>,
+    /// What was tried and never succeeded: no candidate for that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub never_succeeded: Vec<Failed>,
     /// What the policy lists and these sources do not show, as earlier evidence has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vanished: Vec<Vanished>,
@@ -66,6 +69,18 @@ pub struct Named {
     pub runs: u64,
     /// How many addresses it had in them.
     pub addresses: u64,
+}
+
+/// A destination of which every attempt is known to have failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    pub to: IpAddr,
+    #[serde(
+        serialize_with = "service_text",
+        deserialize_with = "service_from_text"
+    )]
+    pub service: Service,
+    pub outcomes: BTreeMap<Outcome, u64>,
 }
 
 /// A destination that was seen once.

@@ -16,6 +16,7 @@ use crate::{
         seen::Seen,
         translation::{Left, Translation},
     },
+    record::Outcome,
 };
 
 /// What candidates are about.
@@ -29,11 +30,15 @@ pub enum By {
 }
 
 /// One candidate per name or address, with sorted services; sorted by destination. What `decided`
-/// speaks of by address is no news under a name, nor the other way round.
+/// speaks of by address is no news under a name, nor the other way round. What was tried and never
+/// succeeded is no candidate.
 #[must_use]
 pub fn entries(observations: &Observations, by: By, decided: &Decided<'_>) -> Vec<Entry> {
     let mut wanted = Wanted::default();
     for (destination, seen) in observations.destinations() {
+        if seen.never_succeeded() {
+            continue;
+        }
         if seen.believed.is_empty() {
             wanted.address(destination, seen);
             continue;
@@ -144,8 +149,30 @@ pub fn evidence(observations: &Observations) -> Evidence {
             .map(|(destination, seen)| figures(destination, seen))
             .collect(),
         names: named(observations),
+        never_succeeded: never_succeeded(observations),
         vanished: Vec::new(),
     }
+}
+
+/// What was tried and never succeeded, each once: under several names it may have failed for each.
+fn never_succeeded(observations: &Observations) -> Vec<evidence::Failed> {
+    let mut failed: BTreeMap<(IpAddr, &Service), BTreeMap<Outcome, u64>> = BTreeMap::new();
+    let all = observations.destinations();
+    for (destination, seen) in all.filter(|(_, seen)| seen.never_succeeded()) {
+        let key = (destination.ip, &destination.service);
+        let outcomes = failed.entry(key).or_default();
+        for (outcome, count) in &seen.outcomes {
+            *outcomes.entry(*outcome).or_default() += count;
+        }
+    }
+    let failed = failed.into_iter();
+    failed
+        .map(|((to, service), outcomes)| evidence::Failed {
+            to,
+            service: service.clone(),
+            outcomes,
+        })
+        .collect()
 }
 
 /// What was seen of each name, over all its addresses.

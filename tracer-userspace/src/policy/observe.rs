@@ -406,6 +406,7 @@ fn gap_reason(kind: &GapKind, tally: GapTally) -> String {
         GapKind::Preexisting => "connections that were open already could not be listed",
         GapKind::Replaced => "the tracer was replaced by one that could not go on with its tables",
         GapKind::NotAttached => "hooks could not be attached to a container",
+        GapKind::Outcomes => "what became of connections was not counted",
         GapKind::Wire => "not all of what was said on the wire was read",
         GapKind::Connections => "more connections at a time than are followed",
         GapKind::Other(kind) => &format!("something that this version does not know: {kind}"),

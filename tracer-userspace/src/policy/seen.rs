@@ -141,6 +141,23 @@ impl Seen {
         self.left.cut();
     }
 
+    /// Whether it is known of every attempt that it failed: such a destination is not wanted in a
+    /// policy, where it would allow what has never worked. Where nothing is known of an attempt, or
+    /// of a datagram, this does not hold.
+    #[must_use]
+    pub fn never_succeeded(&self) -> bool {
+        let known: u64 = self.outcomes.values().sum();
+        let has_failed = |outcome: &Outcome| match outcome {
+            Outcome::Refused | Outcome::Timeout | Outcome::Unreachable | Outcome::Blocked => true,
+            Outcome::Established | Outcome::Reset | Outcome::Unknown => false,
+        };
+        let mut told = self.outcomes.iter().filter(|(_, count)| **count > 0);
+        known > 0
+            && known >= self.count
+            && self.bytes_received == 0
+            && told.all(|(outcome, _)| has_failed(outcome))
+    }
+
     /// Counts in what was seen elsewhere of the same destination.
     pub fn merge(&mut self, other: &Self) {
         self.runs.extend(other.runs.iter().cloned());

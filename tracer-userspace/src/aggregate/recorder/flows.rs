@@ -1,6 +1,6 @@
 //! Flows as records: whose they are, who sent them, and what became of them.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use tracer_common::flow::{FlowKey, channel};
 
@@ -22,7 +22,7 @@ use crate::{
     },
     place::place,
     record::{
-        Channel, Direction, Flow, Outcome, Process, Protocol, Record, RewrittenBy, Translated,
+        Channel, Direction, Flow, Process, Protocol, Record, RewrittenBy, Translated,
         ip_from_mapped,
     },
 };
@@ -78,8 +78,10 @@ impl Recorder {
             };
             for told in told {
                 let mut flow = self.flow(key, tally, told, &origin);
-                flow.names = self.names_of(key.cgroup_id, &flow, told);
-                self.may_be_named_later(key.cgroup_id, &flow, &origin);
+                self.name(key, tally, told, &mut flow);
+                if told.count > 0 {
+                    self.may_be_named_later(key.cgroup_id, &flow, &origin);
+                }
                 match self.tell_flow(flow, &origin) {
                     Ok(full) => is_full |= full,
                     Err(error) => {
@@ -92,6 +94,24 @@ impl Recorder {
         });
         self.table = table;
         result
+    }
+
+    /// Names a flow. A record that only tells what became of attempts says of them what the record
+    /// said that counted them: names run out, and processes are forgotten.
+    fn name(&mut self, key: &FlowKey, tally: &mut Tally, told: &Told, flow: &mut Flow) {
+        let is_aftermath = told.count == 0 && told.translated.is_none();
+        if is_aftermath && told.channel == Channel::Connect {
+            flow.names.clone_from(&tally.names);
+            if flow.process.exe.is_none() {
+                flow.process.exe.clone_from(&tally.exe);
+            }
+            return;
+        }
+        flow.names = self.names_of(key.cgroup_id, flow, told);
+        if told.count > 0 {
+            tally.names.clone_from(&flow.names);
+            tally.exe.clone_from(&flow.process.exe);
+        }
     }
 
     pub(super) fn attribute(&mut self, key: &FlowKey, tally: &Tally) -> Attribution {
@@ -138,6 +158,9 @@ impl Recorder {
             port: port_of(left.port),
             by: left.by_host.then_some(RewrittenBy::Host),
         };
+        let lifetimes = told.lifetimes;
+        let ended = lifetimes.ended;
+        let known = |figure: u64| (figure > 0 || ended > 0).then_some(figure);
         Flow {
             protocol,
             dest_ip,
@@ -151,10 +174,18 @@ impl Recorder {
             place: place(dest_ip),
             translated: told.translated.map(translated),
             via: origin.via,
-            outcomes: outcomes(told),
+            outcomes: told.outcomes.by_outcome(),
             count: told.count,
-            bytes_sent: None,
-            bytes_received: None,
+            bytes_sent: (ended > 0).then_some(lifetimes.bytes_sent),
+            bytes_received: known(lifetimes.bytes_received),
+            latency_us: lifetimes
+                .latency_ns
+                .checked_div(lifetimes.established)
+                .map(|mean_ns| mean_ns / 1000),
+            syn_retransmits: known(lifetimes.syn_retransmits),
+            ended: known(ended),
+            reset_later: known(lifetimes.reset_later),
+            duration_ms: (ended > 0).then_some(lifetimes.duration_ns / 1_000_000),
             first_seen: self.clock.wall(told.first_ns),
             last_seen: self.clock.wall(told.last_ns),
             process: self.process(key, tally, told.first_ns),
@@ -245,27 +276,6 @@ fn sender(key: &FlowKey, tally: &Tally, at_ns: u64) -> Sender {
         comm: tally.comm,
         at_ns,
     }
-}
-
-/// What became of the attempts, as far as it is known. Of probes only that they were denied.
-fn outcomes(told: &Told) -> BTreeMap<Outcome, u64> {
-    let known = told.blocked + told.established;
-    let unknown = match told.channel {
-        Channel::UdpProbe => 0,
-        Channel::Connect
-        | Channel::Sendmsg
-        | Channel::UdpConnect
-        | Channel::Preexisting
-        | Channel::Import => told.count.saturating_sub(known),
-    };
-    [
-        (Outcome::Established, told.established),
-        (Outcome::Blocked, told.blocked),
-        (Outcome::Unknown, unknown),
-    ]
-    .into_iter()
-    .filter(|(_, count)| *count > 0)
-    .collect()
 }
 
 pub(super) fn process_id(key: &FlowKey) -> ProcessId {

@@ -182,6 +182,13 @@ impl Recorder {
                 names,
                 count: 0,
                 outcomes: BTreeMap::new(),
+                bytes_sent: None,
+                bytes_received: None,
+                latency_us: None,
+                syn_retransmits: None,
+                ended: None,
+                reset_later: None,
+                duration_ms: None,
                 first_seen: seen,
                 last_seen: seen,
                 ..flow
