@@ -3,5 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+mod channels;
+mod direction;
 mod outcomes;
 mod world;

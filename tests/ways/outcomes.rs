@@ -59,7 +59,10 @@ fn what_was_tried_and_never_succeeded_is_no_candidate_and_listed_apart() {
         .iter()
         .map(|each| format!("{} {}", each["to"], each["service"]).replace('"', ""))
         .collect();
-    assert_eq!(listed, [format!("{SERVER} 9/tcp"), format!("{NOWHERE} 80/tcp")]);
+    assert_eq!(
+        listed,
+        [format!("{SERVER} 9/tcp"), format!("{NOWHERE} 80/tcp")]
+    );
 }
 
 #[test]
@@ -81,5 +84,8 @@ fn outcomes_that_come_after_their_attempt_was_told_make_the_sums_agree() {
     assert_eq!((idle.count, idle.ended), (2, 2));
     assert_eq!((idle.sent, idle.received), (2 * SAID, 2 * SAID));
     let hole = sums(&log, HOLE, 80);
-    assert_eq!((hole.count, hole.outcomes), (2, vec!["timeout 2".to_owned()]));
+    assert_eq!(
+        (hole.count, hole.outcomes),
+        (2, vec!["timeout 2".to_owned()])
+    );
 }

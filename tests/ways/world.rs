@@ -33,8 +33,7 @@ pub(crate) use needs_root;
 
 pub(crate) struct World {
     client: Namespace,
-    // Holds the servers.
-    _internet: Internet,
+    internet: Internet,
     folder: TempDir,
 }
 
@@ -50,20 +49,37 @@ impl World {
             .black_hole(HOLE);
         let internet = Internet::start(&plan).unwrap();
         let rules = format!(
-            "table inet ways {{ chain input {{ type filter hook input priority 0; \
-             ip daddr {NOWHERE} reject with icmp host-unreachable; }} }}"
+            "table inet ways {{\nchain input {{\ntype filter hook input priority 0;\n\
+             ip daddr {NOWHERE} reject with icmp type host-unreachable\n}}\n}}\n"
         );
         lab::output(internet.namespace().command("nft").arg(&rules)).unwrap();
         let client = internet.client("ways").unwrap();
         Self {
             client,
-            _internet: internet,
+            internet,
             folder: tempfile::tempdir().unwrap(),
         }
     }
 
     pub(crate) fn client(&self) -> &Namespace {
         &self.client
+    }
+
+    pub(crate) fn internet(&self) -> &Internet {
+        &self.internet
+    }
+
+    /// The client's own address.
+    pub(crate) fn client_address(&self) -> String {
+        let routes = self
+            .client
+            .ip(&["-4", "-o", "address", "show", "scope", "global"])
+            .unwrap();
+        let address = routes.split_whitespace().find(|word| word.contains('/'));
+        address
+            .and_then(|word| word.split('/').next())
+            .unwrap()
+            .to_owned()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

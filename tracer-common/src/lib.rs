@@ -13,6 +13,7 @@
 //! | [`outcome`] | what became of stream connections |
 //! | [`process`] | what the ring of processes carries |
 //! | [`offsets`] | where the running kernel keeps the few fields that have no helper |
+//! | [`socket`] | what is remembered of sockets |
 //! | [`translation`] | what leaves in place of what was asked for |
 //! | [`wire`] | what the ring of the wire carries: DNS, and the first bytes of connections |
 #![no_std]
@@ -23,6 +24,7 @@ pub mod limits;
 pub mod offsets;
 pub mod outcome;
 pub mod process;
+pub mod socket;
 pub mod translation;
 pub mod wire;
 

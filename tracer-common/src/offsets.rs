@@ -93,6 +93,12 @@ pub struct SocketOffsets {
     pub bytes_retrans: u32,
     pub snd_una: u32,
     pub write_seq: u32,
+    /// `sock.__sk_common.skc_family`
+    pub family: u32,
+    /// `vsock_sock.remote_addr.{svm_cid, svm_port}`
+    pub vsock_cid: u32,
+    pub vsock_port: u32,
+    pub reserved: u32,
 }
 
 impl SocketOffsets {
@@ -107,4 +113,4 @@ impl ProcessOffsets {
 
 const _: () = assert!(size_of::<Offsets>() == 32);
 const _: () = assert!(size_of::<ProcessOffsets>() == 112);
-const _: () = assert!(size_of::<SocketOffsets>() == 40);
+const _: () = assert!(size_of::<SocketOffsets>() == 56);

@@ -85,12 +85,7 @@ pub(crate) fn changed(sk: u64, state: u32) {
 }
 
 #[inline(always)]
-fn established(
-    connection: &mut Connection,
-    sk: u64,
-    offsets: &SocketOffsets,
-    news: &mut Outcomes,
-) {
+fn established(connection: &mut Connection, sk: u64, offsets: &SocketOffsets, news: &mut Outcomes) {
     // Two programs may hear of it, the old and the new one, while a daemon takes over.
     if is_first(&mut connection.settled) {
         let now = now();

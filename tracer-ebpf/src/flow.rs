@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::info;
 use tracer_common::{
-    flow::{FlowKey, FlowValue},
+    flow::{FlowKey, FlowValue, channel},
     limits::{CgroupQuota, loss},
     outcome::Outcomes,
 };
@@ -28,6 +28,14 @@ pub(crate) struct Attempt {
     /// Another program has denied it.
     pub(crate) blocked: bool,
     pub(crate) socket_cookie: u64,
+    pub(crate) clock: Clock,
+}
+
+/// By which clock `last_ns` is told. The programs of some hooks may not read the cheaper one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    Coarse,
+    Exact,
 }
 
 /// Whether the packet that follows is worth a look: is it what was asked for?
@@ -112,7 +120,10 @@ fn count(value: *mut FlowValue, attempt: Attempt) -> Look {
         if attempt.blocked {
             atomic::add(&raw mut (*value).blocked, 1);
         }
-        (*value).last_ns = bpf_ktime_get_coarse_ns();
+        (*value).last_ns = match attempt.clock {
+            Clock::Coarse => bpf_ktime_get_coarse_ns(),
+            Clock::Exact => bpf_ktime_get_ns(),
+        };
         match (*value).translated {
             0 => Look::No,
             1.. => Look::Again,
@@ -133,7 +144,17 @@ fn admit(
         count_loss(loss::TABLE_FULL, 1);
         return Look::No;
     };
-    if !take_share(quota) {
+    let is_reply = matches!(
+        key.channel,
+        channel::REPLY | channel::UNCERTAIN | channel::CONNECTED_REPLY
+    );
+    if is_reply {
+        // Who scans a server must not use up what its own destinations need.
+        if !take_share(quota, cgroup_quota() / 4) {
+            count_loss(loss::REPLIES_FULL, 1);
+            return Look::No;
+        }
+    } else if !take_share(quota, cgroup_quota()) {
         info!(
             ctx,
             "cgroup {} has used up its share of the flow table", key.cgroup_id
@@ -242,7 +263,7 @@ unsafe fn add_outcomes(to: *mut Outcomes, news: &Outcomes) {
 /// Adds a key that an earlier table had. A refusal costs no destination.
 #[inline(always)]
 fn admit_again(table: &FlowTable, key: &FlowKey) -> Option<*mut FlowValue> {
-    if !take_share(quota_of(key.cgroup_id)?) {
+    if !take_share(quota_of(key.cgroup_id)?, cgroup_quota()) {
         return None;
     }
     let nobody = Caller {
@@ -255,6 +276,7 @@ fn admit_again(table: &FlowTable, key: &FlowKey) -> Option<*mut FlowValue> {
         seen: Seen::Aftermath,
         blocked: false,
         socket_cookie: 0,
+        clock: Clock::Exact,
     };
     let value = first_value(nothing, &nobody);
     match table.insert(key, value, u64::from(BPF_NOEXIST)) {
@@ -294,7 +316,7 @@ fn quota_of(cgroup_id: u64) -> Option<*mut CgroupQuota> {
 /// Two CPUs may both reset `used` when the table is new; the quota is then off by a few keys,
 /// which the table's own size bounds.
 #[inline(always)]
-fn take_share(quota: *mut CgroupQuota) -> bool {
+fn take_share(quota: *mut CgroupQuota, most: u64) -> bool {
     let generation = match STATE.get(0) {
         Some(state) => state.generation,
         None => 0,
@@ -305,7 +327,7 @@ fn take_share(quota: *mut CgroupQuota) -> bool {
             (*quota).generation = generation;
             (*quota).used = 0;
         }
-        if (*quota).used >= cgroup_quota() {
+        if (*quota).used >= most {
             return false;
         }
         atomic::add(&raw mut (*quota).used, 1);

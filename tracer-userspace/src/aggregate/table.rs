@@ -350,6 +350,13 @@ impl Tally {
             | Channel::Sendmsg
             | Channel::UdpProbe
             | Channel::Preexisting
+            | Channel::Ping
+            | Channel::Raw
+            | Channel::UdpLite
+            | Channel::Packet
+            | Channel::Xdp
+            | Channel::Tun
+            | Channel::Vsock
             | Channel::Import => all.first_mut(),
         };
         if let Some(attempts) = attempts {
@@ -400,8 +407,15 @@ impl Tally {
 
 fn channel_of(kernel_channel: u8) -> Channel {
     match kernel_channel {
-        channel::SENDMSG => Channel::Sendmsg,
-        channel::CONNECTED_DATAGRAM => Channel::UdpConnect,
+        channel::SENDMSG | channel::REPLY | channel::UNCERTAIN => Channel::Sendmsg,
+        channel::CONNECTED_DATAGRAM | channel::CONNECTED_REPLY => Channel::UdpConnect,
+        channel::PING => Channel::Ping,
+        channel::RAW => Channel::Raw,
+        channel::UDP_LITE => Channel::UdpLite,
+        channel::PACKET => Channel::Packet,
+        channel::XDP => Channel::Xdp,
+        channel::VSOCK => Channel::Vsock,
+        channel::TUN => Channel::Tun,
         channel::PREEXISTING | channel::PREEXISTING_REPLY => Channel::Preexisting,
         _connect => Channel::Connect,
     }
@@ -584,7 +598,10 @@ mod tests {
         table.absorb(&key(channel::CONNECTED_DATAGRAM), &denied(1, 3, 2));
         let mut all = Vec::new();
         table.tell(|_, _, told| {
-            all.extend(told.iter().map(|t| (t.channel, t.count, t.outcomes.blocked)));
+            all.extend(
+                told.iter()
+                    .map(|t| (t.channel, t.count, t.outcomes.blocked)),
+            );
             true
         });
         all.sort_unstable();

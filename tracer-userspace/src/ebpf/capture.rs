@@ -334,7 +334,7 @@ impl Capture {
             match event {
                 Event::NewFlow { key, .. } => {
                     self.new_keys += 1;
-                    self.host.note(key.netns_cookie);
+                    note_namespace(&mut self.host, key);
                 }
                 Event::KeyAgain => self.new_keys += 1,
                 Event::CgroupRemoved { cgroup_id, .. } => self.removed.push(*cgroup_id),
@@ -386,7 +386,7 @@ impl Capture {
         let mut counts = Vec::with_capacity(self.new_keys as usize);
         let Self { loaded, host, .. } = self;
         loaded.tables.sweep(|key, value| {
-            host.note(key.netns_cookie);
+            note_namespace(host, key);
             counts.push((*key, *value));
         })?;
         // After the counts that they are about. Taken out once the journal has them.
@@ -527,6 +527,13 @@ impl Capture {
         self.tell_inventory().await?;
         self.read_news().await?;
         self.sweep(SweepReason::End).await
+    }
+}
+
+/// What is no IP socket has no network namespace either.
+fn note_namespace(host: &mut conntrack::Watch, key: &FlowKey) {
+    if key.netns_cookie != 0 {
+        host.note(key.netns_cookie);
     }
 }
 

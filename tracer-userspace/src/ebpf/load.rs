@@ -41,7 +41,7 @@ const ADDRESS_HOOKS: [&str; 4] = ["connect4", "connect6", "sendmsg4", "sendmsg6"
 const EGRESS_HOOK: &str = "datagram_egress";
 
 /// How those that a cgroup has are attached to it.
-const ON_CGROUPS: [(&str, bpf_attach_type); 7] = [
+const ON_CGROUPS: [(&str, bpf_attach_type); 11] = [
     ("connect4", bpf_attach_type::BPF_CGROUP_INET4_CONNECT),
     ("connect6", bpf_attach_type::BPF_CGROUP_INET6_CONNECT),
     ("sendmsg4", bpf_attach_type::BPF_CGROUP_UDP4_SENDMSG),
@@ -49,6 +49,10 @@ const ON_CGROUPS: [(&str, bpf_attach_type); 7] = [
     (EGRESS_HOOK, bpf_attach_type::BPF_CGROUP_INET_EGRESS),
     ("wire_egress", bpf_attach_type::BPF_CGROUP_INET_EGRESS),
     ("wire_ingress", bpf_attach_type::BPF_CGROUP_INET_INGRESS),
+    ("sock_create", bpf_attach_type::BPF_CGROUP_INET_SOCK_CREATE),
+    ("post_bind4", bpf_attach_type::BPF_CGROUP_INET4_POST_BIND),
+    ("post_bind6", bpf_attach_type::BPF_CGROUP_INET6_POST_BIND),
+    ("device_opened", bpf_attach_type::BPF_CGROUP_DEVICE),
 ];
 /// Those of them without which recording goes on, each with what is then not seen.
 const WIRE_HOOKS: [(&str, &str); 2] = [
@@ -56,7 +60,21 @@ const WIRE_HOOKS: [(&str, &str); 2] = [
         "wire_egress",
         "DNS questions, and names in TLS, QUIC, HTTP and to proxies",
     ),
-    ("wire_ingress", "DNS answers: no name is proven"),
+    (
+        "wire_ingress",
+        "DNS answers: no name is proven; who spoke first: a UDP server's replies are recorded as egress",
+    ),
+];
+const SERVERS_UNSEEN: &str = "which UDP sockets are servers': their replies are recorded as egress";
+/// Those of ways that not everybody uses.
+const WAY_HOOKS: [(&str, &str); 4] = [
+    (
+        "sock_create",
+        "what raw, ping and connected UDP-Lite sockets send",
+    ),
+    ("post_bind4", SERVERS_UNSEEN),
+    ("post_bind6", SERVERS_UNSEEN),
+    ("device_opened", "who opens a TUN or TAP device"),
 ];
 const CGROUP_HOOKS: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
 /// Each with what is not seen without it.
@@ -73,10 +91,16 @@ const PROCESS_HOOKS: [(&str, &str); 3] = [
 ];
 
 /// The same of following connections.
-const CONNECTION_HOOKS: [(&str, &str); 1] = [(
-    OUTCOME_HOOK,
-    "what became of connections, how long they took and how much was said: attempts are recorded as unknown",
-)];
+const CONNECTION_HOOKS: [(&str, &str); 2] = [
+    (
+        OUTCOME_HOOK,
+        "what became of connections, how long they took and how much was said: attempts are recorded as unknown",
+    ),
+    (
+        "sock_send_length",
+        "what AF_PACKET, AF_XDP and AF_VSOCK sockets send",
+    ),
+];
 /// Without it no outcome is ever known.
 pub const OUTCOME_HOOK: &str = "inet_sock_set_state";
 
@@ -167,6 +191,8 @@ pub struct Loaded {
     /// The set of what left in place of what was asked for.
     pub translations: OwnedFd,
     pub foreign: Foreign,
+    /// The set of cgroups to which programs are attached.
+    choice: OwnedFd,
     reads_verdict: bool,
     /// The probe's own diagnostics, when they were asked for.
     pub log: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -224,10 +250,12 @@ pub fn load(sizes: Sizes, verbose: bool, pins: Option<&Pins>) -> Result<Loaded, 
     let open = |ebpf: &mut Ebpf, name| owned_fd(take(ebpf, name)?).map_err(failed(name));
     let translations = open(&mut ebpf, "TRANSLATIONS")?;
     let flag = open(&mut ebpf, "FIRST_ATTACHED")?;
+    let choice = open(&mut ebpf, "CHOSEN")?;
     let foreign = Foreign::new(load_first(&mut ebpf), flag, own_tags(&ebpf));
     let mut loaded = Loaded {
         translations,
         foreign,
+        choice,
         reads_verdict,
         links,
         chosen: BTreeMap::new(),
@@ -434,7 +462,8 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
 /// program. Before the maps are taken: programs are bound to the object's own descriptors of them.
 fn load_others(ebpf: &mut Ebpf) -> BTreeMap<String, String> {
     let mut missing = BTreeMap::new();
-    for (name, unseen) in WIRE_HOOKS.into_iter().chain(CONNECTION_HOOKS) {
+    let others = WIRE_HOOKS.into_iter().chain(WAY_HOOKS);
+    for (name, unseen) in others.chain(CONNECTION_HOOKS) {
         if let Err(error) = load_one(ebpf, name) {
             tracing::warn!("not seen: {unseen}: {error}");
             missing.insert(name.to_owned(), unseen.to_owned());

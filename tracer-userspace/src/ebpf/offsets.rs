@@ -82,6 +82,13 @@ fn processes(btf: &Btf, types: &mut Types) -> ProcessOffsets {
 
 fn sockets(btf: &Btf, types: &mut Types) -> SocketOffsets {
     let mut of = |of_struct, field| offset(btf, types, of_struct, field);
+    let remote = of("vsock_sock", "remote_addr");
+    let mut in_remote = |field| match (remote, of("sockaddr_vm", field)) {
+        // The kernel has no vsock, or has it in a module.
+        (ABSENT, _) | (_, ABSENT) => ABSENT,
+        (remote, within) => remote + within,
+    };
+    let (vsock_cid, vsock_port) = (in_remote("svm_cid"), in_remote("svm_port"));
     let common = of("sock", "__sk_common");
     let mut in_common = |field| match (common, of("sock_common", field)) {
         (ABSENT, _) | (_, ABSENT) => ABSENT,
@@ -90,6 +97,10 @@ fn sockets(btf: &Btf, types: &mut Types) -> SocketOffsets {
     SocketOffsets {
         cookie: in_common("skc_cookie"),
         flags: in_common("skc_flags"),
+        family: in_common("skc_family"),
+        vsock_cid,
+        vsock_port,
+        reserved: 0,
         err: of("sock", "sk_err"),
         total_retrans: of("tcp_sock", "total_retrans"),
         bytes_acked: of("tcp_sock", "bytes_acked"),

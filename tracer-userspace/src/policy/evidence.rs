@@ -51,6 +51,9 @@ pub struct Evidence {
     /// What was tried and never succeeded: no candidate for that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub never_succeeded: Vec<Failed>,
+    /// What left without an IP destination: no rule allows or denies that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unaddressed: Vec<Unaddressed>,
     /// What the policy lists and these sources do not show, as earlier evidence has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vanished: Vec<Vanished>,
@@ -81,6 +84,17 @@ pub struct Failed {
     )]
     pub service: Service,
     pub outcomes: BTreeMap<Outcome, u64>,
+}
+
+/// A way out without an IP destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unaddressed {
+    pub channel: Channel,
+    /// Whom to, where that is known: `cid 2 port 1024`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub to: String,
+    pub count: u64,
+    pub processes: Vec<String>,
 }
 
 /// A destination that was seen once.

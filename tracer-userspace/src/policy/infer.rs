@@ -150,8 +150,20 @@ pub fn evidence(observations: &Observations) -> Evidence {
             .collect(),
         names: named(observations),
         never_succeeded: never_succeeded(observations),
+        unaddressed: unaddressed(observations),
         vanished: Vec::new(),
     }
+}
+
+fn unaddressed(observations: &Observations) -> Vec<evidence::Unaddressed> {
+    let ways = observations.unaddressed().iter();
+    ways.map(|(channel, to, way)| evidence::Unaddressed {
+        channel,
+        to: to.to_owned(),
+        count: way.count,
+        processes: way.processes.iter().map(str::to_owned).collect(),
+    })
+    .collect()
 }
 
 /// What was tried and never succeeded, each once: under several names it may have failed for each.

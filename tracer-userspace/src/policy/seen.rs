@@ -195,7 +195,7 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
 }
 
 /// What a process is called in evidence: its executable's file name, else its `comm`.
-fn process_name(process: &Process) -> Option<&str> {
+pub(super) fn process_name(process: &Process) -> Option<&str> {
     let exe = process.exe.as_deref().map(|path| {
         // The kernel marks a replaced executable; a rebuild is not another process.
         let path = path.strip_suffix(" (deleted)").unwrap_or(path);
@@ -232,7 +232,7 @@ impl ProcessNames {
         self.more
     }
 
-    fn add(&mut self, name: &str) {
+    pub(super) fn add(&mut self, name: &str) {
         let name = cut_at(name, MAX_PROCESS_NAME);
         if self.names.contains(name) {
             return;
@@ -241,7 +241,7 @@ impl ProcessNames {
         self.cut();
     }
 
-    fn merge(&mut self, other: &Self) {
+    pub(super) fn merge(&mut self, other: &Self) {
         self.more |= other.more;
         self.names.extend(other.names.iter().cloned());
         self.cut();

@@ -151,7 +151,15 @@ impl Recorder {
             MPTCP => Protocol::TCP,
             number => Protocol(u8::try_from(number).unwrap_or(u8::MAX)),
         };
-        let dest_ip = ip_from_mapped(key.address);
+        let has_ip = !matches!(
+            told.channel,
+            Channel::Packet | Channel::Xdp | Channel::Tun | Channel::Vsock
+        );
+        let dest_ip = has_ip.then(|| ip_from_mapped(key.address));
+        let (dest_cid, dest_cid_port) = match told.channel {
+            Channel::Vsock => vsock_peer(key.address),
+            _others => (None, None),
+        };
         let port_of = |port| protocol.has_ports().then_some(port);
         let translated = |left: Left| Translated {
             ip: ip_from_mapped(left.address),
@@ -164,14 +172,19 @@ impl Recorder {
         Flow {
             protocol,
             dest_ip,
+            dest_cid,
+            dest_cid_port,
             dest_port: port_of(key.port),
             names: Vec::new(),
             channel: told.channel,
             direction: match key.channel {
-                channel::PREEXISTING_REPLY => Direction::Reply,
+                channel::PREEXISTING_REPLY | channel::REPLY | channel::CONNECTED_REPLY => {
+                    Direction::Reply
+                }
+                channel::UNCERTAIN => Direction::Unknown,
                 _others => Direction::Egress,
             },
-            place: place(dest_ip),
+            place: dest_ip.and_then(place),
             translated: told.translated.map(translated),
             via: origin.via,
             outcomes: told.outcomes.by_outcome(),
@@ -276,6 +289,18 @@ fn sender(key: &FlowKey, tally: &Tally, at_ns: u64) -> Sender {
         comm: tally.comm,
         at_ns,
     }
+}
+
+/// CID and port, as the kernel's key has them; CID 0 is nobody's.
+fn vsock_peer(address: [u8; 16]) -> (Option<u32>, Option<u32>) {
+    let word = |at: usize| {
+        let bytes = address
+            .get(at..at + 4)
+            .and_then(|four| four.try_into().ok());
+        bytes.map(u32::from_be_bytes)
+    };
+    let cid = word(0).filter(|cid| *cid != 0);
+    (cid, cid.and(word(4)))
 }
 
 pub(super) fn process_id(key: &FlowKey) -> ProcessId {

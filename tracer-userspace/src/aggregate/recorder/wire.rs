@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use bytemuck::Zeroable as _;
@@ -231,7 +231,9 @@ fn wire_gap(detail: &str, lost: u64) -> Gap {
 }
 
 fn destination_of(flow: &Flow) -> SocketAddr {
-    SocketAddr::new(flow.dest_ip, flow.dest_port.unwrap_or(0))
+    // What has no address has no transport either, and never asks.
+    let ip = flow.dest_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    SocketAddr::new(ip, flow.dest_port.unwrap_or(0))
 }
 
 /// Where connections say names.

@@ -13,10 +13,10 @@ use std::{
 use aya::{Ebpf, programs::RawTracePoint};
 
 use super::{
-    CGROUP_HOOKS, CONNECTION_HOOKS, LoadError, Loaded, ON_CGROUPS, PROCESS_HOOKS, VERDICTS_UNSEEN, WIRE_HOOKS,
-    failed, program, refused,
+    CGROUP_HOOKS, CONNECTION_HOOKS, LoadError, Loaded, ON_CGROUPS, PROCESS_HOOKS, VERDICTS_UNSEEN,
+    WAY_HOOKS, WIRE_HOOKS, failed, program, refused,
 };
-use crate::ebpf::{adopt::Found, foreign};
+use crate::ebpf::{adopt::Found, foreign, sys};
 
 impl Loaded {
     /// Attaches the address and egress hooks to a cgroup and all below it, beside whatever else
@@ -70,6 +70,7 @@ impl Loaded {
 
     fn unlink_cgroup(&mut self, cgroup_id: u64) -> Result<(), LoadError> {
         self.foreign.remove(cgroup_id);
+        sys::delete(self.choice.as_fd(), &cgroup_id).map_err(failed("CHOSEN"))?;
         self.links.off_cgroup(cgroup_id).map_err(failed("detach"))
     }
 
@@ -90,6 +91,7 @@ impl Loaded {
                 .map_err(failed(name))?;
             note(&mut self.hooks, name);
         }
+        sys::update(self.choice.as_fd(), &id, &1_u64).map_err(failed("CHOSEN"))?;
         let cgroup = cgroup.try_clone().map_err(failed("cgroup"))?;
         self.foreign.add(id, cgroup);
         if let Err(error) = self.foreign.check() {
@@ -179,6 +181,12 @@ impl Loaded {
     #[must_use]
     pub fn unsettled(&self) -> Vec<(&str, &str)> {
         self.refused(|name| CONNECTION_HOOKS.iter().any(|(hook, _)| *hook == name))
+    }
+
+    /// The hooks of less common ways out that this kernel refused, each with what is not seen.
+    #[must_use]
+    pub fn unwatched(&self) -> Vec<(&str, &str)> {
+        self.refused(|name| WAY_HOOKS.iter().any(|(hook, _)| *hook == name))
     }
 
     /// What is not heard on the wire, the kernel having refused a hook.

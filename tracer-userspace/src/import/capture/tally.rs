@@ -85,7 +85,9 @@ impl Tally {
 fn flow((protocol, dest_ip, dest_port, names): Destination, sum: Sum) -> Flow {
     Flow {
         protocol,
-        dest_ip,
+        dest_ip: Some(dest_ip),
+        dest_cid: None,
+        dest_cid_port: None,
         dest_port,
         names,
         channel: Channel::Import,
