@@ -42,7 +42,7 @@ const fn way(
     }
 }
 
-const WAYS: [Way; 27] = [
+const WAYS: [Way; 26] = [
     way(
         "nonblocking",
         "TCP, not waiting for connect()",
@@ -129,6 +129,13 @@ const WAYS: [Way; 27] = [
         "sendmsg4",
     ),
     way(
+        "udp_lite",
+        "the same over IPv6",
+        V6,
+        ("udplite sendmsg 1", 7),
+        "sendmsg6",
+    ),
+    way(
         "udp_lite_connected",
         "UDP-Lite, connected",
         SERVER,
@@ -178,6 +185,13 @@ const WAYS: [Way; 27] = [
         "sock_create, datagram_egress",
     ),
     way(
+        "raw_gre",
+        "the same over IPv6",
+        V6,
+        ("gre raw 1", 0),
+        "sock_create, datagram_egress",
+    ),
+    way(
         "raw_own_header",
         "raw IP with own headers",
         SERVER,
@@ -189,13 +203,6 @@ const WAYS: [Way; 27] = [
         "AF_PACKET",
         "-",
         ("ip-0 packet 1", 0),
-        "sock_send_length",
-    ),
-    way(
-        "vsock",
-        "AF_VSOCK",
-        "-",
-        ("ip-0 vsock 1", 0),
         "sock_send_length",
     ),
     way(
@@ -213,20 +220,6 @@ const WAYS: [Way; 27] = [
         port: 0,
         hook: "ignored",
     },
-    way(
-        "udp_lite",
-        "UDP-Lite over IPv6, with an address",
-        V6,
-        ("udplite sendmsg 1", 7),
-        "sendmsg6",
-    ),
-    way(
-        "raw_gre",
-        "the same over IPv6",
-        V6,
-        ("gre raw 1", 0),
-        "sock_create, datagram_egress",
-    ),
 ];
 
 impl World {
@@ -293,7 +286,9 @@ fn every_channel_is_seen_as_the_table_says() {
             wrong.push(format!("{} {}: {found:?}", way.name, way.address));
         }
     }
-    eprintln!("not on this machine: {absent:?}");
+    if !absent.is_empty() {
+        eprintln!("skipped, not on this machine: {absent:?}");
+    }
     assert_eq!(wrong, [""; 0]);
     // What this machine lacks is not proven; it may not be much.
     assert!(absent.len() <= 2, "{absent:?}");

@@ -102,6 +102,20 @@ fn a_scan_that_is_larger_than_the_share_of_replies_costs_no_destination() {
 }
 
 #[test]
+fn a_peer_that_was_forgotten_is_no_candidate() {
+    needs_root!();
+    let world = World::new();
+    let served = Served::new(&world);
+    // More than the kernel keeps.
+    let log = served.record("serve_late", &[], &["crowd", "40000"]);
+    assert_eq!(log.flows().count(), 1, "{log:?}");
+    assert_eq!(directions(&log), ["unknown sendmsg"], "{log:?}");
+    assert!(!served.policy().contains("[[allow]]"), "{}", served.policy());
+    let gaps: Vec<_> = log.of_type("gap").map(|gap| &gap["what"]).collect();
+    assert_eq!(gaps, ["replies"]);
+}
+
+#[test]
 fn a_socket_that_is_connected_to_who_spoke_first_replies() {
     needs_root!();
     let world = World::new();

@@ -6,4 +6,5 @@
 mod channels;
 mod direction;
 mod outcomes;
+mod quantity;
 mod world;

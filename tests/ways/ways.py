@@ -139,16 +139,6 @@ def packet(_address, _port):
         s.send(bytes(12) + b"\x08\x00" + bytes(40))
 
 
-def vsock(_address, port):
-    # The machine's own other end of the local transport, where there is one.
-    with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as listener:
-        listener.bind((socket.VMADDR_CID_ANY, port))
-        listener.listen()
-        with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as s:
-            s.connect((1, port))
-            s.send(TEXT)
-
-
 def tun(_address, _port):
     with open("/dev/net/tun", "r+b", buffering=0) as device:
         name = b"ways%d" % (os.getpid() % 10000)
@@ -203,6 +193,34 @@ def serve_connected(address, port):
         _, peer = s.recvfrom(100)
         s.connect(peer)
         s.send(TEXT)
+
+
+def serve_late(address, port):
+    """Answers nobody but the first who came, once `bye` has come."""
+    with socket.socket(family(address), socket.SOCK_DGRAM) as s:
+        s.bind((address, port))
+        print("ready", flush=True)
+        text, first = s.recvfrom(100)
+        while text != b"bye":
+            text, _ = s.recvfrom(100)
+        s.sendto(TEXT, first)
+
+
+def crowd(address, port):
+    """One who waits for an answer, while so many others come: `crowd ADDRESS PORT N`."""
+    with socket.socket(family(address), socket.SOCK_DGRAM) as patient:
+        patient.sendto(b"?", (address, port))
+        for _ in range(int(sys.argv[4])):
+            with socket.socket(family(address), socket.SOCK_DGRAM) as s:
+                s.sendto(b"?", (address, port))
+        patient.settimeout(1)
+        for _ in range(20):
+            patient.sendto(b"bye", (address, port))
+            try:
+                patient.recv(100)
+                break
+            except TimeoutError:
+                pass
 
 
 def bound_client(address, port):

@@ -127,9 +127,11 @@ impl Attempts {
         if is_over || now_ns.saturating_sub(self.last_ns) > PATIENCE_NS {
             self.untold.unknown += std::mem::take(&mut self.pending);
         }
-        if is_over {
-            self.open = 0;
-        }
+    }
+
+    /// Of connections that are open nothing more will be heard.
+    pub fn forget_open(&mut self) {
+        self.open = 0;
     }
 
     #[must_use]
@@ -187,6 +189,7 @@ mod tests {
         attempts.give_up(11, true);
         assert_eq!(attempts.news().0.sum(), 2);
         assert_eq!(attempts.news().0.unknown, 2);
+        attempts.forget_open();
         assert!(!attempts.is_waiting());
     }
 

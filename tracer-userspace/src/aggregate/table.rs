@@ -151,12 +151,16 @@ impl Table {
         self.gone.insert(cgroup_id);
     }
 
-    /// Waits no longer for outcomes that will not come; for none where it `is_end`.
+    /// Waits no longer for outcomes that will not come; for none where it `is_end`. Connections that
+    /// are open then may be over under the next daemon.
     pub fn give_up(&mut self, now_ns: u64, is_end: bool) {
         let gone = std::mem::take(&mut self.gone);
         for (key, tally) in &mut self.tallies {
-            let is_over = is_end || gone.contains(&key.cgroup_id);
-            tally.attempts.give_up(now_ns, is_over);
+            let is_gone = gone.contains(&key.cgroup_id);
+            tally.attempts.give_up(now_ns, is_end || is_gone);
+            if is_gone {
+                tally.attempts.forget_open();
+            }
         }
     }
 
