@@ -296,7 +296,7 @@ fn a_second_daemon_names_the_first_and_detach_waits_for_it() {
     assert_eq!(hooks_on(&pinned.cgroup.path()), 11);
     let ran = pinned.detach();
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.out.starts_with("removed 12 hooks and "), "{ran:?}");
+    assert!(ran.out.starts_with("removed 18 hooks and "), "{ran:?}");
     assert_eq!(hooks_on(&pinned.cgroup.path()), 0);
     assert!(!pinned.pins.path().exists());
     let ran = pinned.detach();

@@ -210,12 +210,16 @@ def crowd(address, port):
     """One who waits for an answer, while so many others come: `crowd ADDRESS PORT N`."""
     with socket.socket(family(address), socket.SOCK_DGRAM) as patient:
         patient.sendto(b"?", (address, port))
-        for _ in range(int(sys.argv[4])):
+        for n in range(int(sys.argv[4])):
             with socket.socket(family(address), socket.SOCK_DGRAM) as s:
+                # One address has fewer ports than that.
+                s.bind((f"198.51.100.{100 + n % 100}", 0))
                 s.sendto(b"?", (address, port))
         patient.settimeout(1)
         for _ in range(20):
-            patient.sendto(b"bye", (address, port))
+            # Somebody else says so: who speaks again is known again.
+            with socket.socket(family(address), socket.SOCK_DGRAM) as s:
+                s.sendto(b"bye", (address, port))
             try:
                 patient.recv(100)
                 break
