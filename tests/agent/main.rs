@@ -23,6 +23,7 @@ const USAGE: &str = "\
 usage: sample-agent [STEP…]
   tcp ADDR:PORT            connect, send a line, read the answer
   tcp-abandon ADDR:PORT MS connect, give up after MS milliseconds
+  tcp-idle ADDR:PORT MS    the same as tcp, and close after MS milliseconds
   tcp-start ADDR:PORT      connect without waiting for the outcome
   udp ADDR:PORT            sendto on an unconnected socket, read the answer
   udp-connected ADDR:PORT  connect, send, read the answer
@@ -95,6 +96,7 @@ fn step<'a, 'b>(steps: &'a [&'b str]) -> Result<&'a [&'b str]> {
         ["tcp-abandon", at, ms, rest @ ..] => {
             told("tcp-abandon", at, tcp_abandon(at, number(ms)?), rest)
         }
+        ["tcp-idle", at, ms, rest @ ..] => told("tcp-idle", at, tcp_idle(at, number(ms)?), rest),
         ["tcp-start", at, rest @ ..] => told("tcp-start", at, tcp_start(at), rest),
         ["socket", family, rest @ ..] => {
             let (line, rest) = until_end(rest);
@@ -189,6 +191,13 @@ fn converse(stream: &mut TcpStream) -> Result<()> {
 
 fn tcp_abandon(at: &str, ms: u64) -> Result<String> {
     let stream = TcpStream::connect_timeout(&first(at)?, Duration::from_millis(ms))?;
+    Ok(stream.peer_addr()?.to_string())
+}
+
+fn tcp_idle(at: &str, ms: u64) -> Result<String> {
+    let mut stream = TcpStream::connect(at)?;
+    converse(&mut stream)?;
+    sleep(Duration::from_millis(ms));
     Ok(stream.peer_addr()?.to_string())
 }
 

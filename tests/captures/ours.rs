@@ -55,7 +55,8 @@ fn flow(flow: &Flow, lines: &mut BTreeSet<String>) {
     let port = flow
         .dest_port
         .map_or("-".to_owned(), |port| port.to_string());
-    let to = format!("{} {} {port}", flow.protocol, flow.dest_ip);
+    let ip = flow.dest_ip.map_or("-".to_owned(), |ip| ip.to_string());
+    let to = format!("{} {ip} {port}", flow.protocol);
     lines.insert(format!("to {to}"));
     let own = flow
         .names

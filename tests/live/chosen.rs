@@ -36,7 +36,7 @@ fn a_chosen_container_keeps_its_hooks() {
         nobody.to_str().unwrap(),
     ];
     let daemon = Daemon::start(&output, &arguments).unwrap();
-    until("it has hooks", || chosen.hooks() == 7);
+    until("it has hooks", || chosen.hooks() == 11);
     chosen.act(&world, "flood 203.0.113.1 1 5");
     let log = daemon.log_until(&name, |log| total(log) == 5).unwrap();
     assert_eq!(missing(&log), Vec::<&serde_json::Value>::new());
@@ -74,7 +74,7 @@ fn hooks_that_came_after_the_first_program_are_told() {
     let late = OwnContainer::start(late);
     late.act(&world, "flood 203.0.113.1 1 5");
     daemon.signal(Signal::SIGCONT);
-    until("it has hooks", || late.hooks() == 7);
+    until("it has hooks", || late.hooks() == 11);
     late.act(&world, "flood 203.0.113.3 1 5");
     let log = daemon
         .log_until(&late_name, |log| {
@@ -88,7 +88,7 @@ fn hooks_that_came_after_the_first_program_are_told() {
     assert!(detail.starts_with("the container ran for "), "{detail}");
 
     let early = OwnContainer::start(early);
-    until("it has hooks", || early.hooks() == 7);
+    until("it has hooks", || early.hooks() == 11);
     early.act(&world, "flood 203.0.113.1 1 5");
     let log = daemon
         .log_until(&early_name, |log| total(log) == 5)

@@ -296,10 +296,10 @@ fn a_second_daemon_names_the_first_and_detach_waits_for_it() {
     pinned.detach().failed(2, &pid);
     pinned.stop();
     assert!(pinned.pins.all().iter().any(|name| name.contains("links/")));
-    assert_eq!(hooks_on(&pinned.cgroup.path()), 7);
+    assert_eq!(hooks_on(&pinned.cgroup.path()), 11);
     let ran = pinned.detach();
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.out.starts_with("removed 12 hooks and "), "{ran:?}");
+    assert!(ran.out.starts_with("removed 18 hooks and "), "{ran:?}");
     assert_eq!(hooks_on(&pinned.cgroup.path()), 0);
     assert!(!pinned.pins.path().exists());
     let ran = pinned.detach();
@@ -369,7 +369,7 @@ fn pins_of_another_version_are_removed_and_a_gap_says_so() {
     let gaps = missing(&log);
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert_eq!(gaps[0]["what"], "replaced");
-    assert_eq!(hooks_on(&pinned.cgroup.path()), 7);
+    assert_eq!(hooks_on(&pinned.cgroup.path()), 11);
 }
 
 /// What was swept last is in the log already: it must not be told again, and without an account

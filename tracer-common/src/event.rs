@@ -14,6 +14,8 @@ pub mod kind {
     /// A cgroup was made or removed: [`super::CgroupChange`].
     pub const CGROUP_CREATED: u32 = 2;
     pub const CGROUP_REMOVED: u32 = 3;
+    /// A key is in the flow table again, for what became of earlier attempts: a [`super::Header`].
+    pub const KEY_AGAIN: u32 = 4;
 }
 
 /// How much of a cgroup's path travels in an event. Kubernetes paths measure 200 to 250 bytes.
@@ -48,5 +50,5 @@ pub struct CgroupChange {
     pub path: [u8; CGROUP_PATH_BYTES],
 }
 
-const _: () = assert!(size_of::<NewFlow>() == 168);
+const _: () = assert!(size_of::<NewFlow>() == 232);
 const _: () = assert!(size_of::<CgroupChange>() == 24 + CGROUP_PATH_BYTES);

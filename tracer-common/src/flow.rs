@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::outcome::Outcomes;
+
 /// `FlowKey::channel`: how the bytes leave. Userspace has the enum (`record::Channel`).
 pub mod channel {
     /// A stream connect(): TCP, MPTCP, SCTP; TCP Fast Open by sendto() too.
@@ -14,6 +16,22 @@ pub mod channel {
     /// program writes them.
     pub const PREEXISTING: u8 = 4;
     pub const PREEXISTING_REPLY: u8 = 5;
+    /// A datagram to a peer that spoke first, from a bound socket; or to one of which that cannot be
+    /// told any more.
+    pub const REPLY: u8 = 6;
+    pub const UNCERTAIN: u8 = 7;
+    /// connect() to a peer that spoke first, on a bound datagram socket.
+    pub const CONNECTED_REPLY: u8 = 8;
+    /// Ping sockets, raw IP sockets, UDP-Lite.
+    pub const PING: u8 = 9;
+    pub const RAW: u8 = 10;
+    pub const UDP_LITE: u8 = 11;
+    /// Without an IP destination: AF_PACKET and AF_XDP sockets, AF_VSOCK, and /dev/net/tun. Of
+    /// AF_VSOCK the address holds CID and port, four bytes each in network byte order.
+    pub const PACKET: u8 = 12;
+    pub const XDP: u8 = 13;
+    pub const VSOCK: u8 = 14;
+    pub const TUN: u8 = 15;
 }
 
 /// What tells one flow from another.
@@ -75,6 +93,7 @@ pub struct FlowValue {
     pub source_port: u16,
     /// Always zero.
     pub reserved: [u8; 6],
+    pub outcomes: Outcomes,
 }
 
 /// Kept in the storage of a connected datagram socket until its first datagram has left.
@@ -95,5 +114,5 @@ pub struct ConnectedDatagram {
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 56);
-const _: () = assert!(size_of::<FlowValue>() == 104);
+const _: () = assert!(size_of::<FlowValue>() == 168);
 const _: () = assert!(size_of::<ConnectedDatagram>() == 112);

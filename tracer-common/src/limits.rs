@@ -22,8 +22,14 @@ pub mod loss {
     pub const TRANSLATIONS_FULL: u32 = 7;
     /// The ring of the wire was full: what was said there was not told. Costs names.
     pub const WIRE_RING_FULL: u32 = 8;
+    /// What became of an attempt was not counted: no room in the flow table. Costs detail.
+    pub const OUTCOMES_FULL: u32 = 9;
+    /// Replies, or what may be one, were not counted: they take a quarter of a quota at most.
+    pub const REPLIES_FULL: u32 = 10;
+    /// It cannot be told who spoke first: too many peers of bound sockets.
+    pub const FIRST_UNKNOWN: u32 = 11;
     /// How many there are.
-    pub const COUNT: u32 = 9;
+    pub const COUNT: u32 = 12;
 }
 
 /// One cgroup's share of the flow table.

@@ -75,6 +75,37 @@ pub struct ProcessOffsets {
     pub reserved: u32,
 }
 
+/// What following connections needs besides.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct SocketOffsets {
+    /// `sock.__sk_common.{skc_cookie, skc_flags}`
+    pub cookie: u32,
+    pub flags: u32,
+    /// `sock.sk_err`
+    pub err: u32,
+    /// `tcp_sock.{total_retrans, bytes_acked, bytes_received, bytes_sent, bytes_retrans, snd_una,
+    /// write_seq}`
+    pub total_retrans: u32,
+    pub bytes_acked: u32,
+    pub bytes_received: u32,
+    pub bytes_sent: u32,
+    pub bytes_retrans: u32,
+    pub snd_una: u32,
+    pub write_seq: u32,
+    /// `sock.__sk_common.skc_family`
+    pub family: u32,
+    /// `vsock_sock.remote_addr.{svm_cid, svm_port}`
+    pub vsock_cid: u32,
+    pub vsock_port: u32,
+    pub reserved: u32,
+}
+
+impl SocketOffsets {
+    /// How many words it has.
+    pub const WORDS: usize = size_of::<Self>() / size_of::<u32>();
+}
+
 impl ProcessOffsets {
     /// How many words it has.
     pub const WORDS: usize = size_of::<Self>() / size_of::<u32>();
@@ -82,3 +113,4 @@ impl ProcessOffsets {
 
 const _: () = assert!(size_of::<Offsets>() == 32);
 const _: () = assert!(size_of::<ProcessOffsets>() == 112);
+const _: () = assert!(size_of::<SocketOffsets>() == 56);

@@ -1,4 +1,4 @@
-//! The two atomic operations that programs need.
+//! The atomic operations that programs need.
 //!
 //! The BPF target has them, but `core` does not offer them there (it wants compare-and-swap of
 //! every width), so they are written in assembly.
@@ -13,6 +13,16 @@ use core::arch::asm;
 pub(crate) unsafe fn add(counter: *mut u64, n: u64) {
     // SAFETY: promised by the caller, checked by the verifier.
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) n) };
+}
+
+/// The same of a narrower counter.
+///
+/// # Safety
+/// As for [`add`], aligned to 4 bytes.
+#[inline(always)]
+pub(crate) unsafe fn add_narrow(counter: *mut u32, n: u32) {
+    // SAFETY: promised by the caller, checked by the verifier.
+    unsafe { asm!("lock *(u32 *)({0} + 0) += {1}", in(reg) counter, in(reg) u64::from(n)) };
 }
 
 /// Stores `value` and returns what was there. Linux 5.12.

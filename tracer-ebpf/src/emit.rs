@@ -40,6 +40,24 @@ pub(crate) fn new_flow(key: &FlowKey, value: &FlowValue) {
     slot.submit(flow_wake_flag());
 }
 
+/// Tells that one more key is in the flow table, of a flow that was told before.
+#[inline(always)]
+pub(crate) fn key_again() {
+    let Some(mut slot) = EVENTS.reserve_bytes(size_of::<Header>(), 0) else {
+        count_loss(loss::RING_FULL, 1);
+        return;
+    };
+    let header = slot.as_mut_ptr().cast::<Header>();
+    // SAFETY: the slot is as long as the header and aligned to 8 bytes.
+    unsafe {
+        *header = Header {
+            kind: kind::KEY_AGAIN,
+            reserved: 0,
+        };
+    }
+    slot.submit(flow_wake_flag());
+}
+
 /// Tells what a process did. Nobody waits for it: userspace looks here whenever a flow is new and
 /// before each sweep, so that the reader is only woken when the ring fills.
 #[inline(always)]

@@ -7,8 +7,9 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::info;
 use tracer_common::{
-    flow::{FlowKey, FlowValue},
+    flow::{FlowKey, FlowValue, channel},
     limits::{CgroupQuota, loss},
+    outcome::Outcomes,
 };
 
 use crate::{
@@ -27,6 +28,14 @@ pub(crate) struct Attempt {
     /// Another program has denied it.
     pub(crate) blocked: bool,
     pub(crate) socket_cookie: u64,
+    pub(crate) clock: Clock,
+}
+
+/// By which clock `last_ns` is told. The programs of some hooks may not read the cheaper one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    Coarse,
+    Exact,
 }
 
 /// Whether the packet that follows is worth a look: is it what was asked for?
@@ -46,6 +55,8 @@ pub(crate) enum Seen {
     Sent,
     /// A datagram socket was connected; nothing has left.
     Connected,
+    /// Nothing new: only what became of what was counted before.
+    Aftermath,
 }
 
 /// Counts one observation of `key`. `caller` is only asked when the key is new.
@@ -103,12 +114,16 @@ fn count(value: *mut FlowValue, attempt: Attempt) -> Look {
         let counter = match attempt.seen {
             Seen::Sent => &raw mut (*value).count,
             Seen::Connected => &raw mut (*value).connects,
+            Seen::Aftermath => return Look::No,
         };
         atomic::add(counter, 1);
         if attempt.blocked {
             atomic::add(&raw mut (*value).blocked, 1);
         }
-        (*value).last_ns = bpf_ktime_get_coarse_ns();
+        (*value).last_ns = match attempt.clock {
+            Clock::Coarse => bpf_ktime_get_coarse_ns(),
+            Clock::Exact => bpf_ktime_get_ns(),
+        };
         match (*value).translated {
             0 => Look::No,
             1.. => Look::Again,
@@ -129,7 +144,17 @@ fn admit(
         count_loss(loss::TABLE_FULL, 1);
         return Look::No;
     };
-    if !take_share(quota) {
+    let is_reply = matches!(
+        key.channel,
+        channel::REPLY | channel::UNCERTAIN | channel::CONNECTED_REPLY
+    );
+    if is_reply {
+        // Who scans a server must not use up what its own destinations need.
+        if !take_share(quota, cgroup_quota() / 4) {
+            count_loss(loss::REPLIES_FULL, 1);
+            return Look::No;
+        }
+    } else if !take_share(quota, cgroup_quota()) {
         info!(
             ctx,
             "cgroup {} has used up its share of the flow table", key.cgroup_id
@@ -174,7 +199,92 @@ fn first_value(attempt: Attempt, caller: &Caller) -> FlowValue {
         source: [0; 16],
         source_port: 0,
         reserved: [0; 6],
+        outcomes: Outcomes::default(),
     }
+}
+
+/// Adds to what became of a flow's attempts. Where the table was swept since, the flow comes into
+/// the new one for that alone.
+#[inline(always)]
+pub(crate) fn settle(key: &FlowKey, news: &Outcomes) {
+    if news.established | news.refused | news.timed_out | news.unreachable == 0
+        && news.abandoned | news.ended == 0
+        && news.bytes_received == 0
+    {
+        return;
+    }
+    let Some(table) = FLOWS.get(0) else {
+        return;
+    };
+    let value = match table.get_ptr_mut(key) {
+        Some(value) => Some(value),
+        None => admit_again(table, key),
+    };
+    match value {
+        // SAFETY: the pointer is a map value.
+        Some(value) => unsafe { add_outcomes(&raw mut (*value).outcomes, news) },
+        None => count_loss(loss::OUTCOMES_FULL, 1),
+    }
+}
+
+/// # Safety
+/// `to` points into a map value.
+#[inline(always)]
+unsafe fn add_outcomes(to: *mut Outcomes, news: &Outcomes) {
+    let add = |counter: *mut u64, n: u64| {
+        if n != 0 {
+            // SAFETY: promised by the caller.
+            unsafe { atomic::add(counter, n) };
+        }
+    };
+    let add_narrow = |counter: *mut u32, n: u32| {
+        if n != 0 {
+            // SAFETY: promised by the caller.
+            unsafe { atomic::add_narrow(counter, n) };
+        }
+    };
+    // SAFETY: promised by the caller.
+    unsafe {
+        add_narrow(&raw mut (*to).established, news.established);
+        add_narrow(&raw mut (*to).refused, news.refused);
+        add_narrow(&raw mut (*to).timed_out, news.timed_out);
+        add_narrow(&raw mut (*to).unreachable, news.unreachable);
+        add_narrow(&raw mut (*to).abandoned, news.abandoned);
+        add_narrow(&raw mut (*to).reset, news.reset);
+        add_narrow(&raw mut (*to).ended, news.ended);
+        add_narrow(&raw mut (*to).syn_retransmits, news.syn_retransmits);
+        add(&raw mut (*to).latency_ns, news.latency_ns);
+        add(&raw mut (*to).duration_ns, news.duration_ns);
+        add(&raw mut (*to).bytes_sent, news.bytes_sent);
+        add(&raw mut (*to).bytes_received, news.bytes_received);
+    }
+}
+
+/// Adds a key that an earlier table had. A refusal costs no destination.
+#[inline(always)]
+fn admit_again(table: &FlowTable, key: &FlowKey) -> Option<*mut FlowValue> {
+    if !take_share(quota_of(key.cgroup_id)?, cgroup_quota()) {
+        return None;
+    }
+    let nobody = Caller {
+        tid: 0,
+        uid: 0,
+        parent_pid: 0,
+        comm: [0; 16],
+    };
+    let nothing = Attempt {
+        seen: Seen::Aftermath,
+        blocked: false,
+        socket_cookie: 0,
+        clock: Clock::Exact,
+    };
+    let value = first_value(nothing, &nobody);
+    match table.insert(key, value, u64::from(BPF_NOEXIST)) {
+        Ok(()) => emit::key_again(),
+        Err(EXISTS) => {}
+        Err(_full) => return None,
+    }
+    table.get_ptr_mut(key)
 }
 
 /// The quota of `cgroup_id`; the bucket shared by all (id 0) when the table of quotas is full.
@@ -206,7 +316,7 @@ fn quota_of(cgroup_id: u64) -> Option<*mut CgroupQuota> {
 /// Two CPUs may both reset `used` when the table is new; the quota is then off by a few keys,
 /// which the table's own size bounds.
 #[inline(always)]
-fn take_share(quota: *mut CgroupQuota) -> bool {
+fn take_share(quota: *mut CgroupQuota, most: u64) -> bool {
     let generation = match STATE.get(0) {
         Some(state) => state.generation,
         None => 0,
@@ -217,7 +327,7 @@ fn take_share(quota: *mut CgroupQuota) -> bool {
             (*quota).generation = generation;
             (*quota).used = 0;
         }
-        if (*quota).used >= cgroup_quota() {
+        if (*quota).used >= most {
             return false;
         }
         atomic::add(&raw mut (*quota).used, 1);

@@ -8,9 +8,12 @@
 //! |---|---|
 //! | [`hooks`] | the programs, one file per kernel path |
 //! | [`flow`] | counting in the flow table: the truth |
+//! | [`connection`] | following stream connections |
+//! | [`direction`] | who spoke first |
 //! | [`emit`] | news to userspace: never the truth |
 //! | [`process`] | who is calling, and which process a task is |
 //! | [`image`] | what program a process runs: command line and paths |
+//! | [`made`] | packets of sockets that no address hook sees |
 //! | [`packet`] | a packet's headers |
 //! | [`translation`] | whether what leaves is what was asked for |
 //! | [`wire`] | what is said on the wire: sending parts of packets to userspace |
@@ -22,11 +25,14 @@
 #![feature(asm_experimental_arch)]
 
 mod atomic;
+mod connection;
+mod direction;
 mod emit;
 mod first_words;
 mod flow;
 mod hooks;
 mod image;
+mod made;
 mod maps;
 mod packet;
 mod process;

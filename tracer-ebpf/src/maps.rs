@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     Global,
-    bindings::{BPF_F_NO_PREALLOC, bpf_sock},
+    bindings::{BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
     btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     helpers::generated::bpf_sk_storage_get,
     macros::btf_map,
@@ -11,8 +11,10 @@ use tracer_common::{
     event::NewFlow,
     flow::{ConnectedDatagram, FlowKey, FlowValue},
     limits::{CgroupQuota, State, loss},
-    offsets::{ABSENT, Offsets, ProcessOffsets},
+    offsets::{ABSENT, Offsets, ProcessOffsets, SocketOffsets},
+    outcome::{Connection, MAX_CONNECTIONS},
     process::Forked,
+    socket::{Bound, MAX_CHOSEN, MAX_FIRST_SPEAKERS, Maker, Peer},
     translation::{Asked, FirstAsked, MAX_TRANSLATIONS, Translation},
     wire::{DNS_PORTS, MAX_UNFINISHED, Piece},
 };
@@ -42,6 +44,33 @@ pub(crate) static QUOTAS: HashMap<u64, CgroupQuota, 16384, { BPF_F_NO_PREALLOC a
 /// Connected datagram sockets that have not sent yet. Freed with the socket.
 #[btf_map]
 pub(crate) static CONNECTED: SkStorage<ConnectedDatagram> = SkStorage::new();
+
+/// Stream connections from connect() until they are closed, by socket cookie. Those of which
+/// nothing is ever heard (no route) give way to newer ones.
+#[btf_map]
+pub(crate) static CONNECTIONS: LruHashMap<u64, Connection, MAX_CONNECTIONS> = LruHashMap::new();
+
+/// Who made sockets that no address hook sees. Freed with the socket.
+#[btf_map]
+pub(crate) static MAKERS: SkStorage<Maker> = SkStorage::new();
+
+/// UDP sockets that were bound by their owner. Freed with the socket.
+#[btf_map]
+pub(crate) static BOUND: SkStorage<Bound> = SkStorage::new();
+
+/// Who spoke first, on bound sockets: one of `tracer_common::socket::first`.
+#[btf_map]
+pub(crate) static FIRST_SPEAKERS: LruHashMap<Peer, u64, MAX_FIRST_SPEAKERS> = LruHashMap::new();
+
+/// How many were noted there, ever.
+#[btf_map]
+pub(crate) static SPEAKERS_NOTED: Array<u64, 1> = Array::new();
+
+/// The cgroups to which programs are attached, for those that are attached to the machine. A set;
+/// userspace writes it.
+#[btf_map]
+pub(crate) static CHOSEN: HashMap<u64, u64, MAX_CHOSEN, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
 
 /// News for userspace. The size is a setting.
 #[btf_map]
@@ -129,6 +158,11 @@ static OFFSETS: Global<Offsets> = Global::new(Offsets {
 static PROCESS_OFFSETS: Global<[u32; ProcessOffsets::WORDS]> =
     Global::new([ABSENT; ProcessOffsets::WORDS]);
 
+/// The same for following connections.
+#[unsafe(no_mangle)]
+static SOCKET_OFFSETS: Global<[u32; SocketOffsets::WORDS]> =
+    Global::new([ABSENT; SocketOffsets::WORDS]);
+
 /// A quarter of the ring of processes, in bytes: from here on its reader is woken.
 #[unsafe(no_mangle)]
 static PROCESS_WAKE_BYTES: Global<u64> = Global::new(0);
@@ -163,6 +197,12 @@ pub(crate) fn process_offsets() -> ProcessOffsets {
 }
 
 #[inline(always)]
+pub(crate) fn socket_offsets() -> SocketOffsets {
+    // SAFETY: as above.
+    unsafe { core::mem::transmute(SOCKET_OFFSETS.load()) }
+}
+
+#[inline(always)]
 pub(crate) fn cgroup_quota() -> u64 {
     CGROUP_QUOTA.load()
 }
@@ -188,14 +228,31 @@ pub(crate) fn count_loss(reason: u32, lost: u64) {
     }
 }
 
-/// The connected-datagram state of a full socket, if it has any.
+/// What is stored of a full socket, if anything is.
 #[inline(always)]
-pub(crate) fn connected_of(sk: *mut bpf_sock) -> Option<&'static mut ConnectedDatagram> {
-    let map = core::ptr::from_ref(&CONNECTED).cast_mut().cast();
+pub(crate) fn stored<T>(map: &'static SkStorage<T>, sk: *mut bpf_sock) -> Option<&'static mut T> {
+    let map = core::ptr::from_ref(map).cast_mut().cast();
     // SAFETY: a null value and no flags only look up; the verifier checks `sk` and the result.
     unsafe {
         bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), 0)
-            .cast::<ConnectedDatagram>()
+            .cast::<T>()
             .as_mut()
     }
+}
+
+/// Stores something with a socket that has nothing there; false if there is no memory.
+#[inline(always)]
+pub(crate) fn store<T>(map: &'static SkStorage<T>, sk: *mut bpf_sock, value: &mut T) -> bool {
+    let map = core::ptr::from_ref(map).cast_mut().cast();
+    let value = core::ptr::from_mut(value).cast();
+    // SAFETY: the value is as long as the map's; the verifier checks `sk`.
+    let stored = unsafe {
+        bpf_sk_storage_get(
+            map,
+            sk.cast(),
+            value,
+            u64::from(BPF_SK_STORAGE_GET_F_CREATE),
+        )
+    };
+    !stored.is_null()
 }

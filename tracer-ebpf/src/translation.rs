@@ -63,6 +63,12 @@ pub(crate) fn compare_asked(skb: *mut __sk_buff) {
     }
 }
 
+/// Whether packets of this protocol have port numbers.
+#[inline(always)]
+pub(crate) fn has_ports(protocol: u16) -> bool {
+    WITH_PORTS.contains(&protocol)
+}
+
 /// Compares a packet with what was asked for. A packet that was not rewritten is noted as well
 /// where others of its flow `were`: then both leave.
 #[inline(always)]
@@ -70,7 +76,7 @@ pub(crate) fn compare(skb: *mut __sk_buff, key: &FlowKey, were: bool) {
     let Some(address) = destination(skb) else {
         return;
     };
-    let has_ports = WITH_PORTS.contains(&key.protocol);
+    let has_ports = has_ports(key.protocol);
     let port = if has_ports {
         destination_port(skb, key.protocol).unwrap_or(key.port)
     } else {

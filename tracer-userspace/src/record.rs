@@ -67,9 +67,19 @@ pub struct Entry<T> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Flow {
     pub protocol: Protocol,
-    /// IPv4-mapped IPv6 is written as IPv4.
-    #[serde(serialize_with = "canonical", deserialize_with = "de_canonical")]
-    pub dest_ip: IpAddr,
+    /// IPv4-mapped IPv6 is written as IPv4. Absent where a channel has no IP destination.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "some_canonical",
+        deserialize_with = "de_some_canonical"
+    )]
+    pub dest_ip: Option<IpAddr>,
+    /// Of AF_VSOCK: which machine (`VMADDR_CID_HOST` is 2), and which port there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dest_cid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dest_cid_port: Option<u32>,
     /// Absent where the protocol has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dest_port: Option<u16>,
@@ -94,6 +104,21 @@ pub struct Flow {
     pub bytes_sent: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_received: Option<u64>,
+    /// Mean time from connect() to established, of those that this record tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<u64>,
+    /// SYNs that were sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syn_retransmits: Option<u64>,
+    /// Connections that are over, of this record's or of earlier ones'; the bytes are theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<u64>,
+    /// Of those, reset by the other side after an earlier record had told them as established.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_later: Option<u64>,
+    /// From established to the end, summed over those that are over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
     /// First and last observation that this record counts.
     #[serde(with = "nanoseconds")]
     pub first_seen: Timestamp,
@@ -349,8 +374,44 @@ pub enum Channel {
     UdpProbe,
     /// A connection that was open before recording began.
     Preexisting,
+    /// A ping socket: ICMP without privileges.
+    Ping,
+    /// A raw IP socket, with own headers or without.
+    Raw,
+    /// A connected UDP-Lite socket.
+    UdpLite,
+    /// An AF_PACKET socket, which sends whatever frames it likes.
+    Packet,
+    /// An AF_XDP socket, likewise.
+    Xdp,
+    /// A TUN or TAP device was opened: packets can be sent through it.
+    Tun,
+    /// Another machine of the same host, or the host itself.
+    Vsock,
     /// Told by another tool's log, which does not say how.
     Import,
+}
+
+impl Channel {
+    /// In the log, and for people.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Sendmsg => "sendmsg",
+            Self::UdpConnect => "udp-connect",
+            Self::UdpProbe => "udp-probe",
+            Self::Preexisting => "preexisting",
+            Self::Ping => "ping",
+            Self::Raw => "raw",
+            Self::UdpLite => "udp-lite",
+            Self::Packet => "packet",
+            Self::Xdp => "xdp",
+            Self::Tun => "tun",
+            Self::Vsock => "vsock",
+            Self::Import => "import",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -360,6 +421,8 @@ pub enum Direction {
     Egress,
     /// The workload answered a peer that spoke first.
     Reply,
+    /// It is not known any more who spoke first: one or the other.
+    Unknown,
 }
 
 /// Destinations that are not the public internet.
@@ -399,6 +462,22 @@ pub enum Outcome {
     Reset,
     Blocked,
     Unknown,
+}
+
+impl Outcome {
+    /// As the log spells it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Established => "established",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::Reset => "reset",
+            Self::Blocked => "blocked",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// Known missing evidence.
@@ -450,6 +529,10 @@ pub enum GapKind {
     Replaced,
     /// The hooks could not be attached to a container's cgroup.
     NotAttached,
+    /// What became of connections was not counted: they are unknown, or their bytes are missing.
+    Outcomes,
+    /// Replies of servers were not counted, or could not be told from what was asked for.
+    Replies,
     /// Not all of what was said on the wire was read: names may be missing.
     Wire,
     /// More connections at a time than are followed: counts and names of some are uncertain.
@@ -582,6 +665,19 @@ pub fn ip_from_mapped(bytes: [u8; 16]) -> IpAddr {
 
 fn canonical<S: Serializer>(address: &IpAddr, serializer: S) -> Result<S::Ok, S::Error> {
     canonical_ip(*address).serialize(serializer)
+}
+
+fn some_canonical<S: Serializer>(
+    address: &Option<IpAddr>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    address.map(canonical_ip).serialize(serializer)
+}
+
+fn de_some_canonical<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<IpAddr>, D::Error> {
+    Ok(Option::<IpAddr>::deserialize(deserializer)?.map(canonical_ip))
 }
 
 fn de_canonical<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {

@@ -10,7 +10,10 @@ use tracer_common::{
 
 use super::{ALLOW, flow_key, ip6_words, is_blocked, mapped};
 use crate::{
-    flow::{Attempt, Seen, observe},
+    connection::follow,
+    direction,
+    flow::{Attempt, Clock, Seen, observe},
+    made::{IPPROTO_ICMP, IPPROTO_ICMPV6},
     maps::{CONNECTED, count_loss},
     process::Caller,
     translation,
@@ -59,9 +62,13 @@ fn connected(ctx: &SockAddrContext, destination: [u32; 4]) {
             seen: Seen::Sent,
             blocked: is_blocked(),
             socket_cookie: cookie,
+            clock: Clock::Coarse,
         };
         let look = observe(ctx, &key, attempt, Caller::current);
         translation::ask(&key, cookie, look);
+        if !attempt.blocked {
+            follow(&key, cookie);
+        }
     }
 }
 
@@ -70,11 +77,20 @@ fn connected(ctx: &SockAddrContext, destination: [u32; 4]) {
 #[inline(always)]
 fn connected_datagram(ctx: &SockAddrContext, destination: [u32; 4], cookie: u64) {
     let mut key = flow_key(ctx.sock_addr, destination, channel::CONNECTED_DATAGRAM);
+    let protocol = u32::from(key.protocol);
+    if protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6 {
+        // Each packet of a ping socket counts, as it leaves.
+        return;
+    }
     translation::restore(&mut key, cookie);
+    if direction::has_heard(ctx, &key, cookie) {
+        key.channel = channel::CONNECTED_REPLY;
+    }
     let connected = Attempt {
         seen: Seen::Connected,
         blocked: is_blocked(),
         socket_cookie: cookie,
+        clock: Clock::Coarse,
     };
     observe(ctx, &key, connected, Caller::current);
     // A socket that may not connect has nothing to send.

@@ -13,8 +13,9 @@ use tracer_common::flow::ConnectedDatagram;
 use super::ALLOW;
 use crate::{
     atomic,
-    flow::{Attempt, Look, Seen, observe},
-    maps::connected_of,
+    flow::{Attempt, Clock, Look, Seen, observe},
+    made,
+    maps::{CONNECTED, stored},
     packet::destination,
     process::Caller,
     translation,
@@ -41,7 +42,7 @@ fn datagram_egress(ctx: SkBuffContext) -> i32 {
             if state == SYN_SENT {
                 translation::compare_asked(skb);
             }
-        } else if !first_of_connection(&ctx, skb, sk) {
+        } else if !made::left(&ctx, skb, sk) && !first_of_connection(&ctx, skb, sk) {
             translation::compare_asked(skb);
         }
     }
@@ -64,7 +65,7 @@ pub(super) fn socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
 /// Counts the first datagram of a connected socket; false if this is another one.
 #[inline(always)]
 fn first_of_connection(ctx: &SkBuffContext, skb: *mut __sk_buff, sk: *mut bpf_sock) -> bool {
-    let Some(connected) = connected_of(sk) else {
+    let Some(connected) = stored(&CONNECTED, sk) else {
         return false;
     };
     if connected.sent != 0 || !is_the_connections(skb, connected) || !first_to_mark(connected) {
@@ -80,6 +81,7 @@ fn first_of_connection(ctx: &SkBuffContext, skb: *mut __sk_buff, sk: *mut bpf_so
         seen: Seen::Sent,
         blocked: false,
         socket_cookie: connected.socket_cookie,
+        clock: Clock::Coarse,
     };
     let look = observe(ctx, &connected.key, attempt, caller);
     translation::compare(skb, &connected.key, look == Look::Again);

@@ -4,8 +4,11 @@ mod cgroup;
 mod connect;
 mod datagram;
 mod first;
+mod other;
 mod process;
 mod sendmsg;
+mod socket;
+mod state;
 mod tables;
 mod wire;
 

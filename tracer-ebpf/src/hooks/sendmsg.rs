@@ -7,8 +7,8 @@ use tracer_common::flow::{ConnectedDatagram, FlowKey, channel};
 
 use super::{ALLOW, flow_key, ip6_words, is_blocked, mapped};
 use crate::{
-    atomic,
-    flow::{Attempt, Seen, observe},
+    atomic, direction,
+    flow::{Attempt, Clock, Seen, observe},
     maps::CONNECTED,
     process::Caller,
     translation,
@@ -47,10 +47,12 @@ fn addressed(ctx: &SockAddrContext, destination: [u32; 4]) {
     // SAFETY: the context is valid while the program runs.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) };
     translation::restore(&mut key, cookie);
+    key.channel = direction::channel_to(ctx, &key, cookie);
     let attempt = Attempt {
         seen: Seen::Sent,
         blocked: is_blocked(),
         socket_cookie: cookie,
+        clock: Clock::Coarse,
     };
     let look = observe(ctx, &key, attempt, Caller::current);
     translation::ask(&key, cookie, look);

@@ -15,6 +15,7 @@ use super::{
     mapped,
 };
 use crate::{
+    direction::heard,
     first_words,
     packet::{Ends, Segment, ends, length_after, load, segment},
     wire::{begin, is_dns, remote, send, send_header, set_ends},
@@ -51,7 +52,8 @@ fn wire_egress(ctx: SkBuffContext) -> i32 {
 /// `BPF_CGROUP_INET_INGRESS`, Linux 4.10: every IP packet for a socket of the cgroup, before TCP
 /// looks at sequence numbers: duplicates come twice.
 ///
-/// Sends DNS answers. Anything else costs 5 to 15 ns a packet. Does not see what comes over a
+/// Sends DNS answers, and notes who spoke first to a UDP socket that was bound. Anything else costs 5
+/// to 15 ns a packet, a datagram on a bound socket 10 to 40. Does not see what comes over a
 /// shared memory or a Unix socket, such as glibc's nscd.
 #[cgroup_skb(ingress)]
 fn wire_ingress(ctx: SkBuffContext) -> i32 {
@@ -64,7 +66,7 @@ fn wire_ingress(ctx: SkBuffContext) -> i32 {
                 tcp_received(skb, sk);
             }
         } else if protocol == IPPROTO_UDP && (port == 0 || is_dns(port)) {
-            udp_received(skb);
+            udp_received(skb, sk, port);
         }
     }
     ALLOW
@@ -260,8 +262,16 @@ fn udp_sent(skb: *mut __sk_buff, sk: *mut bpf_sock) {
 }
 
 #[inline(always)]
-fn udp_received(skb: *mut __sk_buff) {
+fn udp_received(skb: *mut __sk_buff, sk: *mut bpf_sock, port: u32) {
     let Some(ends) = ends(skb) else { return };
+    // Before anything is said of its contents: a datagram may be empty.
+    if port == 0
+        && let Some(source_port) = load::<u16>(skb, ends.transport)
+    {
+        // SAFETY: the context is valid while the program runs.
+        let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
+        heard(sk, cookie, ends.source, u16::from_be(source_port));
+    }
     let Some(datagram) = Datagram::read(skb, &ends) else {
         return;
     };

@@ -60,7 +60,7 @@ struct Counters {
     without_policy: u64,
 }
 
-type Place = (IpAddr, u8, Option<u16>);
+type Place = (Option<IpAddr>, u8, Option<u16>);
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Question {
@@ -98,7 +98,7 @@ impl Watch {
         let protocol = u8::try_from(key.protocol).unwrap_or(u8::MAX);
         let address = ip_from_mapped(key.address);
         let is_calm = |port| {
-            let place = (address, protocol, port);
+            let place = (Some(address), protocol, port);
             self.calm.contains(&(key.cgroup_id, place))
         };
         self.has_news |= ![Some(key.port), None].into_iter().any(is_calm);
@@ -273,7 +273,7 @@ fn found(policy: &Policy, record: &Record, today: Date) -> Option<Drift> {
     let flow = &*entry.body;
     Some(Drift {
         kind: kind(worst.kind)?,
-        to: flow.dest_ip,
+        to: flow.dest_ip?,
         service: worst.service,
         detail: worst.detail,
         translated: flow.translated,

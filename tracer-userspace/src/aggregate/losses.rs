@@ -36,6 +36,21 @@ pub fn gaps(
             "connected datagram sockets were counted as if they had sent",
         ),
         (
+            loss::OUTCOMES_FULL,
+            GapKind::Outcomes,
+            "what became of connections was not counted: there was no room in the flow table (raise --table-entries)",
+        ),
+        (
+            loss::REPLIES_FULL,
+            GapKind::Replies,
+            "replies of UDP servers were not counted: more peers than are told",
+        ),
+        (
+            loss::FIRST_UNKNOWN,
+            GapKind::Replies,
+            "of datagrams from bound UDP sockets it is not known who spoke first: their direction is unknown, and they are no candidates",
+        ),
+        (
             loss::PROCESS_RING_FULL,
             GapKind::Process,
             "forks, execs or exits were not told: command lines and ancestors of short-lived processes may be missing (raise --process-ring-bytes)",

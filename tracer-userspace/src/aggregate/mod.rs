@@ -3,6 +3,7 @@
 //! | file | defines |
 //! |---|---|
 //! | [`table`] | counts per flow since they were last written |
+//! | `outcomes` | what became of one flow's attempts |
 //! | [`losses`] | from the kernel's counters to `gap` records |
 //! | `preexisting` | connections that were open already, each told once |
 //! | [`wire`] | from parts of packets to names |
@@ -17,6 +18,7 @@
 pub mod account;
 pub mod drift;
 pub mod losses;
+mod outcomes;
 mod preexisting;
 mod recorded;
 pub mod recorder;

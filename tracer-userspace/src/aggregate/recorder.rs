@@ -48,6 +48,7 @@ use crate::{
     ebpf::{
         batch::{Batch, Command, SweepReason},
         clock::ClockSample,
+        load::OUTCOME_HOOK,
         losses::Losses,
         sys,
     },
@@ -161,12 +162,13 @@ impl Recorder {
             true => Preexisting::default(),
             false => Preexisting::never(),
         };
+        let table = Table::new(settings.start.missing.contains_key(OUTCOME_HOOK));
         Self {
             processes: Processes::new(read, settings.process_memory, settings.redactor.clone()),
             settings,
             subject,
             proc: proc.to_owned(),
-            table: Table::default(),
+            table,
             wire: Wire::default(),
             unwritten: Unwritten::default(),
             clock: ClockSample::now(),
@@ -289,11 +291,15 @@ impl Recorder {
         self.counters.counted_keys += counts.len() as u64;
         self.rewrites.departed(counts);
         for (key, value) in counts {
-            self.learn(key, now);
-            self.processes.sends(process_id(key));
-            self.preexisting.counted(key);
+            // What only became of earlier attempts says nothing new of who made them.
+            if value.count > 0 || value.connects > 0 {
+                self.learn(key, now);
+                self.processes.sends(process_id(key));
+                self.preexisting.counted(key);
+            }
             self.table.absorb(key, value);
         }
+        self.counters.outcomes_unmatched += self.table.take_unmatched();
     }
 
     pub(super) fn translate(&mut self, translations: &[Translation]) {
@@ -383,16 +389,20 @@ impl Recorder {
                 // Read while the process is there, where nothing has been heard of it.
                 self.processes.sends(process_id(&key));
             }
+            Event::KeyAgain => {}
             Event::CgroupCreated { cgroup_id, path } => match &mut self.subject {
                 Subject::Machine(machine) => machine.cgroup_created(cgroup_id, path, now),
                 Subject::Command { cgroups, .. } => {
                     cgroups.created(cgroup_id, path);
                 }
             },
-            Event::CgroupRemoved { cgroup_id, path } => match &mut self.subject {
-                Subject::Machine(machine) => machine.cgroup_removed(cgroup_id, path, now),
-                Subject::Command { cgroups, .. } => cgroups.removed(cgroup_id),
-            },
+            Event::CgroupRemoved { cgroup_id, path } => {
+                self.table.cgroup_gone(cgroup_id);
+                match &mut self.subject {
+                    Subject::Machine(machine) => machine.cgroup_removed(cgroup_id, path, now),
+                    Subject::Command { cgroups, .. } => cgroups.removed(cgroup_id),
+                }
+            }
         }
     }
 
@@ -433,6 +443,9 @@ impl Recorder {
         now: Instant,
     ) -> Result<(), WorkloadError> {
         let is_full = self.table.len() > self.settings.table_limit;
+        // What is being taken in by now was counted before the programs were told to stop.
+        self.table
+            .give_up(self.clock.monotonic_ns(), reason == SweepReason::End);
         if let Subject::Machine(machine) = &mut self.subject {
             match reason {
                 // Nothing will follow, or there is no room to wait.

@@ -1,6 +1,6 @@
 //! Counts per flow since they were last written. Pure.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use tracer_common::{
@@ -8,7 +8,8 @@ use tracer_common::{
     translation::Translation,
 };
 
-use crate::record::Channel;
+use super::outcomes::{Attempts, Counts, Lifetimes};
+use crate::record::{Channel, Name};
 
 /// Places to which one flow was rewritten that are kept until they are told.
 const TRANSLATIONS: usize = 64;
@@ -16,9 +17,22 @@ const TRANSLATIONS: usize = 64;
 /// Translations that may wait for their flow: as many as the kernel keeps.
 const EARLY: usize = 8192;
 
+/// Flows that are kept for what becomes of connections of which all else is told. Of more than
+/// these, what comes later is not told.
+const MAX_WAITING: usize = 16_384;
+
+/// IANA's number of TCP, and `IPPROTO_MPTCP`.
+const FOLLOWED: [u16; 2] = [6, 262];
+
 /// Flows that have something to tell, and a few that had.
 #[derive(Debug, Default)]
 pub struct Table {
+    /// Nobody tells what becomes of connections.
+    is_blind: bool,
+    /// cgroups that are gone: of their connections nothing more is to be heard.
+    gone: HashSet<u64>,
+    /// Outcomes of flows that are not known any more.
+    unmatched: u64,
     tallies: HashMap<FlowKey, Tally>,
     /// Translations for which there was no room, since they were last asked for.
     turned_away: u64,
@@ -41,6 +55,14 @@ pub struct Tally {
     blocked: u64,
     /// And of the sockets that were open already, those that were established.
     established: u64,
+    /// Of connections that are followed.
+    #[serde(default)]
+    attempts: Attempts,
+    /// What the last record said, for those that only tell what became of it.
+    #[serde(default)]
+    pub names: Vec<Name>,
+    #[serde(default)]
+    pub exe: Option<String>,
     /// What left, where not always what was asked for, since it was last told.
     left: BTreeSet<Left>,
     first_ns: u64,
@@ -70,9 +92,9 @@ pub struct Left {
 pub struct Told {
     pub channel: Channel,
     pub count: u64,
-    /// Of `count`.
-    pub blocked: u64,
-    pub established: u64,
+    /// Of `count`, or of earlier records' where it is waited for.
+    pub outcomes: Counts,
+    pub lifetimes: Lifetimes,
     /// What left in place of what was asked for.
     pub translated: Option<Left>,
     /// CLOCK_MONOTONIC, nanoseconds.
@@ -81,8 +103,23 @@ pub struct Told {
 }
 
 impl Table {
+    /// An empty one. `is_blind`: nobody tells what becomes of connections.
+    #[must_use]
+    pub fn new(is_blind: bool) -> Self {
+        Self {
+            is_blind,
+            ..Self::default()
+        }
+    }
+
     /// Adds the counts of one sweep.
     pub fn absorb(&mut self, key: &FlowKey, value: &FlowValue) {
+        let is_followed = self.is_followed(key);
+        if value.count == 0 && value.connects == 0 && !self.tallies.contains_key(key) {
+            // Who it was is not known any more.
+            self.unmatched += 1;
+            return;
+        }
         let tally = self
             .tallies
             .entry(*key)
@@ -90,10 +127,46 @@ impl Table {
         tally.count += value.count;
         tally.connects += value.connects;
         tally.sent += value.count;
-        tally.blocked += value.blocked;
+        if is_followed {
+            let last_ns = value.last_ns.max(value.first_ns);
+            if value.count > 0 {
+                tally.attempts.begin(value.count, value.blocked, last_ns);
+            }
+            tally.attempts.learn(&value.outcomes);
+        } else {
+            tally.blocked += value.blocked;
+        }
         tally.first_ns = tally.first_ns.min(value.first_ns);
         // The coarse clock of `last_ns` may lag behind the exact one of `first_ns`.
         tally.last_ns = tally.last_ns.max(value.last_ns).max(value.first_ns);
+    }
+
+    /// Whether it will be told what becomes of the flow's attempts.
+    fn is_followed(&self, key: &FlowKey) -> bool {
+        !self.is_blind && key.channel == channel::CONNECT && FOLLOWED.contains(&key.protocol)
+    }
+
+    /// A cgroup is gone, and its sockets with it.
+    pub fn cgroup_gone(&mut self, cgroup_id: u64) {
+        self.gone.insert(cgroup_id);
+    }
+
+    /// Waits no longer for outcomes that will not come; for none where it `is_end`. Connections that
+    /// are open then may be over under the next daemon.
+    pub fn give_up(&mut self, now_ns: u64, is_end: bool) {
+        let gone = std::mem::take(&mut self.gone);
+        for (key, tally) in &mut self.tallies {
+            let is_gone = gone.contains(&key.cgroup_id);
+            tally.attempts.give_up(now_ns, is_end || is_gone);
+            if is_gone {
+                tally.attempts.forget_open();
+            }
+        }
+    }
+
+    /// Outcomes of flows that were not known any more, since the last call.
+    pub fn take_unmatched(&mut self) -> u64 {
+        std::mem::take(&mut self.unmatched)
     }
 
     /// Adds a socket that was open before the hooks were there.
@@ -159,9 +232,11 @@ impl Table {
         std::mem::take(&mut self.turned_away)
     }
 
-    /// Flows that have something to tell.
+    /// Flows that have something to tell, or that are waited for.
     pub fn untold(&self) -> impl Iterator<Item = (&FlowKey, &Tally)> {
-        let has_news = |(key, tally): &(&FlowKey, &Tally)| !tally.to_tell(key).is_empty();
+        let has_news = |(key, tally): &(&FlowKey, &Tally)| {
+            tally.attempts.is_waiting() || !tally.to_tell(key).is_empty()
+        };
         self.tallies.iter().filter(has_news)
     }
 
@@ -182,12 +257,14 @@ impl Table {
 
     /// Hands out every flow that has something to tell. `tell` says whether it was told; if not
     /// (the container has no name yet), the flow stays as it is. Flows that had nothing to tell
-    /// are forgotten.
-    pub fn tell(&mut self, mut tell: impl FnMut(&FlowKey, &Tally, &[Told]) -> bool) {
+    /// are forgotten, unless they are waited for.
+    pub fn tell(&mut self, mut tell: impl FnMut(&FlowKey, &mut Tally, &[Told]) -> bool) {
+        let mut waiting = 0;
         self.tallies.retain(|key, tally| {
             let told = tally.to_tell(key);
             if told.is_empty() {
-                return false;
+                waiting += usize::from(tally.attempts.is_waiting());
+                return tally.attempts.is_waiting() && waiting <= MAX_WAITING;
             }
             if tell(key, tally, &told) {
                 tally.was_told();
@@ -206,6 +283,9 @@ impl Tally {
             probes: 0,
             blocked: 0,
             established: 0,
+            attempts: Attempts::default(),
+            names: Vec::new(),
+            exe: None,
             left: BTreeSet::new(),
             first_ns: value.first_ns,
             last_ns: value.last_ns,
@@ -238,7 +318,10 @@ impl Tally {
             port: key.port,
         };
         let translated: Vec<Option<Left>> = match self.left.is_empty() {
-            true => vec![None; usize::from(self.count > 0)],
+            true => {
+                let has_news = self.count > 0 || self.attempts.has_news();
+                vec![None; usize::from(has_news)]
+            }
             false => {
                 // What was asked for comes first, if that left as well: with the counts.
                 let as_asked = self.left.contains(&own).then_some(None);
@@ -258,7 +341,8 @@ impl Tally {
             .collect();
         if let Some(first) = all.first_mut() {
             first.count = self.count;
-            first.established = self.established;
+            (first.outcomes, first.lifetimes) = self.attempts.news();
+            first.outcomes.established += self.established;
         }
         if probes > 0 {
             all.push(self.span(Channel::UdpProbe, probes));
@@ -270,12 +354,32 @@ impl Tally {
             | Channel::Sendmsg
             | Channel::UdpProbe
             | Channel::Preexisting
+            | Channel::Ping
+            | Channel::Raw
+            | Channel::UdpLite
+            | Channel::Packet
+            | Channel::Xdp
+            | Channel::Tun
+            | Channel::Vsock
             | Channel::Import => all.first_mut(),
         };
         if let Some(attempts) = attempts {
-            attempts.blocked = self.blocked.min(attempts.count);
+            attempts.outcomes.blocked += self.blocked.min(attempts.count);
         }
+        self.settle(key, &mut all);
         all
+    }
+
+    /// What is not followed is unknown right away. Of a probe nothing can be known.
+    fn settle(&self, key: &FlowKey, all: &mut [Told]) {
+        let was_followed = self.attempts != Attempts::default();
+        for told in all {
+            let is_probe = told.channel == Channel::UdpProbe;
+            if !is_probe && !(was_followed && key.channel == channel::CONNECT) {
+                let known = told.outcomes.sum();
+                told.outcomes.unknown += told.count.saturating_sub(known);
+            }
+        }
     }
 
     fn span(&self, channel: Channel, count: u64) -> Told {
@@ -284,8 +388,8 @@ impl Tally {
         Told {
             channel,
             count,
-            blocked: 0,
-            established: 0,
+            outcomes: Counts::default(),
+            lifetimes: Lifetimes::default(),
             translated: None,
             first_ns: if is_old { self.told_ns } else { self.first_ns },
             last_ns: if is_old { self.told_ns } else { self.last_ns },
@@ -297,6 +401,7 @@ impl Tally {
         self.count = 0;
         self.blocked = 0;
         self.established = 0;
+        self.attempts.was_told();
         self.left.clear();
         self.told_ns = self.told_ns.max(self.last_ns);
         self.first_ns = u64::MAX;
@@ -306,8 +411,15 @@ impl Tally {
 
 fn channel_of(kernel_channel: u8) -> Channel {
     match kernel_channel {
-        channel::SENDMSG => Channel::Sendmsg,
-        channel::CONNECTED_DATAGRAM => Channel::UdpConnect,
+        channel::SENDMSG | channel::REPLY | channel::UNCERTAIN => Channel::Sendmsg,
+        channel::CONNECTED_DATAGRAM | channel::CONNECTED_REPLY => Channel::UdpConnect,
+        channel::PING => Channel::Ping,
+        channel::RAW => Channel::Raw,
+        channel::UDP_LITE => Channel::UdpLite,
+        channel::PACKET => Channel::Packet,
+        channel::XDP => Channel::Xdp,
+        channel::VSOCK => Channel::Vsock,
+        channel::TUN => Channel::Tun,
         channel::PREEXISTING | channel::PREEXISTING_REPLY => Channel::Preexisting,
         _connect => Channel::Connect,
     }
@@ -490,7 +602,10 @@ mod tests {
         table.absorb(&key(channel::CONNECTED_DATAGRAM), &denied(1, 3, 2));
         let mut all = Vec::new();
         table.tell(|_, _, told| {
-            all.extend(told.iter().map(|t| (t.channel, t.count, t.blocked)));
+            all.extend(
+                told.iter()
+                    .map(|t| (t.channel, t.count, t.outcomes.blocked)),
+            );
             true
         });
         all.sort_unstable();

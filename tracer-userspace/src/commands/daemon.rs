@@ -126,6 +126,7 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
     // First, so that no container slips between the walk and the events.
     loaded.attach_cgroup_events()?;
     loaded.attach_process_events();
+    loaded.attach_connection_events();
     let selection = selection(args, cgroup2, chosen);
     let workload_by = WorkloadBy(args.workload_by.clone());
     let (questions, mut answers) =

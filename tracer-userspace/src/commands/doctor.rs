@@ -88,10 +88,13 @@ fn describe(findings: &[Finding]) -> String {
 /// What no hook of this version sees.
 const UNSEEN: [(&str, &str); 4] = [
     (
-        "raw and ping sockets",
-        "ICMP and own headers: they pass no address hook",
+        "frames",
+        "where AF_PACKET, AF_XDP and TUN send to: only that they do",
     ),
-    ("AF_PACKET, TUN, vsock", "they bypass IP sockets"),
+    (
+        "Unix sockets",
+        "services of the host that are mounted into a container",
+    ),
     (
         "later programs",
         "what a cgroup program that runs after ours denies or rewrites; the latter shows on the packet",
@@ -224,7 +227,10 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
     };
     loaded.attach_process_events();
     let processes = processes(&loaded);
+    loaded.attach_connection_events();
+    let outcomes = outcomes(&loaded);
     let wire = wire(&loaded);
+    let ways = ways(&loaded);
     // Kept until all is tried: nothing is attached to a cgroup that is gone.
     let cgroup = RunCgroup::make(&cgroup2.mount, proc);
     let attached = match &cgroup {
@@ -238,7 +244,7 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
         Ok(_since) => finding("connection hooks", Verdict::Works, loaded.hooks.join(", ")),
         Err(error) => finding("connection hooks", Verdict::Blocks, format!("{error:#}")),
     };
-    [events, processes, address, wire]
+    [events, processes, address, ways, outcomes, wire]
         .into_iter()
         .chain(rewrites)
         .collect()
@@ -277,7 +283,7 @@ fn others(loaded: &mut Loaded) -> Finding {
     if let Err(error) = loaded.foreign.attach() {
         return finding("other programs", Verdict::Reduced, error);
     }
-    let missing: Vec<String> = loaded.missing().into_values().collect();
+    let missing: Vec<String> = loaded.unseen_of_others();
     match missing.is_empty() {
         true => finding(
             "other programs",
@@ -296,6 +302,35 @@ fn wire(loaded: &Loaded) -> Finding {
         return finding("names", Verdict::Works, detail);
     }
     finding("names", Verdict::Reduced, missing.join("; "))
+}
+
+/// Whether less common ways out are seen.
+fn ways(loaded: &Loaded) -> Finding {
+    let missing = loaded.unwatched();
+    if missing.is_empty() {
+        let detail = "ping, raw and UDP-Lite sockets, TUN devices, and who spoke first over UDP";
+        return finding("other ways out", Verdict::Works, detail);
+    }
+    let missing = missing.iter();
+    let unseen: Vec<_> = missing
+        .map(|(name, unseen)| format!("{name}: not seen: {unseen}"))
+        .collect();
+    finding("other ways out", Verdict::Reduced, unseen.join("; "))
+}
+
+/// Whether it is known what becomes of connections.
+fn outcomes(loaded: &Loaded) -> Finding {
+    let missing = loaded.unsettled();
+    if missing.is_empty() {
+        let detail = "what becomes of TCP connections, and how much was said";
+        return finding("outcomes", Verdict::Works, detail);
+    }
+    let unseen: Vec<_> = missing.iter().map(|(_, unseen)| *unseen).collect();
+    finding(
+        "outcomes",
+        Verdict::Reduced,
+        format!("not seen: {}", unseen.join("; ")),
+    )
 }
 
 fn processes(loaded: &Loaded) -> Finding {

@@ -154,6 +154,7 @@ async fn record(
     let mut loaded = load::load(args.bounds.sizes(), args.bounds.probe_log, None)?;
     loaded.attach_cgroup_events()?;
     loaded.attach_process_events();
+    loaded.attach_connection_events();
     loaded.attach_cgroup(cgroup.path())?;
     let mut recorder = recorder(args, &run.words, cgroup2, &cgroup, &loaded)?;
     recorder.begin()?;

@@ -10,6 +10,8 @@ use tracer_common::{
 pub enum Event {
     /// A key is new in the flow table.
     NewFlow { key: FlowKey, value: FlowValue },
+    /// A key is in the flow table again, for what became of earlier attempts.
+    KeyAgain,
     /// A cgroup was made. `path` is relative to the hierarchy's root and starts with a slash;
     /// `None` if it was too long to travel.
     CgroupCreated {
@@ -31,6 +33,7 @@ pub fn decode(bytes: &[u8]) -> Option<Event> {
             let NewFlow { key, value, .. } = pod(bytes)?;
             Some(Event::NewFlow { key, value })
         }
+        kind::KEY_AGAIN => Some(Event::KeyAgain),
         kind::CGROUP_CREATED => {
             let change: CgroupChange = pod(bytes)?;
             Some(Event::CgroupCreated {

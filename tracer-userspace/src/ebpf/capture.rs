@@ -347,8 +347,9 @@ impl Capture {
             match event {
                 Event::NewFlow { key, .. } => {
                     self.new_keys += 1;
-                    self.host.note(key.netns_cookie);
+                    note_namespace(&mut self.host, key);
                 }
+                Event::KeyAgain => self.new_keys += 1,
                 Event::CgroupRemoved { cgroup_id, .. } => self.removed.push(*cgroup_id),
                 Event::CgroupCreated { .. } => {}
             }
@@ -398,7 +399,7 @@ impl Capture {
         let mut counts = Vec::with_capacity(self.new_keys as usize);
         let Self { loaded, host, .. } = self;
         loaded.tables.sweep(|key, value| {
-            host.note(key.netns_cookie);
+            note_namespace(host, key);
             counts.push((*key, *value));
         })?;
         // After the counts that they are about. Taken out once the journal has them.
@@ -542,6 +543,13 @@ impl Capture {
     }
 }
 
+/// What is no IP socket has no network namespace either.
+fn note_namespace(host: &mut conntrack::Watch, key: &FlowKey) {
+    if key.netns_cookie != 0 {
+        host.note(key.netns_cookie);
+    }
+}
+
 /// Waits until a moment; for ever if there is none.
 async fn due(moment: Option<Instant>) {
     match moment {
@@ -554,6 +562,6 @@ async fn due(moment: Option<Instant>) {
 fn matters(event: &Event) -> bool {
     match event {
         Event::CgroupCreated { .. } | Event::CgroupRemoved { .. } => true,
-        Event::NewFlow { .. } => false,
+        Event::NewFlow { .. } | Event::KeyAgain => false,
     }
 }

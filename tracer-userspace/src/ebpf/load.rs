@@ -12,14 +12,14 @@ use std::{
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{CgroupSkb, CgroupSockAddr, ProgramError, ProgramType, RawTracePoint},
+    programs::{CgroupSkb, CgroupSockAddr, Program, ProgramError, ProgramType, RawTracePoint},
     sys::is_helper_supported,
 };
 use aya_log::EbpfLogger;
 use aya_obj::generated::{bpf_attach_type, bpf_func_id};
 use tracer_common::{
     flow::{FlowKey, FlowValue},
-    offsets::ProcessOffsets,
+    offsets::{ProcessOffsets, SocketOffsets},
     wire::DNS_PORTS,
 };
 
@@ -42,7 +42,7 @@ const ADDRESS_HOOKS: [&str; 4] = ["connect4", "connect6", "sendmsg4", "sendmsg6"
 const EGRESS_HOOK: &str = "datagram_egress";
 
 /// How those that a cgroup has are attached to it.
-const ON_CGROUPS: [(&str, bpf_attach_type); 7] = [
+const ON_CGROUPS: [(&str, bpf_attach_type); 11] = [
     ("connect4", bpf_attach_type::BPF_CGROUP_INET4_CONNECT),
     ("connect6", bpf_attach_type::BPF_CGROUP_INET6_CONNECT),
     ("sendmsg4", bpf_attach_type::BPF_CGROUP_UDP4_SENDMSG),
@@ -50,6 +50,10 @@ const ON_CGROUPS: [(&str, bpf_attach_type); 7] = [
     (EGRESS_HOOK, bpf_attach_type::BPF_CGROUP_INET_EGRESS),
     ("wire_egress", bpf_attach_type::BPF_CGROUP_INET_EGRESS),
     ("wire_ingress", bpf_attach_type::BPF_CGROUP_INET_INGRESS),
+    ("sock_create", bpf_attach_type::BPF_CGROUP_INET_SOCK_CREATE),
+    ("post_bind4", bpf_attach_type::BPF_CGROUP_INET4_POST_BIND),
+    ("post_bind6", bpf_attach_type::BPF_CGROUP_INET6_POST_BIND),
+    ("device_opened", bpf_attach_type::BPF_CGROUP_DEVICE),
 ];
 /// Those of them without which recording goes on, each with what is then not seen.
 const WIRE_HOOKS: [(&str, &str); 2] = [
@@ -57,7 +61,21 @@ const WIRE_HOOKS: [(&str, &str); 2] = [
         "wire_egress",
         "DNS questions, and names in TLS, QUIC, HTTP and to proxies",
     ),
-    ("wire_ingress", "DNS answers: no name is proven"),
+    (
+        "wire_ingress",
+        "DNS answers: no name is proven; who spoke first: a UDP server's replies are recorded as egress",
+    ),
+];
+const SERVERS_UNSEEN: &str = "which UDP sockets are servers': their replies are recorded as egress";
+/// Those of ways that not everybody uses.
+const WAY_HOOKS: [(&str, &str); 4] = [
+    (
+        "sock_create",
+        "what raw, ping and connected UDP-Lite sockets send",
+    ),
+    ("post_bind4", SERVERS_UNSEEN),
+    ("post_bind6", SERVERS_UNSEEN),
+    ("device_opened", "who opens a TUN or TAP device"),
 ];
 const CGROUP_HOOKS: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
 /// Each with what is not seen without it.
@@ -72,6 +90,20 @@ const PROCESS_HOOKS: [(&str, &str); 3] = [
         "the end of processes: they are remembered for longer than needed",
     ),
 ];
+
+/// The same of following connections.
+const CONNECTION_HOOKS: [(&str, &str); 2] = [
+    (
+        OUTCOME_HOOK,
+        "what became of connections, how long they took and how much was said: attempts are recorded as unknown",
+    ),
+    (
+        "sock_send_length",
+        "what AF_PACKET, AF_XDP and AF_VSOCK sockets send",
+    ),
+];
+/// Without it no outcome is ever known.
+pub const OUTCOME_HOOK: &str = "inet_sock_set_state";
 
 /// Sizes, set before loading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +192,8 @@ pub struct Loaded {
     /// The set of what left in place of what was asked for.
     pub translations: OwnedFd,
     pub foreign: Foreign,
+    /// The set of cgroups to which programs are attached.
+    choice: OwnedFd,
     reads_verdict: bool,
     /// The probe's own diagnostics, when they were asked for.
     pub log: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -189,7 +223,7 @@ pub fn load(sizes: Sizes, verbose: bool, pins: Option<&Pins>) -> Result<Loaded, 
     };
     let mut ebpf = load_object(&settings, adopted)?;
     load_programs(&mut ebpf)?;
-    let missing = load_wire(&mut ebpf);
+    let missing = load_others(&mut ebpf);
     // Reading the kernel's type information takes megabytes that are not needed again.
     sys::give_memory_back();
     let log = verbose
@@ -217,10 +251,12 @@ pub fn load(sizes: Sizes, verbose: bool, pins: Option<&Pins>) -> Result<Loaded, 
     let open = |ebpf: &mut Ebpf, name| owned_fd(take(ebpf, name)?).map_err(failed(name));
     let translations = open(&mut ebpf, "TRANSLATIONS")?;
     let flag = open(&mut ebpf, "FIRST_ATTACHED")?;
+    let choice = open(&mut ebpf, "CHOSEN")?;
     let foreign = Foreign::new(load_first(&mut ebpf), flag, own_tags(&ebpf));
     let mut loaded = Loaded {
         translations,
         foreign,
+        choice,
         reads_verdict,
         links,
         chosen: BTreeMap::new(),
@@ -376,6 +412,7 @@ fn load_object(settings: &Settings, adopted: Option<&Pins>) -> Result<Ebpf, Load
     let sizes = settings.sizes;
     let words: [u32; 8] = bytemuck::cast(settings.offsets.offsets);
     let process_words: [u32; ProcessOffsets::WORDS] = bytemuck::cast(settings.offsets.processes);
+    let socket_words: [u32; SocketOffsets::WORDS] = bytemuck::cast(settings.offsets.sockets);
     let wake_bytes = u64::from(sizes.process_ring_bytes / 4);
     let wire_wake_bytes = u64::from(sizes.wire_ring_bytes / 4);
     let dns_ports = sizes.dns_ports.map(u32::from);
@@ -386,6 +423,7 @@ fn load_object(settings: &Settings, adopted: Option<&Pins>) -> Result<Ebpf, Load
     loader
         .override_global("OFFSETS", words.as_slice(), true)
         .override_global("PROCESS_OFFSETS", process_words.as_slice(), true)
+        .override_global("SOCKET_OFFSETS", socket_words.as_slice(), true)
         .override_global("PROCESS_WAKE_BYTES", &wake_bytes, true)
         .override_global("WIRE_WAKE_BYTES", &wire_wake_bytes, true)
         .override_global("SERVED_PORTS", dns_ports.as_slice(), true)
@@ -421,13 +459,13 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// A verifier that refuses these costs names, not flows. What is then not seen, by program.
-fn load_wire(ebpf: &mut Ebpf) -> BTreeMap<String, String> {
+/// A verifier that refuses one of these costs only what that one sees. What is then not seen, by
+/// program. Before the maps are taken: programs are bound to the object's own descriptors of them.
+fn load_others(ebpf: &mut Ebpf) -> BTreeMap<String, String> {
     let mut missing = BTreeMap::new();
-    for (name, unseen) in WIRE_HOOKS {
-        let loaded = program::<CgroupSkb>(ebpf, name)
-            .and_then(|program| program.load().map_err(refused(name)));
-        if let Err(error) = loaded {
+    let others = WIRE_HOOKS.into_iter().chain(WAY_HOOKS);
+    for (name, unseen) in others.chain(CONNECTION_HOOKS) {
+        if let Err(error) = load_one(ebpf, name) {
             tracing::warn!("not seen: {unseen}: {error}");
             missing.insert(name.to_owned(), unseen.to_owned());
         }
@@ -435,9 +473,25 @@ fn load_wire(ebpf: &mut Ebpf) -> BTreeMap<String, String> {
     missing
 }
 
+fn load_one(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
+    let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a list of thirty kinds tells nothing"
+    )]
+    let loaded = match program {
+        Program::CgroupSkb(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        Program::CgroupDevice(program) => program.load(),
+        Program::RawTracePoint(program) => program.load(),
+        _ => return Err(LoadError::Missing(name)),
+    };
+    loaded.map_err(refused(name))
+}
+
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>
 where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
 {
     ebpf.program_mut(name)
         .ok_or(LoadError::Missing(name))?

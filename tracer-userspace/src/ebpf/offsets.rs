@@ -3,7 +3,7 @@
 use std::{collections::HashMap, path::Path};
 
 use btf_rs::{Backend, Btf, Type};
-use tracer_common::offsets::{ABSENT, Offsets, ProcessOffsets};
+use tracer_common::offsets::{ABSENT, Offsets, ProcessOffsets, SocketOffsets};
 
 /// The running kernel's type information.
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -13,6 +13,7 @@ pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 pub struct Found {
     pub offsets: Offsets,
     pub processes: ProcessOffsets,
+    pub sockets: SocketOffsets,
 }
 
 /// Looks up every offset. A field that is not found is [`ABSENT`], and the programs then leave
@@ -37,7 +38,12 @@ pub fn find(btf: &Path) -> Result<Found, btf_rs::Error> {
         cgroup_root_hierarchy_id: of("cgroup_root", "hierarchy_id"),
     };
     let processes = processes(&btf, &mut types);
-    Ok(Found { offsets, processes })
+    let sockets = sockets(&btf, &mut types);
+    Ok(Found {
+        offsets,
+        processes,
+        sockets,
+    })
 }
 
 fn processes(btf: &Btf, types: &mut Types) -> ProcessOffsets {
@@ -74,6 +80,38 @@ fn processes(btf: &Btf, types: &mut Types) -> ProcessOffsets {
     }
 }
 
+fn sockets(btf: &Btf, types: &mut Types) -> SocketOffsets {
+    let mut of = |of_struct, field| offset(btf, types, of_struct, field);
+    let remote = of("vsock_sock", "remote_addr");
+    let mut in_remote = |field| match (remote, of("sockaddr_vm", field)) {
+        // The kernel has no vsock, or has it in a module.
+        (ABSENT, _) | (_, ABSENT) => ABSENT,
+        (remote, within) => remote + within,
+    };
+    let (vsock_cid, vsock_port) = (in_remote("svm_cid"), in_remote("svm_port"));
+    let common = of("sock", "__sk_common");
+    let mut in_common = |field| match (common, of("sock_common", field)) {
+        (ABSENT, _) | (_, ABSENT) => ABSENT,
+        (common, within) => common + within,
+    };
+    SocketOffsets {
+        cookie: in_common("skc_cookie"),
+        flags: in_common("skc_flags"),
+        family: in_common("skc_family"),
+        vsock_cid,
+        vsock_port,
+        reserved: 0,
+        err: of("sock", "sk_err"),
+        total_retrans: of("tcp_sock", "total_retrans"),
+        bytes_acked: of("tcp_sock", "bytes_acked"),
+        bytes_received: of("tcp_sock", "bytes_received"),
+        bytes_sent: of("tcp_sock", "bytes_sent"),
+        bytes_retrans: of("tcp_sock", "bytes_retrans"),
+        snd_una: of("tcp_sock", "snd_una"),
+        write_seq: of("tcp_sock", "write_seq"),
+    }
+}
+
 fn struct_size(btf: &Btf, name: &str) -> Option<u32> {
     let found = btf.resolve_types_by_name(name).ok()?;
     #[expect(clippy::wildcard_enum_match_arm, reason = "only structs are asked for")]
@@ -89,7 +127,8 @@ impl Found {
     pub fn missing(&self) -> usize {
         let words: [u32; 8] = bytemuck::cast(self.offsets);
         let more: [u32; ProcessOffsets::WORDS] = bytemuck::cast(self.processes);
-        let all = words.iter().chain(&more);
+        let sockets: [u32; SocketOffsets::WORDS] = bytemuck::cast(self.sockets);
+        let all = words.iter().chain(&more).chain(&sockets);
         all.filter(|offset| **offset == ABSENT).count()
     }
 }

@@ -77,7 +77,7 @@ fn destination(record: &Record) -> Option<Destination> {
     };
     let flow = &*entry.body;
     Some(Destination {
-        ip: flow.dest_ip,
+        ip: flow.dest_ip?,
         service: observe::service(flow.protocol, flow.dest_port)?,
     })
 }

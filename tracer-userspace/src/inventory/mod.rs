@@ -10,7 +10,10 @@ mod sockets;
 
 use std::{collections::HashMap, path::PathBuf};
 
-use tracer_common::flow::{FlowKey, FlowValue, channel};
+use tracer_common::{
+    flow::{FlowKey, FlowValue, channel},
+    outcome::Outcomes,
+};
 
 use self::{owners::Owner, sockets::Listed};
 use crate::ebpf::{clock::ClockSample, sys};
@@ -126,6 +129,7 @@ fn open_socket(
         source: socket.source,
         source_port: socket.source_port,
         reserved: [0; 6],
+        outcomes: Outcomes::default(),
     };
     OpenSocket {
         key,

@@ -243,7 +243,7 @@ pub(in crate::policy) fn fresh_policy(observations: &Observations, by: By) -> Po
         workload: observations.workload().to_owned(),
         include: Vec::new(),
         entries: entries
-            .filter_map(|entry| document::rest(entry, &[]))
+            .filter_map(|entry| document::rest(&entry, &[]))
             // Who went there narrows an entry only beside one that is decided.
             .map(|entry| Entry {
                 processes: None,

@@ -48,6 +48,12 @@ pub struct Evidence {
     /// One for each name by which something may be allowed and service, over all its addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<Named>,
+    /// What was tried and never succeeded: no candidate for that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub never_succeeded: Vec<Failed>,
+    /// What left without an IP destination: no rule allows or denies that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unaddressed: Vec<Unaddressed>,
     /// What the policy lists and these sources do not show, as earlier evidence has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vanished: Vec<Vanished>,
@@ -86,6 +92,29 @@ pub struct Named {
     pub runs: u64,
     /// How many addresses it had in them.
     pub addresses: u64,
+}
+
+/// A destination of which every attempt is known to have failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    pub to: IpAddr,
+    #[serde(
+        serialize_with = "service_text",
+        deserialize_with = "service_from_text"
+    )]
+    pub service: Service,
+    pub outcomes: BTreeMap<Outcome, u64>,
+}
+
+/// A way out without an IP destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unaddressed {
+    pub channel: Channel,
+    /// Whom to, where that is known: `cid 2 port 1024`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub to: String,
+    pub count: u64,
+    pub processes: Vec<String>,
 }
 
 /// A destination that was seen once.

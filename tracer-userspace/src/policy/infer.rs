@@ -16,6 +16,7 @@ use crate::{
         seen::Seen,
         translation::{Left, Translation},
     },
+    record::Outcome,
 };
 
 /// What candidates are about.
@@ -30,7 +31,7 @@ pub enum By {
 
 /// One candidate per name or address, with sorted services; sorted by destination. What `decided`
 /// speaks of by address is no news under a name, nor the other way round. Where it names tools, there
-/// is one for each tool.
+/// is one for each tool. What was tried and never succeeded is no candidate.
 #[must_use]
 pub fn entries(observations: &Observations, by: By, decided: &Decided<'_>) -> Vec<Entry> {
     let mut wanted = Wanted {
@@ -38,6 +39,9 @@ pub fn entries(observations: &Observations, by: By, decided: &Decided<'_>) -> Ve
         found: BTreeMap::new(),
     };
     for (destination, seen) in observations.destinations() {
+        if seen.never_succeeded() {
+            continue;
+        }
         if seen.believed.is_empty() {
             wanted.address(destination, seen);
             continue;
@@ -177,9 +181,43 @@ pub fn evidence(observations: &Observations) -> Evidence {
             .map(|(destination, seen)| figures(destination, seen))
             .collect(),
         names: named(observations),
+        never_succeeded: never_succeeded(observations),
+        unaddressed: unaddressed(observations),
         vanished: Vec::new(),
         records: Vec::new(),
     }
+}
+
+fn unaddressed(observations: &Observations) -> Vec<evidence::Unaddressed> {
+    let ways = observations.unaddressed().iter();
+    ways.map(|(channel, to, way)| evidence::Unaddressed {
+        channel,
+        to: to.to_owned(),
+        count: way.count,
+        processes: way.processes.iter().map(str::to_owned).collect(),
+    })
+    .collect()
+}
+
+/// What was tried and never succeeded, each once: under several names it may have failed for each.
+fn never_succeeded(observations: &Observations) -> Vec<evidence::Failed> {
+    let mut failed: BTreeMap<(IpAddr, &Service), BTreeMap<Outcome, u64>> = BTreeMap::new();
+    let all = observations.destinations();
+    for (destination, seen) in all.filter(|(_, seen)| seen.never_succeeded()) {
+        let key = (destination.ip, &destination.service);
+        let outcomes = failed.entry(key).or_default();
+        for (outcome, count) in &seen.outcomes {
+            *outcomes.entry(*outcome).or_default() += count;
+        }
+    }
+    let failed = failed.into_iter();
+    failed
+        .map(|((to, service), outcomes)| evidence::Failed {
+            to,
+            service: service.clone(),
+            outcomes,
+        })
+        .collect()
 }
 
 /// What was seen of each name, over all its addresses.

@@ -26,6 +26,7 @@ pub mod selector;
 pub mod signed;
 pub mod stale;
 pub mod translation;
+pub mod unaddressed;
 pub mod workloads;
 
 mod comments;

@@ -14,6 +14,7 @@ use crate::{
         believed::{Believed, believed},
         model::Service,
         seen::{Figures, Seen},
+        unaddressed::Unaddressed,
     },
     record::{Channel, Direction, Flow, Gap, GapKind, Place, Protocol, Record, Severity, Start},
 };
@@ -63,6 +64,7 @@ pub struct Observations {
     open_source: Option<Source>,
     gaps: BTreeMap<(Severity, GapKind), GapTally>,
     missing_hooks: BTreeMap<String, String>,
+    unaddressed: Unaddressed,
     unclosed: u64,
     turned_away: u64,
     unplaced: u64,
@@ -81,6 +83,7 @@ impl Observations {
             open_source: None,
             gaps: BTreeMap::new(),
             missing_hooks: BTreeMap::new(),
+            unaddressed: Unaddressed::default(),
             unclosed: 0,
             turned_away: 0,
             unplaced: 0,
@@ -164,6 +167,7 @@ impl Observations {
         for (hook, unseen) in &other.missing_hooks {
             self.missing_hook(hook, unseen);
         }
+        self.unaddressed.merge(&other.unaddressed);
         self.unclosed = self.unclosed.saturating_add(other.unclosed);
         self.turned_away = self.turned_away.saturating_add(other.turned_away);
         self.unplaced = self.unplaced.saturating_add(other.unplaced);
@@ -254,6 +258,12 @@ impl Observations {
         &self.missing_hooks
     }
 
+    /// Ways out that no rule about addresses can allow or deny.
+    #[must_use]
+    pub fn unaddressed(&self) -> &Unaddressed {
+        &self.unaddressed
+    }
+
     /// Recordings that ended in neither `rotate` nor `stop`.
     #[must_use]
     pub fn unclosed(&self) -> u64 {
@@ -299,6 +309,10 @@ impl Observations {
 
     fn observe_flow(&mut self, run: &str, flow: &Flow) {
         let run = self.run(run);
+        let Some(ip) = flow.dest_ip else {
+            self.unaddressed.see(flow);
+            return;
+        };
         if !is_candidate(flow) {
             return;
         }
@@ -306,10 +320,7 @@ impl Observations {
             self.unplaced = self.unplaced.saturating_add(1);
             return;
         };
-        let destination = Destination {
-            ip: flow.dest_ip,
-            service,
-        };
+        let destination = Destination { ip, service };
         self.add(&run, destination, &Figures::from(flow), 1);
     }
 
@@ -422,6 +433,8 @@ fn gap_reason(kind: &GapKind, tally: GapTally) -> String {
         GapKind::Preexisting => "connections that were open already could not be listed",
         GapKind::Replaced => "the tracer was replaced by one that could not go on with its tables",
         GapKind::NotAttached => "hooks could not be attached to a container",
+        GapKind::Replies => "not every reply of a server was told, or told from what was asked for",
+        GapKind::Outcomes => "what became of connections was not counted",
         GapKind::Wire => "not all of what was said on the wire was read",
         GapKind::Connections => "more connections at a time than are followed",
         GapKind::Other(kind) => &format!("something that this version does not know: {kind}"),
@@ -457,7 +470,7 @@ fn asked_to_stay_inside(flow: &Flow) -> bool {
             | Place::Broadcast
             | Place::Documentation,
         )
-        | None => stays_inside(flow.dest_ip),
+        | None => flow.dest_ip.is_some_and(stays_inside),
     }
 }
 

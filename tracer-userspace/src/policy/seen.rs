@@ -147,6 +147,23 @@ impl Seen {
         self.left.cut();
     }
 
+    /// Whether it is known of every attempt that it failed: such a destination is not wanted in a
+    /// policy, where it would allow what has never worked. Where nothing is known of an attempt, or
+    /// of a datagram, this does not hold.
+    #[must_use]
+    pub fn never_succeeded(&self) -> bool {
+        let known: u64 = self.outcomes.values().sum();
+        let has_failed = |outcome: &Outcome| match outcome {
+            Outcome::Refused | Outcome::Timeout | Outcome::Unreachable | Outcome::Blocked => true,
+            Outcome::Established | Outcome::Reset | Outcome::Unknown => false,
+        };
+        let mut told = self.outcomes.iter().filter(|(_, count)| **count > 0);
+        known > 0
+            && known >= self.count
+            && self.bytes_received == 0
+            && told.all(|(outcome, _)| has_failed(outcome))
+    }
+
     /// Counts in what was seen elsewhere of the same destination.
     pub fn merge(&mut self, other: &Self) {
         self.runs.extend(other.runs.iter().cloned());
@@ -184,7 +201,7 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
 }
 
 /// What a process is called in evidence: its executable's file name, else its `comm`.
-fn process_name(process: &Process) -> Option<&str> {
+pub(super) fn process_name(process: &Process) -> Option<&str> {
     let exe = process.exe.as_deref().map(|path| {
         // The kernel marks a replaced executable; a rebuild is not another process.
         let path = path.strip_suffix(" (deleted)").unwrap_or(path);
@@ -221,7 +238,7 @@ impl ProcessNames {
         self.more
     }
 
-    fn add(&mut self, name: &str) {
+    pub(super) fn add(&mut self, name: &str) {
         let name = cut_at(name, MAX_PROCESS_NAME);
         if self.names.contains(name) {
             return;
@@ -230,7 +247,7 @@ impl ProcessNames {
         self.cut();
     }
 
-    fn merge(&mut self, other: &Self) {
+    pub(super) fn merge(&mut self, other: &Self) {
         self.more |= other.more;
         self.names.extend(other.names.iter().cloned());
         self.cut();

@@ -19,6 +19,8 @@ pub(super) struct Counters {
     /// Names that found no room, as far as gaps have told.
     pub(super) names_refused: u64,
     pub(super) sweeps: u64,
+    /// Outcomes of flows that were not known any more.
+    pub(super) outcomes_unmatched: u64,
     /// Cgroups to which hooks could not be attached.
     pub(super) not_attached: u64,
 }
@@ -76,6 +78,10 @@ impl Recorder {
             ("process_ring_full", lost(loss::PROCESS_RING_FULL)),
             ("processes_evicted", self.processes.all_evicted()),
             ("wire_pieces", self.counters.wire_pieces),
+            ("outcomes_full", lost(loss::OUTCOMES_FULL)),
+            ("replies_full", lost(loss::REPLIES_FULL)),
+            ("first_unknown", lost(loss::FIRST_UNKNOWN)),
+            ("outcomes_unmatched", self.counters.outcomes_unmatched),
             ("wire_ring_full", lost(loss::WIRE_RING_FULL)),
             ("wire_refused", wire.refused),
             ("dns_undecodable", wire.undecodable),

@@ -1,6 +1,6 @@
 //! Flows as records: whose they are, who sent them, and what became of them.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use tracer_common::flow::{FlowKey, channel};
 
@@ -22,7 +22,7 @@ use crate::{
     },
     place::place,
     record::{
-        Channel, Direction, Flow, Outcome, Process, Protocol, Record, RewrittenBy, Translated,
+        Channel, Direction, Flow, Process, Protocol, Record, RewrittenBy, Translated,
         ip_from_mapped,
     },
 };
@@ -78,11 +78,13 @@ impl Recorder {
             };
             for told in told {
                 let mut flow = self.flow(key, tally, told, &origin);
-                flow.names = self.names_of(key.cgroup_id, &flow, told);
+                self.name(key, tally, told, &mut flow);
                 match self.tell_flow(Box::new(flow), &origin) {
                     Ok((record, full)) => {
                         is_full |= full;
-                        self.may_be_named_later(key.cgroup_id, record, &origin);
+                        if told.count > 0 {
+                            self.may_be_named_later(key.cgroup_id, record, &origin);
+                        }
                     }
                     Err(error) => {
                         result = Err(error);
@@ -94,6 +96,24 @@ impl Recorder {
         });
         self.table = table;
         result
+    }
+
+    /// Names a flow. A record that only tells what became of attempts says of them what the record
+    /// said that counted them: names run out, and processes are forgotten.
+    fn name(&mut self, key: &FlowKey, tally: &mut Tally, told: &Told, flow: &mut Flow) {
+        let is_aftermath = told.count == 0 && told.translated.is_none();
+        if is_aftermath && told.channel == Channel::Connect {
+            flow.names.clone_from(&tally.names);
+            if flow.process.exe.is_none() {
+                flow.process.exe.clone_from(&tally.exe);
+            }
+            return;
+        }
+        flow.names = self.names_of(key.cgroup_id, flow, told);
+        if told.count > 0 {
+            tally.names.clone_from(&flow.names);
+            tally.exe.clone_from(&flow.process.exe);
+        }
     }
 
     pub(super) fn attribute(&mut self, key: &FlowKey, tally: &Tally) -> Attribution {
@@ -133,30 +153,54 @@ impl Recorder {
             MPTCP => Protocol::TCP,
             number => Protocol(u8::try_from(number).unwrap_or(u8::MAX)),
         };
-        let dest_ip = ip_from_mapped(key.address);
+        let has_ip = !matches!(
+            told.channel,
+            Channel::Packet | Channel::Xdp | Channel::Tun | Channel::Vsock
+        );
+        let dest_ip = has_ip.then(|| ip_from_mapped(key.address));
+        let (dest_cid, dest_cid_port) = match told.channel {
+            Channel::Vsock => vsock_peer(key.address),
+            _others => (None, None),
+        };
         let port_of = |port| protocol.has_ports().then_some(port);
         let translated = |left: Left| Translated {
             ip: ip_from_mapped(left.address),
             port: port_of(left.port),
             by: left.by_host.then_some(RewrittenBy::Host),
         };
+        let lifetimes = told.lifetimes;
+        let ended = lifetimes.ended;
+        let known = |figure: u64| (figure > 0 || ended > 0).then_some(figure);
         Flow {
             protocol,
             dest_ip,
+            dest_cid,
+            dest_cid_port,
             dest_port: port_of(key.port),
             names: Vec::new(),
             channel: told.channel,
             direction: match key.channel {
-                channel::PREEXISTING_REPLY => Direction::Reply,
+                channel::PREEXISTING_REPLY | channel::REPLY | channel::CONNECTED_REPLY => {
+                    Direction::Reply
+                }
+                channel::UNCERTAIN => Direction::Unknown,
                 _others => Direction::Egress,
             },
-            place: place(dest_ip),
+            place: dest_ip.and_then(place),
             translated: told.translated.map(translated),
             via: origin.via,
-            outcomes: outcomes(told),
+            outcomes: told.outcomes.by_outcome(),
             count: told.count,
-            bytes_sent: None,
-            bytes_received: None,
+            bytes_sent: (ended > 0).then_some(lifetimes.bytes_sent),
+            bytes_received: known(lifetimes.bytes_received),
+            latency_us: lifetimes
+                .latency_ns
+                .checked_div(lifetimes.established)
+                .map(|mean_ns| mean_ns / 1000),
+            syn_retransmits: known(lifetimes.syn_retransmits),
+            ended: known(ended),
+            reset_later: known(lifetimes.reset_later),
+            duration_ms: (ended > 0).then_some(lifetimes.duration_ns / 1_000_000),
             first_seen: self.clock.wall(told.first_ns),
             last_seen: self.clock.wall(told.last_ns),
             process: self.process(key, tally, told.first_ns),
@@ -254,25 +298,16 @@ fn sender(key: &FlowKey, tally: &Tally, at_ns: u64) -> Sender {
     }
 }
 
-/// What became of the attempts, as far as it is known. Of probes only that they were denied.
-fn outcomes(told: &Told) -> BTreeMap<Outcome, u64> {
-    let known = told.blocked + told.established;
-    let unknown = match told.channel {
-        Channel::UdpProbe => 0,
-        Channel::Connect
-        | Channel::Sendmsg
-        | Channel::UdpConnect
-        | Channel::Preexisting
-        | Channel::Import => told.count.saturating_sub(known),
+/// CID and port, as the kernel's key has them; CID 0 is nobody's.
+fn vsock_peer(address: [u8; 16]) -> (Option<u32>, Option<u32>) {
+    let word = |at: usize| {
+        let bytes = address
+            .get(at..at + 4)
+            .and_then(|four| four.try_into().ok());
+        bytes.map(u32::from_be_bytes)
     };
-    [
-        (Outcome::Established, told.established),
-        (Outcome::Blocked, told.blocked),
-        (Outcome::Unknown, unknown),
-    ]
-    .into_iter()
-    .filter(|(_, count)| *count > 0)
-    .collect()
+    let cid = word(0).filter(|cid| *cid != 0);
+    (cid, cid.and(word(4)))
 }
 
 pub(super) fn process_id(key: &FlowKey) -> ProcessId {

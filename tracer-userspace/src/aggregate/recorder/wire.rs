@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use bytemuck::Zeroable as _;
@@ -206,6 +206,13 @@ impl Recorder {
                 names,
                 count: 0,
                 outcomes: BTreeMap::new(),
+                bytes_sent: None,
+                bytes_received: None,
+                latency_us: None,
+                syn_retransmits: None,
+                ended: None,
+                reset_later: None,
+                duration_ms: None,
                 first_seen: seen,
                 last_seen: seen,
                 ..*flow
@@ -248,7 +255,9 @@ fn wire_gap(detail: &str, lost: u64) -> Gap {
 }
 
 fn destination_of(flow: &Flow) -> SocketAddr {
-    SocketAddr::new(flow.dest_ip, flow.dest_port.unwrap_or(0))
+    // What has no address has no transport either, and never asks.
+    let ip = flow.dest_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    SocketAddr::new(ip, flow.dest_port.unwrap_or(0))
 }
 
 /// Where connections say names.

@@ -13,10 +13,10 @@ use std::{
 use aya::{Ebpf, programs::RawTracePoint};
 
 use super::{
-    CGROUP_HOOKS, LoadError, Loaded, ON_CGROUPS, PROCESS_HOOKS, VERDICTS_UNSEEN, WIRE_HOOKS,
-    failed, program, refused,
+    CGROUP_HOOKS, CONNECTION_HOOKS, LoadError, Loaded, ON_CGROUPS, PROCESS_HOOKS, VERDICTS_UNSEEN,
+    WAY_HOOKS, WIRE_HOOKS, failed, program, refused,
 };
-use crate::ebpf::{adopt::Found, foreign};
+use crate::ebpf::{adopt::Found, foreign, sys};
 
 /// Since when a cgroup has hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +82,7 @@ impl Loaded {
 
     fn unlink_cgroup(&mut self, cgroup_id: u64) -> Result<(), LoadError> {
         self.foreign.remove(cgroup_id);
+        sys::delete(self.choice.as_fd(), &cgroup_id).map_err(failed("CHOSEN"))?;
         self.links.off_cgroup(cgroup_id).map_err(failed("detach"))
     }
 
@@ -102,6 +103,7 @@ impl Loaded {
                 .map_err(failed(name))?;
             note(&mut self.hooks, name);
         }
+        sys::update(self.choice.as_fd(), &id, &1_u64).map_err(failed("CHOSEN"))?;
         let cgroup = cgroup.try_clone().map_err(failed("cgroup"))?;
         self.foreign.add(id, cgroup);
         if let Err(error) = self.foreign.check() {
@@ -130,18 +132,35 @@ impl Loaded {
     /// with less: [`Self::missing`] says so.
     pub fn attach_process_events(&mut self) {
         for (name, unseen) in PROCESS_HOOKS {
-            match self.attach_tracepoint(name) {
-                Ok(()) => note(&mut self.hooks, name),
-                Err(error) => {
-                    tracing::warn!("not seen: {unseen}: {error}");
-                    self.missing.insert(name.to_owned(), unseen.to_owned());
-                }
+            let loaded = self.load_tracepoint(name);
+            let attached = loaded.and_then(|()| self.attach_tracepoint(name));
+            self.note_attached((name, unseen), attached);
+        }
+    }
+
+    /// The same of the tracepoints that tell what becomes of connections. Comes before the hooks on
+    /// cgroups, which begin to follow them.
+    pub fn attach_connection_events(&mut self) {
+        for (name, unseen) in CONNECTION_HOOKS {
+            if !self.missing.contains_key(name) {
+                let attached = self.attach_tracepoint(name);
+                self.note_attached((name, unseen), attached);
+            }
+        }
+    }
+
+    fn note_attached(&mut self, (name, unseen): (&str, &str), attached: Result<(), LoadError>) {
+        match attached {
+            Ok(()) => note(&mut self.hooks, name),
+            Err(error) => {
+                tracing::warn!("not seen: {unseen}: {error}");
+                self.missing.insert(name.to_owned(), unseen.to_owned());
             }
         }
     }
 
     /// Loaded only now: a verifier that refuses it must not cost the other programs.
-    fn attach_tracepoint(&mut self, name: &'static str) -> Result<(), LoadError> {
+    fn load_tracepoint(&mut self, name: &'static str) -> Result<(), LoadError> {
         let ebpf = self.ebpf.as_mut().ok_or(LoadError::Missing("programs"))?;
         let tracepoint: &mut RawTracePoint = program(ebpf, name)?;
         tracepoint.load().map_err(refused(name))?;
@@ -153,9 +172,14 @@ impl Loaded {
             "{name}: the verifier looked at {} instructions",
             verified.unwrap_or(0)
         );
-        let fd = tracepoint.fd().map_err(refused(name))?;
+        Ok(())
+    }
+
+    fn attach_tracepoint(&mut self, name: &'static str) -> Result<(), LoadError> {
+        let ebpf = self.ebpf.as_ref().ok_or(LoadError::Missing("programs"))?;
+        let program = program_fd(ebpf, name).ok_or(LoadError::Missing(name))?;
         self.links
-            .on_tracepoint(name, fd.as_fd())
+            .on_tracepoint(name, program)
             .map_err(failed(name))
     }
 
@@ -163,6 +187,18 @@ impl Loaded {
     #[must_use]
     pub fn unfollowed(&self) -> Vec<(&str, &str)> {
         self.refused(|name| PROCESS_HOOKS.iter().any(|(hook, _)| *hook == name))
+    }
+
+    /// The tracepoints of connections that this kernel refused, each with what is not seen.
+    #[must_use]
+    pub fn unsettled(&self) -> Vec<(&str, &str)> {
+        self.refused(|name| CONNECTION_HOOKS.iter().any(|(hook, _)| *hook == name))
+    }
+
+    /// The hooks of less common ways out that this kernel refused, each with what is not seen.
+    #[must_use]
+    pub fn unwatched(&self) -> Vec<(&str, &str)> {
+        self.refused(|name| WAY_HOOKS.iter().any(|(hook, _)| *hook == name))
     }
 
     /// What is not heard on the wire, the kernel having refused a hook.
@@ -184,11 +220,25 @@ impl Loaded {
     #[must_use]
     pub fn missing(&self) -> BTreeMap<String, String> {
         let mut missing = self.missing.clone();
+        let others = self.missing_of_others().into_iter();
+        missing.extend(others.map(|(name, unseen)| (name.to_owned(), unseen.to_owned())));
+        missing
+    }
+
+    /// What other people's programs do that is not seen.
+    #[must_use]
+    pub fn unseen_of_others(&self) -> Vec<String> {
+        let others = self.missing_of_others().into_iter();
+        others.map(|(_, unseen)| unseen.to_owned()).collect()
+    }
+
+    fn missing_of_others(&self) -> Vec<(&'static str, &'static str)> {
+        let mut missing = Vec::new();
         if !self.reads_verdict {
-            missing.insert("verdict".to_owned(), VERDICTS_UNSEEN.to_owned());
+            missing.push(("verdict", VERDICTS_UNSEEN));
         }
         if self.foreign.state() == foreign::State::Refused {
-            missing.insert("preorder".to_owned(), foreign::REWRITES_UNSEEN.to_owned());
+            missing.push(("preorder", foreign::REWRITES_UNSEEN));
         }
         missing
     }

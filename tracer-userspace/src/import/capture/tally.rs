@@ -85,7 +85,9 @@ impl Tally {
 fn flow((protocol, dest_ip, dest_port, names): Destination, sum: Sum) -> Flow {
     Flow {
         protocol,
-        dest_ip,
+        dest_ip: Some(dest_ip),
+        dest_cid: None,
+        dest_cid_port: None,
         dest_port,
         names,
         channel: Channel::Import,
@@ -97,6 +99,11 @@ fn flow((protocol, dest_ip, dest_port, names): Destination, sum: Sum) -> Flow {
         count: sum.count,
         bytes_sent: Some(sum.sent),
         bytes_received: Some(sum.received),
+        latency_us: None,
+        syn_retransmits: None,
+        ended: None,
+        reset_later: None,
+        duration_ms: None,
         first_seen: sum.first,
         last_seen: sum.last,
         process: Process::default(),

@@ -165,16 +165,7 @@ fn name(name: &Name) -> String {
 }
 
 fn outcome((outcome, count): (&Outcome, &u64)) -> String {
-    let word = match outcome {
-        Outcome::Established => "established",
-        Outcome::Refused => "refused",
-        Outcome::Timeout => "timeout",
-        Outcome::Unreachable => "unreachable",
-        Outcome::Reset => "reset",
-        Outcome::Blocked => "blocked",
-        Outcome::Unknown => "unknown",
-    };
-    format!("{word} {count}")
+    format!("{} {count}", outcome.word())
 }
 
 /// Nobody counted where it is 0.
