@@ -110,7 +110,11 @@ fn a_peer_that_was_forgotten_is_no_candidate() {
     let log = served.record("serve_late", &[], &["crowd", "40000"]);
     assert_eq!(log.flows().count(), 1, "{log:?}");
     assert_eq!(directions(&log), ["unknown sendmsg"], "{log:?}");
-    assert!(!served.policy().contains("[[allow]]"), "{}", served.policy());
+    assert!(
+        !served.policy().contains("[[allow]]"),
+        "{}",
+        served.policy()
+    );
     let gaps: Vec<_> = log.of_type("gap").map(|gap| &gap["what"]).collect();
     assert_eq!(gaps, ["replies"]);
 }
