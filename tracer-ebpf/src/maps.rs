@@ -229,6 +229,10 @@ pub(crate) fn count_loss(reason: u32, lost: u64) {
 }
 
 /// What is stored of a full socket, if anything is.
+#[expect(
+    clippy::mut_from_ref,
+    reason = "the map is a handle: what is lent is the socket's own storage"
+)]
 #[inline(always)]
 pub(crate) fn stored<T>(map: &'static SkStorage<T>, sk: *mut bpf_sock) -> Option<&'static mut T> {
     let map = core::ptr::from_ref(map).cast_mut().cast();

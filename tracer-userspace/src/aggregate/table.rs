@@ -375,7 +375,8 @@ impl Tally {
         let was_followed = self.attempts != Attempts::default();
         for told in all {
             let is_probe = told.channel == Channel::UdpProbe;
-            if !is_probe && !(was_followed && key.channel == channel::CONNECT) {
+            let is_waited_for = was_followed && key.channel == channel::CONNECT;
+            if !is_probe && !is_waited_for {
                 let known = told.outcomes.sum();
                 told.outcomes.unknown += told.count.saturating_sub(known);
             }

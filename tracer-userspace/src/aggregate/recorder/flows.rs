@@ -153,14 +153,18 @@ impl Recorder {
             MPTCP => Protocol::TCP,
             number => Protocol(u8::try_from(number).unwrap_or(u8::MAX)),
         };
-        let has_ip = !matches!(
-            told.channel,
-            Channel::Packet | Channel::Xdp | Channel::Tun | Channel::Vsock
-        );
-        let dest_ip = has_ip.then(|| ip_from_mapped(key.address));
-        let (dest_cid, dest_cid_port) = match told.channel {
-            Channel::Vsock => vsock_peer(key.address),
-            _others => (None, None),
+        let (dest_ip, (dest_cid, dest_cid_port)) = match told.channel {
+            Channel::Packet | Channel::Xdp | Channel::Tun => (None, (None, None)),
+            Channel::Vsock => (None, vsock_peer(key.address)),
+            Channel::Connect
+            | Channel::Sendmsg
+            | Channel::UdpConnect
+            | Channel::UdpProbe
+            | Channel::Preexisting
+            | Channel::Ping
+            | Channel::Raw
+            | Channel::UdpLite
+            | Channel::Import => (Some(ip_from_mapped(key.address)), (None, None)),
         };
         let port_of = |port| protocol.has_ports().then_some(port);
         let translated = |left: Left| Translated {
