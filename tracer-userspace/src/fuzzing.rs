@@ -170,7 +170,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..Default::default() })]
+        #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..Default::default() })]
 
         #[test]
         fn damaged_seeds_are_survived(

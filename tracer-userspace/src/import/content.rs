@@ -6,8 +6,8 @@ use flate2::read::MultiGzDecoder;
 
 use crate::import::capture;
 
-/// Less than is asked for at a time, so that files are read straight to where their bytes are used.
-const BUFFER: usize = 64 * 1024;
+/// Big enough that system calls do not count.
+const BUFFER: usize = 256 * 1024;
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
