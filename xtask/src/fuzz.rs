@@ -5,7 +5,10 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::shell::{check, interrupted, plain};
+use crate::{
+    setup,
+    shell::{check, interrupted, plain},
+};
 
 const TARGETS: &str = "fuzz/fuzz_targets";
 
@@ -23,17 +26,12 @@ pub(crate) struct Arguments {
 
 /// The verb. What a target fails on lies in `fuzz/artifacts/TARGET`, as cargo-fuzz says.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    setup::fuzzing()?;
     let targets = match &arguments.targets[..] {
         [] => all()?,
         some => some.to_vec(),
     };
     each(&targets, arguments.seconds)
-}
-
-/// Every target for a moment: enough to notice a target that does not build, or that fails on what
-/// it was given before.
-pub(crate) fn shortly() -> Result<()> {
-    each(&all()?, 2)
 }
 
 fn all() -> Result<Vec<String>> {

@@ -155,7 +155,6 @@ fn for_tests() -> Result<()> {
         .take()?;
     }
     deny()?;
-    fuzzing()?;
     browser_modules()?;
     python_clients()?;
     mount("bpf", "/sys/fs/bpf", "pinned maps and programs")?;
@@ -175,7 +174,8 @@ fn deny() -> Result<()> {
     .take()
 }
 
-fn fuzzing() -> Result<()> {
+/// What `cargo xtask fuzz` needs, and nothing else does.
+pub(crate) fn fuzzing() -> Result<()> {
     Step {
         what: "a C++ compiler",
         why: "libFuzzer is written in C++",

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use lab::Docker;
 
 use crate::{
-    fuzz, lint, setup,
+    lint, setup,
     shell::{ask, cargo, check, interrupted, plain, survive_interrupts},
 };
 
@@ -25,13 +25,12 @@ struct Outcome {
 pub(crate) fn run() -> Result<ExitCode> {
     survive_interrupts()?;
     let mut outcomes = Vec::new();
-    let steps: [(&'static str, &dyn Fn() -> Result<()>); 7] = [
+    let steps: [(&'static str, &dyn Fn() -> Result<()>); 6] = [
         ("setup", &|| setup::run(true)),
         ("lint", &lint::run),
         ("dependencies", &dependencies),
         ("build", &build),
         ("unprivileged tests", &unprivileged),
-        ("fuzz targets", &fuzz::shortly),
         ("privileged tests", &privileged),
     ];
     for (name, step) in steps {
