@@ -34,7 +34,6 @@ const STEPS: &str = "\
 tcp 198.51.100.20:443 \
 tcp 198.51.100.20:8443 \
 repeat 3 tcp 198.51.100.30:6333 :: \
-tcp 198.51.100.20:444 \
 udp 198.51.100.40:8125 \
 repeat 2 udp 198.51.100.40:8126 :: \
 udp-connected 198.51.100.41:4317 \
@@ -42,6 +41,9 @@ udp-probe 198.51.100.77:9 \
 ntp 198.51.100.123:123 \
 fork 2 tcp 203.0.113.80:443 :: \
 lookup eight.example 443";
+
+/// Refused, an attempt all the same, and no candidate: nothing there has ever answered.
+const REFUSED: &str = "tcp 198.51.100.20:444";
 
 /// Only where the container has IPv6.
 const STEPS_V6: &str = "\
@@ -77,7 +79,6 @@ fn expected_v4() -> Vec<Flow> {
         Flow::new("tcp", "198.51.100.20", 443, "connect", 1),
         Flow::new("tcp", "198.51.100.20", 8443, "connect", 1),
         Flow::new("tcp", "198.51.100.30", 6333, "connect", 3),
-        // Refused, and an attempt all the same.
         Flow::new("tcp", "198.51.100.20", 444, "connect", 1),
         Flow::new("udp", "198.51.100.40", 8125, "sendmsg", 1),
         Flow::new("udp", "198.51.100.40", 8126, "sendmsg", 2),
@@ -159,7 +160,8 @@ fn record(docker: &Docker, image: &Image, setting: &Setting, directory: &Path) -
     let daemon = Daemon::start(directory, &["--container", "lab-*"]).unwrap();
     let name = unique("loop");
     let neighbour = unique("neighbour");
-    let steps: Vec<&str> = setting.steps.split_whitespace().collect();
+    let steps = format!("{} {REFUSED}", setting.steps);
+    let steps: Vec<&str> = steps.split_whitespace().collect();
     let workload = spec(image, setting)
         .name(&name)
         .command(&steps)
@@ -298,6 +300,7 @@ fn check_candidates(folder: &Path, log: &Log) {
     let by_address: Vec<&str> = EIGHT.into_iter().filter(|ip| entries(ip) > 0).collect();
     assert_eq!(by_address, Vec::<&str>::new(), "{policy}");
     assert!(!policy.contains("198.51.100.77"), "{policy}");
+    assert!(!policy.contains("444/tcp"), "{policy}");
     assert!(!policy.contains("127.0.0.11"), "{policy}");
     assert!(policy.contains(&format!("to = \"{DNS}\"")), "{policy}");
     assert!(log.flows().count() > 10);
