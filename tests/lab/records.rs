@@ -46,16 +46,27 @@ impl Log {
         self.0.iter().filter(move |record| record["type"] == kind)
     }
 
-    /// The flow records.
+    /// The flow records that tell of an attempt, or of a socket that was open before. What became
+    /// of an attempt may be told an interval later, in a record that counts nothing: those are in
+    /// [`Self::later_too`] alone, so that no test depends on when an interval ended.
     pub fn flows(&self) -> impl Iterator<Item = &Value> {
         self.of_type("flow")
+            .filter(|flow| flow["count"] != 0 || flow["channel"] == "preexisting")
     }
 
-    /// The flow records to `ip` (and `port`, when given).
+    /// Of [`Self::flows`] those to `ip` (and `port`, when given).
     pub fn to<'a>(&'a self, ip: &'a str, port: Option<u16>) -> impl Iterator<Item = &'a Value> {
-        self.flows().filter(move |flow| {
-            flow["dest_ip"] == ip && port.is_none_or(|port| flow["dest_port"] == port)
-        })
+        self.flows().filter(move |flow| is_to(flow, ip, port))
+    }
+
+    /// Every flow record to `ip` (and `port`, when given).
+    pub fn later_too<'a>(
+        &'a self,
+        ip: &'a str,
+        port: Option<u16>,
+    ) -> impl Iterator<Item = &'a Value> {
+        self.of_type("flow")
+            .filter(move |flow| is_to(flow, ip, port))
     }
 
     /// How often something went to `ip` and `port`: the sum of `count`.
@@ -69,7 +80,7 @@ impl Log {
     /// How often it ended in `outcome`.
     #[must_use]
     pub fn outcome(&self, ip: &str, port: u16, outcome: &str) -> u64 {
-        self.to(ip, Some(port))
+        self.later_too(ip, Some(port))
             .filter_map(|flow| flow["outcomes"][outcome].as_u64())
             .sum()
     }
@@ -89,15 +100,20 @@ impl Log {
     }
 }
 
+fn is_to(flow: &Value, ip: &str, port: Option<u16>) -> bool {
+    flow["dest_ip"] == ip && port.is_none_or(|port| flow["dest_port"] == port)
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
 
     const LINES: &str = r#"{"type":"start"}
-{"type":"flow","dest_ip":"198.51.100.1","dest_port":443,"count":2,"outcomes":{"refused":1},"names":[{"name":"b.example"}]}
+{"type":"flow","dest_ip":"198.51.100.1","dest_port":443,"count":2,"names":[{"name":"b.example"}]}
 {"type":"flow","dest_ip":"198.51.100.1","dest_port":443,"count":3,"names":[{"name":"a.example"},{"name":"b.example"}]}
 {"type":"flow","dest_ip":"198.51.100.1","dest_port":80,"count":1}
+{"type":"flow","dest_ip":"198.51.100.1","dest_port":443,"count":0,"outcomes":{"refused":1}}
 {"type":"fl"#;
 
     #[test]
@@ -105,7 +121,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), LINES).unwrap();
         let log = Log::read(file.path()).unwrap();
-        assert_eq!(log.0.len(), 4);
+        assert_eq!((log.0.len(), log.flows().count()), (5, 4));
         assert_eq!(log.count("198.51.100.1", 443), 5);
         assert_eq!(log.outcome("198.51.100.1", 443, "refused"), 1);
         assert_eq!(log.to("198.51.100.1", None).count(), 3);

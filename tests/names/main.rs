@@ -45,20 +45,18 @@ pub(crate) fn approved_world(names: &[&str], visits: usize) -> World {
         "policy.toml",
     ]);
     let resolver = RESOLVER.trim_end_matches(":53");
-    let mut approve = vec!["policy", "approve", "policy.toml", resolver];
-    approve.extend(names);
-    approve.extend(["--reason", "what the test is about", "--owner", "tests"]);
-    world.must(&approve);
-    world.must(&[
-        "render",
-        "policy.toml",
-        "--format",
-        "nftables",
-        "-o",
-        "rules.nft",
-    ]);
-    world.load("rules.nft");
+    enforce(&world, &[&[resolver], names].concat());
     world
+}
+
+/// Approves what the policy says of these destinations, and loads the rules that follow.
+pub(crate) fn enforce(world: &World, approved: &[&str]) {
+    let reason = ["--reason", "what the test is about", "--owner", "tests"];
+    let approve = ["policy", "approve", "policy.toml"];
+    world.must(&[&approve[..], approved, &reason].concat());
+    let render = ["render", "policy.toml", "--format", "nftables"];
+    world.must(&[&render[..], &["-o", "rules.nft"]].concat());
+    world.load("rules.nft");
 }
 
 /// Run A: each name is visited, and asked for over TCP once.

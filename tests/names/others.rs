@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use crate::{
     approved_world,
     dns::{self, Given, ask, labels},
-    ready,
+    enforce, ready,
     world::{Guarded, OUTSIDE, RESOLVER_V6, World, connects},
 };
 
@@ -113,19 +113,7 @@ fn a_resolver_is_heard_over_ipv6_too() {
         entry(&resolver, "\"53/tcp\", \"53/udp\""),
     ];
     fs::write(world.path("policy.toml"), text.concat()).unwrap();
-    let reason = ["--reason", "what the test is about", "--owner", "tests"];
-    let approve = ["policy", "approve", "policy.toml", name, &resolver];
-    world.must(&[&approve[..], &reason].concat());
-    let render = [
-        "render",
-        "policy.toml",
-        "--format",
-        "nftables",
-        "-o",
-        "rules.nft",
-    ];
-    world.must(&render);
-    world.load("rules.nft");
+    enforce(&world, &[name, &resolver]);
     let _companion = world.companion(&["policy.toml", "--nft-table", "egress_tracer"]);
     for _ in 0..20 {
         let passed = world.as_workload(|| {

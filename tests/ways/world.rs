@@ -145,7 +145,7 @@ pub(crate) fn sums(log: &Log, ip: &str, port: u16) -> Sums {
     let mut sums = Sums::default();
     let mut outcomes = std::collections::BTreeMap::<String, u64>::new();
     let number = |flow: &Value, key: &str| flow[key].as_u64().unwrap_or(0);
-    for flow in log.to(ip, Some(port)) {
+    for flow in log.later_too(ip, Some(port)) {
         sums.count += number(flow, "count");
         sums.sent += number(flow, "bytes_sent");
         sums.received += number(flow, "bytes_received");

@@ -149,7 +149,7 @@ fn a_name_said_long_after_connecting_is_told_in_a_record_that_counts_nothing() {
     let log = daemon.log_until(&name[1..], is_named).unwrap();
     assert_eq!(names(&log, SERVER, 80), claimed("late.example", "http"));
     assert_eq!(log.count(SERVER, 80), 1);
-    let late = log.to(SERVER, Some(80)).last().unwrap();
+    let late = log.later_too(SERVER, Some(80)).last().unwrap();
     assert_eq!((&late["count"], late.get("outcomes")), (&0.into(), None));
     daemon.stop().unwrap();
 }

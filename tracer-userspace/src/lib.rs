@@ -19,8 +19,8 @@
 //!
 //! Around them: `cli` (what can be asked for), `settings` (the same from a file), `commands/` (one
 //! thin function a verb), `output/` (files and terminals), `workload_name` (what a workload is
-//! called on disk), `ranges_file` (where published ranges are kept), `harmless` (what must not reach a reader's terminal) and `redact` (the secrets
-//! that must not be written).
+//! called on disk), `ranges_file` (where published ranges are kept), `harmless` (what must not reach a
+//! reader's terminal) and `redact` (the secrets that must not be written).
 //!
 //! `fuzzing` is what the fuzz targets call; it is there for them and for the tests alone.
 

@@ -5,6 +5,8 @@
 //! each key is documented in `docs/log.md`.
 
 mod dns;
+mod gap;
+mod name;
 mod protocol;
 
 use std::{
@@ -17,6 +19,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use self::{
     dns::{Dns, DnsAnswer, DnsQuestion, DnsTransport},
+    gap::{Gap, GapKind, Severity},
+    name::{Confidence, Name, NameSource},
     protocol::{Protocol, UnknownProtocol},
 };
 
@@ -287,79 +291,6 @@ pub struct PodOwner {
     pub name: String,
 }
 
-/// A name for the destination, and where it comes from.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Name {
-    /// In lower case, without a dot at the end; what is not visible ASCII is escaped as in RFC 1035.
-    /// From `proxy` it may be an address.
-    pub name: String,
-    pub source: NameSource,
-    /// Absent in logs of versions that recorded no names.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub confidence: Option<Confidence>,
-    /// The port that a proxy was asked to go to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// The hello had an encrypted one inside: this name is the outer one.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub ech: bool,
-    /// What the hello offered to speak (RFC 7301), in the client's order; what is not visible ASCII
-    /// is escaped. Of a long offer the beginning.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub alpn: Vec<String>,
-    /// The unit that was answered in the workload's place, where that asks by a Unix socket.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub via: Option<String>,
-}
-
-/// The ALPN identifiers of DNS over TLS (RFC 7858) and over QUIC (RFC 9250).
-const ENCRYPTED_DNS: [&str; 2] = ["dot", "doq"];
-
-impl Name {
-    /// Whether the hello offered to ask for names.
-    #[must_use]
-    pub fn is_encrypted_dns(&self) -> bool {
-        let mut offered = self.alpn.iter();
-        offered.any(|protocol| ENCRYPTED_DNS.contains(&protocol.as_str()))
-    }
-
-    /// Whether the connection alone says so. What is asked of a proxy is elsewhere, and no claim
-    /// about the proxy's own address.
-    #[must_use]
-    pub fn is_bare_claim(&self) -> bool {
-        match self.source {
-            NameSource::Sni | NameSource::Quic | NameSource::Http => {
-                self.confidence == Some(Confidence::Claimed)
-            }
-            NameSource::Dns | NameSource::Proxy => false,
-        }
-    }
-}
-
-/// How far a name is to be believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Confidence {
-    /// An answer that was asked for and the connection's own name agree.
-    Proven,
-    /// An answer that was asked for, and the only name that it gave this address.
-    Resolved,
-    /// The connection alone says so, and a workload writes what it likes there.
-    Claimed,
-    /// The address answers to several names here.
-    Shared,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NameSource {
-    Dns,
-    Sni,
-    Quic,
-    Http,
-    Proxy,
-}
-
 /// How the bytes left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -478,79 +409,6 @@ impl Outcome {
             Self::Unknown => "unknown",
         }
     }
-}
-
-/// Known missing evidence.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Gap {
-    /// What was lost, in a word that scripts can match.
-    pub what: GapKind,
-    /// In one sentence, for people.
-    pub detail: String,
-    /// How many, where that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lost: Option<u64>,
-    pub severity: Severity,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum GapKind {
-    /// The kernel's flow table was full.
-    FlowTable,
-    /// The cgroup's share of the flow table was used up.
-    CgroupQuota,
-    /// The ring buffer was full: names and command lines may be missing.
-    Ring,
-    /// A socket could not be remembered.
-    SocketStorage,
-    /// The kernel sent something this version cannot read.
-    Undecodable,
-    /// The tracer was not running, or did not end in good order.
-    Downtime,
-    /// A log segment was deleted before a policy had taken it in.
-    SegmentDeleted,
-    /// The log could not be written.
-    LogWrite,
-    /// Processes were not followed, or forgotten too early: command lines and ancestors may be
-    /// missing.
-    Process,
-    /// The container has a kernel of its own, in which nothing is seen.
-    OtherKernel,
-    /// Flows came from a cgroup of which nothing is known any more.
-    UnknownCgroup,
-    /// Container engines were not asked, for there were too many questions.
-    Names,
-    /// What left in place of a destination was not noted.
-    Translation,
-    /// Connections that were open before recording began could not be listed.
-    Preexisting,
-    /// What an earlier daemon had pinned in the kernel did not fit this one, and was replaced.
-    Replaced,
-    /// The hooks could not be attached to a container's cgroup.
-    NotAttached,
-    /// What became of connections was not counted: they are unknown, or their bytes are missing.
-    Outcomes,
-    /// Replies of servers were not counted, or could not be told from what was asked for.
-    Replies,
-    /// Not all of what was said on the wire was read: names may be missing.
-    Wire,
-    /// More connections at a time than are followed: counts and names of some are uncertain.
-    Connections,
-    /// More destinations drift from a policy than are told one by one.
-    Drift,
-    /// A kind that this version does not know, of a later one. Its severity is what counts.
-    #[serde(untagged)]
-    Other(String),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// A destination may be missing.
-    Destinations,
-    /// A name, a process or a count is uncertain.
-    Detail,
 }
 
 /// Records under `provisional` belong to this record's `workload`.

@@ -12,7 +12,6 @@ mod claimed;
 mod connections;
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
@@ -42,7 +41,7 @@ const MAX_STREAMS: usize = 128;
 const MAX_DNS: usize = 2 + u16::MAX as usize;
 /// Answers of resolvers on this machine that are remembered.
 const MAX_SERVED: usize = 16_384;
-/// Resolvers of this machine that others ask by a Unix socket.
+/// Resolvers of this machine that others ask by a Unix socket: up to twice as many.
 const MAX_RESOLVERS: usize = 16;
 /// When a question counts as unanswered: resolvers are given up earlier.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
@@ -77,8 +76,9 @@ pub struct Wire {
     served: Generations<(u64, Transport, SocketAddr), ()>,
     connections: Connections,
     claimed: Claimed,
-    /// Clients that others ask by a Unix socket, and what they are called.
-    resolvers: BTreeMap<u64, Arc<str>>,
+    /// Clients that others ask by a Unix socket, and what they are called. A unit that is started
+    /// again is another client.
+    resolvers: Generations<u64, Arc<str>>,
 }
 
 /// What was not understood or not kept.
@@ -100,7 +100,7 @@ impl Default for Wire {
             served: Generations::new(MAX_SERVED),
             connections: Connections::default(),
             claimed: Claimed::default(),
-            resolvers: BTreeMap::new(),
+            resolvers: Generations::new(MAX_RESOLVERS),
         }
     }
 }
@@ -144,9 +144,7 @@ impl Wire {
 
     /// What `client` is told, others are told by it.
     pub fn answers_others(&mut self, client: u64, unit: &str) {
-        if self.resolvers.len() < MAX_RESOLVERS && !self.resolvers.contains_key(&client) {
-            self.resolvers.insert(client, unit.into());
-        }
+        self.resolvers.get_or_insert_with(client, || unit.into());
     }
 
     /// The names under which `client` went to an address between two times. `transport` is that
@@ -178,7 +176,7 @@ impl Wire {
     }
 
     fn resolved_by_others(&mut self, address: IpAddr, when: (Timestamp, Timestamp)) -> Resolved {
-        for (resolver, unit) in &self.resolvers {
+        for (resolver, unit) in self.resolvers.iter() {
             let resolved = self.answers.of(*resolver, address, when);
             if !resolved.is_empty() {
                 let via = Some(Arc::clone(unit));
