@@ -31,10 +31,12 @@ pub struct Outcomes {
     pub bytes_received: u64,
 }
 
-/// A connection from connect() until it is closed, by its socket's cookie.
+/// A connection from connect() until it is closed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Connection {
+    /// Whose it is; 0 if nobody's.
+    pub socket_cookie: u64,
     pub key: FlowKey,
     /// When it was asked for; once established, since when. CLOCK_MONOTONIC.
     pub since_ns: u64,
@@ -46,9 +48,13 @@ pub struct Connection {
     pub received: u64,
 }
 
-/// Connections that are followed at a time. Of more than these, what became of the oldest stays
-/// unknown.
-pub const MAX_CONNECTIONS: usize = 32_768;
+/// Connections are followed in sets of so many, found by the socket's cookie: no lock, no list.
+/// Where a set is full, what became of one of them stays unknown.
+pub const WAYS: usize = 4;
+pub const CONNECTION_SETS: usize = 8192;
+
+/// The connections whose cookies lead to one place.
+pub type ConnectionSet = [Connection; WAYS];
 
 const _: () = assert!(size_of::<Outcomes>() == 64);
-const _: () = assert!(size_of::<Connection>() == 88);
+const _: () = assert!(size_of::<Connection>() == 96);

@@ -5,7 +5,8 @@
 //! a socket that was not can only be spoken to after it has spoken.
 
 use aya_ebpf::{
-    bindings::{BPF_NOEXIST, bpf_sock},
+    bindings::{__sk_buff, BPF_NOEXIST, bpf_sock},
+    helpers::generated::bpf_get_socket_cookie,
     programs::SockAddrContext,
 };
 use tracer_common::{
@@ -17,6 +18,7 @@ use tracer_common::{
 use crate::{
     atomic,
     maps::{BOUND, FIRST_SPEAKERS, SPEAKERS_NOTED, count_loss, stored},
+    packet::{Glance, ends, load},
 };
 
 const IPPROTO_UDP: u16 = 17;
@@ -84,17 +86,23 @@ pub(crate) fn has_heard(ctx: &SockAddrContext, key: &FlowKey, cookie: u64) -> bo
 
 /// A datagram has come for a socket that is not connected.
 #[inline(always)]
-pub(crate) fn heard(sk: *mut bpf_sock, cookie: u64, address: [u8; 16], port: u16) {
+pub(crate) fn heard(skb: *mut __sk_buff, sk: *mut bpf_sock, glance: &Glance) {
     let Some(bound) = stored(&BOUND, sk) else {
         return;
     };
-    let word = in_a_word(&address, port);
-    if word != 0 && word == bound.last_heard {
+    if glance.source != 0 && spoken_by(glance) == bound.last_heard {
         return;
     }
+    let Some(ends) = ends(skb) else { return };
+    let Some(port) = load::<u16>(skb, ends.transport) else {
+        return;
+    };
+    let port = u16::from_be(port);
+    let word = in_a_word(&ends.source, port);
     let peer = Peer {
-        socket_cookie: cookie,
-        address,
+        // SAFETY: the context is valid while the program runs.
+        socket_cookie: unsafe { bpf_get_socket_cookie(skb.cast()) },
+        address: ends.source,
         port: u64::from(port),
     };
     if note(&peer, first::PEER) && bound.heard_since == 0 {
@@ -142,6 +150,12 @@ fn noted() -> u64 {
         Some(noted) => unsafe { *noted },
         None => 0,
     }
+}
+
+/// What [`in_a_word`] makes of a datagram's sender, over IPv4.
+#[inline(always)]
+fn spoken_by(glance: &Glance) -> u64 {
+    u64::from(glance.source) << 16 | u64::from(glance.source_port)
 }
 
 /// An IPv4 address and port; 0 for IPv6, which does not fit.

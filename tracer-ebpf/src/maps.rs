@@ -12,7 +12,7 @@ use tracer_common::{
     flow::{ConnectedDatagram, FlowKey, FlowValue},
     limits::{CgroupQuota, State, loss},
     offsets::{ABSENT, Offsets, ProcessOffsets, SocketOffsets},
-    outcome::{Connection, MAX_CONNECTIONS},
+    outcome::{CONNECTION_SETS, ConnectionSet},
     process::Forked,
     socket::{Bound, MAX_CHOSEN, MAX_FIRST_SPEAKERS, Maker, Peer},
     translation::{Asked, FirstAsked, MAX_TRANSLATIONS, Translation},
@@ -45,10 +45,10 @@ pub(crate) static QUOTAS: HashMap<u64, CgroupQuota, 16384, { BPF_F_NO_PREALLOC a
 #[btf_map]
 pub(crate) static CONNECTED: SkStorage<ConnectedDatagram> = SkStorage::new();
 
-/// Stream connections from connect() until they are closed, by socket cookie. Those of which
-/// nothing is ever heard (no route) give way to newer ones.
+/// Stream connections from connect() until they are closed. Those of which nothing is ever heard
+/// (no route) give way to newer ones.
 #[btf_map]
-pub(crate) static CONNECTIONS: LruHashMap<u64, Connection, MAX_CONNECTIONS> = LruHashMap::new();
+pub(crate) static CONNECTIONS: Array<ConnectionSet, CONNECTION_SETS> = Array::new();
 
 /// Who made sockets that no address hook sees. Freed with the socket.
 #[btf_map]
@@ -196,10 +196,21 @@ pub(crate) fn process_offsets() -> ProcessOffsets {
     unsafe { core::mem::transmute(PROCESS_OFFSETS.load()) }
 }
 
+/// One of [`SocketOffsets`], which begins at this byte of them. Read alone: the verifier then knows
+/// its value, and allows a plain load from there.
 #[inline(always)]
-pub(crate) fn socket_offsets() -> SocketOffsets {
+pub(crate) fn socket_offset(at: usize) -> u32 {
+    let offsets = (&raw const SOCKET_OFFSETS).cast::<u32>();
+    // SAFETY: `at` is a field's offset; the volatile read keeps what userspace has written.
+    unsafe { offsets.byte_add(at).read_volatile() }
+}
+
+/// The same of [`Offsets`].
+#[inline(always)]
+pub(crate) fn offset(at: usize) -> u32 {
+    let offsets = (&raw const OFFSETS).cast::<u32>();
     // SAFETY: as above.
-    unsafe { core::mem::transmute(SOCKET_OFFSETS.load()) }
+    unsafe { offsets.byte_add(at).read_volatile() }
 }
 
 #[inline(always)]

@@ -1,17 +1,20 @@
 //! Who is calling, and which process a task is: read from the kernel's own structures.
 
-use core::ffi::c_void;
+use core::{
+    ffi::c_void,
+    mem::{offset_of, zeroed},
+};
 
 use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid,
-    generated::bpf_probe_read_kernel,
+    generated::{bpf_get_current_task_btf, bpf_probe_read_kernel},
 };
 use tracer_common::{
     offsets::{ABSENT, Offsets, ProcessOffsets},
     process::{Identity, Kin},
 };
 
-use crate::maps::offsets;
+use crate::maps::{offset, offsets};
 
 /// What is told about the first caller of a flow.
 pub(crate) struct Caller {
@@ -44,9 +47,10 @@ pub(crate) fn pid() -> u32 {
 /// With the pid it names a process for good: pids come round again.
 #[inline(always)]
 pub(crate) fn start() -> u64 {
-    let offsets = offsets();
-    let leader: u64 = field(current_task(), offsets.task_group_leader);
-    field(leader, offsets.task_start_boottime)
+    // SAFETY: no arguments.
+    let task = unsafe { bpf_get_current_task_btf() }.cast::<c_void>();
+    let leader: *const c_void = member(task, offset(offset_of!(Offsets, task_group_leader)));
+    member(leader, offset(offset_of!(Offsets, task_start_boottime)))
 }
 
 #[inline(always)]
@@ -105,6 +109,18 @@ fn cgroup_id(task: u64, offsets: &Offsets, more: &ProcessOffsets) -> u64 {
 pub(crate) fn current_task() -> u64 {
     // SAFETY: no arguments.
     unsafe { bpf_get_current_task() }
+}
+
+/// The `T` at `offset` of a kernel structure whose type the verifier knows; zero when the offset is
+/// unknown. A plain load: a bad address reads as zero.
+#[inline(always)]
+pub(crate) fn member<T: Copy>(base: *const c_void, offset: u32) -> T {
+    if offset == ABSENT {
+        // SAFETY: of numbers and pointers alone.
+        return unsafe { zeroed() };
+    }
+    // SAFETY: the verifier checks type and width, and the kernel catches the fault.
+    unsafe { base.byte_add(offset as usize).cast::<T>().read_volatile() }
 }
 
 /// The `T` at `offset` of the kernel structure at `base`; zero when either is unknown.

@@ -93,12 +93,20 @@ unsafe fn words(address: *const [u32; 4]) -> [u32; 4] {
 /// Whether DNS is served at a port.
 #[inline(always)]
 pub(crate) fn is_dns(port: u32) -> bool {
-    let ports = dns_ports();
+    is_any_dns([port])
+}
+
+/// The same of several. A port of 0 is none, and so is a place in the list that holds 0.
+#[inline(always)]
+pub(crate) fn is_any_dns<const N: usize>(ports: [u32; N]) -> bool {
+    let known = dns_ports();
     let mut is_one = false;
-    for known in ports {
-        is_one |= known == port;
+    for port in ports {
+        for known in known {
+            is_one |= known == port && port != 0;
+        }
     }
-    is_one && port != 0
+    is_one
 }
 
 /// Sends the `length` bytes at `from` of the packet, in as many pieces as that takes.

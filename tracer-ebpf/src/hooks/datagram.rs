@@ -1,16 +1,12 @@
-//! Packets on their way out: the first datagram of a connected socket, the moment when connecting
-//! becomes egress, and whether what leaves is what was asked for.
+//! Datagrams on their way out: the first of a connected socket, the moment when connecting becomes
+//! egress, and whether what leaves is what was asked for.
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::{__sk_buff, bpf_sock},
-    helpers::generated::bpf_sk_fullsock,
-    macros::cgroup_skb,
     programs::SkBuffContext,
 };
 use tracer_common::flow::ConnectedDatagram;
 
-use super::ALLOW;
 use crate::{
     atomic,
     flow::{Attempt, Clock, Look, Seen, observe},
@@ -21,45 +17,18 @@ use crate::{
     translation,
 };
 
-pub(super) const IPPROTO_TCP: u32 = 6;
-/// `sk->sk_state` of a TCP socket that waits for the answer to its SYN.
-const SYN_SENT: u32 = 2;
+/// `sk->sk_state` of a connected datagram socket.
+const ESTABLISHED: u32 = 1;
 
-/// `BPF_CGROUP_INET_EGRESS`, Linux 4.10: every IP packet that leaves a socket of the cgroup,
-/// after routing and NAT, and after every address hook's rewrite.
-///
-/// Costs 20 to 50 ns a packet: TCP returns at once but for a SYN, and so does a datagram socket
-/// once it has sent. Uses the caller that connect() kept, since the sender may be a softirq. Does
-/// not see what a packet filter dropped, nor NAT beyond the network namespace; of MPTCP it sees
-/// the packets, but not whose they are.
-#[cgroup_skb(egress)]
-fn datagram_egress(ctx: SkBuffContext) -> i32 {
-    let skb = ctx.as_ptr().cast::<__sk_buff>();
-    if let Some(sk) = socket(skb) {
-        // SAFETY: the verifier has seen that this is a full socket.
-        let (protocol, state) = unsafe { ((*sk).protocol, (*sk).state) };
-        if protocol == IPPROTO_TCP {
-            if state == SYN_SENT {
-                translation::compare_asked(skb);
-            }
-        } else if !made::left(&ctx, skb, sk) && !first_of_connection(&ctx, skb, sk) {
-            translation::compare_asked(skb);
-        }
-    }
-    ALLOW
-}
-
+/// A packet of something other than TCP leaves.
 #[inline(always)]
-pub(super) fn socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
-    // SAFETY: the context is valid while the program runs; each pointer is checked for null.
-    unsafe {
-        let sk = (*skb).__bindgen_anon_2.sk;
-        if sk.is_null() {
-            return None;
-        }
-        let sk = bpf_sk_fullsock(sk);
-        (!sk.is_null()).then_some(sk)
+pub(super) fn left(ctx: &SkBuffContext, skb: *mut __sk_buff, sk: *mut bpf_sock) {
+    // SAFETY: the verifier has seen that this is a full socket.
+    let is_connected = unsafe { (*sk).state } == ESTABLISHED;
+    if made::left(ctx, skb, sk) || is_connected && first_of_connection(ctx, skb, sk) {
+        return;
     }
+    translation::compare_asked(skb);
 }
 
 /// Counts the first datagram of a connected socket; false if this is another one.

@@ -5,6 +5,7 @@ mod connect;
 mod datagram;
 mod first;
 mod other;
+mod packets;
 mod process;
 mod sendmsg;
 mod socket;

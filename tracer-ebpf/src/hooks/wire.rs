@@ -1,83 +1,32 @@
 //! Packets of sockets, both ways: names as the workload asks for them, is told them and says them.
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::{__sk_buff, bpf_sock, bpf_tcp_sock},
     helpers::generated::{bpf_get_socket_cookie, bpf_tcp_sock as as_tcp},
-    macros::cgroup_skb,
-    programs::SkBuffContext,
 };
 use tracer_common::wire::{DNS_STREAM_BYTES, FIRST_SEGMENTS, kind};
 
-use super::{
-    ALLOW, bytes_of,
-    datagram::{IPPROTO_TCP, socket},
-    mapped,
-};
+use super::{bytes_of, mapped, packets::IPPROTO_TCP};
 use crate::{
     direction::heard,
     first_words,
-    packet::{Ends, Segment, ends, length_after, load, segment},
-    wire::{begin, is_dns, remote, send, send_header, set_ends},
+    packet::{Ends, Segment, ends, glance, length_after, load, segment},
+    wire::{begin, is_any_dns, is_dns, remote, send, send_header, set_ends},
 };
 
-const IPPROTO_UDP: u32 = 17;
+pub(super) const IPPROTO_UDP: u32 = 17;
 const UDP_HEADER: u32 = 8;
 /// Docker's resolver. It is reached by NAT within the container: what leaves has another port.
 const DOCKERS: u32 = u32::from_ne_bytes([127, 0, 0, 11]);
 /// The third byte of a DNS message (RFC 1035 section 4.1.1).
 const IS_ANSWER: u32 = 0x80;
 
-/// `BPF_CGROUP_INET_EGRESS`, Linux 4.10: every IP packet that leaves a socket of the cgroup, after
-/// routing and NAT within its network namespace.
-///
-/// Sends DNS questions, and of connections the first bytes that may tell a name. On an established
-/// connection it costs 10 to 30 ns a packet: TCP returns once a few segments with data have left,
-/// UDP when the packet is neither DNS nor a QUIC Initial. Does not see what AF_PACKET sockets send,
-/// nor names that are encrypted.
-#[cgroup_skb(egress)]
-fn wire_egress(ctx: SkBuffContext) -> i32 {
-    let skb = ctx.as_ptr().cast::<__sk_buff>();
-    if let Some(sk) = socket(skb) {
-        // SAFETY: the verifier has seen that this is a full socket.
-        if unsafe { (*sk).protocol } == IPPROTO_TCP {
-            tcp_sent(skb, sk);
-        } else {
-            udp_sent(skb, sk);
-        }
-    }
-    ALLOW
-}
-
-/// `BPF_CGROUP_INET_INGRESS`, Linux 4.10: every IP packet for a socket of the cgroup, before TCP
-/// looks at sequence numbers: duplicates come twice.
-///
-/// Sends DNS answers, and notes who spoke first to a UDP socket that was bound. Anything else costs 5
-/// to 15 ns a packet, a datagram on a bound socket 10 to 40. Does not see what comes over a
-/// shared memory or a Unix socket, such as glibc's nscd.
-#[cgroup_skb(ingress)]
-fn wire_ingress(ctx: SkBuffContext) -> i32 {
-    let skb = ctx.as_ptr().cast::<__sk_buff>();
-    if let Some(sk) = socket(skb) {
-        // SAFETY: the verifier has seen that this is a full socket.
-        let (protocol, port) = unsafe { ((*sk).protocol, peer_port(sk)) };
-        if protocol == IPPROTO_TCP {
-            if is_dns(port) {
-                tcp_received(skb, sk);
-            }
-        } else if protocol == IPPROTO_UDP && (port == 0 || is_dns(port)) {
-            udp_received(skb, sk, port);
-        }
-    }
-    ALLOW
-}
-
 /// The port that a socket is connected to, host byte order; 0 if it is not.
 ///
 /// # Safety
 /// It is a full socket.
 #[inline(always)]
-unsafe fn peer_port(sk: *mut bpf_sock) -> u32 {
+pub(super) unsafe fn peer_port(sk: *mut bpf_sock) -> u32 {
     // SAFETY: promised by the caller.
     unsafe { u32::from(u16::from_be((*sk).dst_port)) }
 }
@@ -91,7 +40,7 @@ fn tcp_of(sk: *mut bpf_sock) -> Option<*mut bpf_tcp_sock> {
 }
 
 #[inline(always)]
-fn tcp_sent(skb: *mut __sk_buff, sk: *mut bpf_sock) {
+pub(super) fn tcp_sent(skb: *mut __sk_buff, sk: *mut bpf_sock) {
     let Some(tcp) = tcp_of(sk) else { return };
     // SAFETY: the verifier has seen both.
     let (segments, port) = unsafe { ((*tcp).data_segs_out, peer_port(sk)) };
@@ -170,7 +119,7 @@ fn served_over_tcp(skb: *mut __sk_buff, sk: *mut bpf_sock, segment: &Segment) {
 }
 
 #[inline(always)]
-fn tcp_received(skb: *mut __sk_buff, sk: *mut bpf_sock) {
+pub(super) fn tcp_received(skb: *mut __sk_buff, sk: *mut bpf_sock) {
     if let (Some(tcp), Some(segment)) = (tcp_of(sk), segment(skb)) {
         // SAFETY: the verifier has seen this is TCP's.
         let offset = unsafe {
@@ -221,14 +170,30 @@ impl Datagram {
     }
 }
 
+/// Whether a datagram on its way out is certainly of no interest, as nearly every one is.
 #[inline(always)]
-fn udp_sent(skb: *mut __sk_buff, sk: *mut bpf_sock) {
+fn says_nothing(skb: *mut __sk_buff, port: u32) -> bool {
+    /// A long header of QUIC's, whatever its type (RFC 8999 section 5.1).
+    const LONG_HEADER: u32 = 0xc0;
+    let glance = glance(skb);
+    let may_be_dns = is_any_dns([port, glance.source_port, glance.destination_port]);
+    glance.is_plain != 0
+        && !may_be_dns
+        && glance.destination != DOCKERS
+        && glance.first & LONG_HEADER != LONG_HEADER
+}
+
+#[inline(always)]
+pub(super) fn udp_sent(skb: *mut __sk_buff, sk: *mut bpf_sock) {
+    // SAFETY: the verifier has seen that this is a full socket.
+    let port = unsafe { peer_port(sk) };
+    if says_nothing(skb, port) {
+        return;
+    }
     let Some(ends) = ends(skb) else { return };
     let Some(datagram) = Datagram::read(skb, &ends) else {
         return;
     };
-    // SAFETY: the verifier has seen that this is a full socket.
-    let port = unsafe { peer_port(sk) };
     let to_dns = is_dns(port)
         || is_dns(datagram.destination_port)
         || ends.destination == bytes_of(mapped(DOCKERS));
@@ -262,16 +227,16 @@ fn udp_sent(skb: *mut __sk_buff, sk: *mut bpf_sock) {
 }
 
 #[inline(always)]
-fn udp_received(skb: *mut __sk_buff, sk: *mut bpf_sock, port: u32) {
-    let Some(ends) = ends(skb) else { return };
+pub(super) fn udp_received(skb: *mut __sk_buff, sk: *mut bpf_sock, port: u32) {
+    let glance = glance(skb);
     // Before anything is said of its contents: a datagram may be empty.
-    if port == 0
-        && let Some(source_port) = load::<u16>(skb, ends.transport)
-    {
-        // SAFETY: the context is valid while the program runs.
-        let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
-        heard(sk, cookie, ends.source, u16::from_be(source_port));
+    if port == 0 {
+        heard(skb, sk, &glance);
     }
+    if glance.is_plain != 0 && !is_dns(glance.source_port) {
+        return;
+    }
+    let Some(ends) = ends(skb) else { return };
     let Some(datagram) = Datagram::read(skb, &ends) else {
         return;
     };

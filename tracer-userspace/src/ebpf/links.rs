@@ -13,7 +13,7 @@ use std::{
 
 use aya_obj::generated::bpf_attach_type;
 
-use super::objects;
+use super::objects::{self, Tracepoint};
 
 /// Suffix of the pin of a tracepoint's link that has not replaced the one before it yet.
 const NEXT: &str = "_next";
@@ -120,12 +120,16 @@ impl Links {
         Ok(())
     }
 
-    /// Attaches a program to the raw tracepoint of its name; drops the one before it.
+    /// Attaches a program to the tracepoint of its name; drops the one before it.
     ///
     /// # Errors
     /// The kernel or the bpffs refuses.
-    pub fn on_tracepoint(&mut self, name: &str, program: BorrowedFd<'_>) -> io::Result<()> {
-        let link = objects::attach_raw_tracepoint(program, name)?;
+    pub fn on_tracepoint(
+        &mut self,
+        (name, program): (&str, BorrowedFd<'_>),
+        at: Tracepoint<'_>,
+    ) -> io::Result<()> {
+        let link = objects::attach_tracepoint(program, at)?;
         if let Some(directory) = &self.directory {
             let next = directory.join(format!("{name}{NEXT}"));
             objects::pin(link.as_fd(), &next)?;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
+    Btf, Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{CgroupSkb, CgroupSockAddr, Program, ProgramError, ProgramType, RawTracePoint},
     sys::is_helper_supported,
@@ -39,33 +39,24 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tr
 
 /// The programs without which recording makes no sense.
 const ADDRESS_HOOKS: [&str; 4] = ["connect4", "connect6", "sendmsg4", "sendmsg6"];
-const EGRESS_HOOK: &str = "datagram_egress";
+const EGRESS_HOOK: &str = "egress";
 
 /// How those that a cgroup has are attached to it.
-const ON_CGROUPS: [(&str, bpf_attach_type); 11] = [
+const ON_CGROUPS: [(&str, bpf_attach_type); 10] = [
     ("connect4", bpf_attach_type::BPF_CGROUP_INET4_CONNECT),
     ("connect6", bpf_attach_type::BPF_CGROUP_INET6_CONNECT),
     ("sendmsg4", bpf_attach_type::BPF_CGROUP_UDP4_SENDMSG),
     ("sendmsg6", bpf_attach_type::BPF_CGROUP_UDP6_SENDMSG),
     (EGRESS_HOOK, bpf_attach_type::BPF_CGROUP_INET_EGRESS),
-    ("wire_egress", bpf_attach_type::BPF_CGROUP_INET_EGRESS),
-    ("wire_ingress", bpf_attach_type::BPF_CGROUP_INET_INGRESS),
+    (INGRESS_HOOK, bpf_attach_type::BPF_CGROUP_INET_INGRESS),
     ("sock_create", bpf_attach_type::BPF_CGROUP_INET_SOCK_CREATE),
     ("post_bind4", bpf_attach_type::BPF_CGROUP_INET4_POST_BIND),
     ("post_bind6", bpf_attach_type::BPF_CGROUP_INET6_POST_BIND),
     ("device_opened", bpf_attach_type::BPF_CGROUP_DEVICE),
 ];
 /// Those of them without which recording goes on, each with what is then not seen.
-const WIRE_HOOKS: [(&str, &str); 2] = [
-    (
-        "wire_egress",
-        "DNS questions, and names in TLS, QUIC, HTTP and to proxies",
-    ),
-    (
-        "wire_ingress",
-        "DNS answers: no name is proven; who spoke first: a UDP server's replies are recorded as egress",
-    ),
-];
+const INGRESS_HOOK: &str = "ingress";
+const ANSWERS_UNHEARD: &str = "DNS answers: no name is proven; who spoke first: a UDP server's replies are recorded as egress";
 const SERVERS_UNSEEN: &str = "which UDP sockets are servers': their replies are recorded as egress";
 /// Those of ways that not everybody uses.
 const WAY_HOOKS: [(&str, &str); 4] = [
@@ -463,9 +454,10 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
 /// program. Before the maps are taken: programs are bound to the object's own descriptors of them.
 fn load_others(ebpf: &mut Ebpf) -> BTreeMap<String, String> {
     let mut missing = BTreeMap::new();
-    let others = WIRE_HOOKS.into_iter().chain(WAY_HOOKS);
+    let types = Btf::from_sys_fs();
+    let others = [(INGRESS_HOOK, ANSWERS_UNHEARD)].into_iter().chain(WAY_HOOKS);
     for (name, unseen) in others.chain(CONNECTION_HOOKS) {
-        if let Err(error) = load_one(ebpf, name) {
+        if let Err(error) = load_one(ebpf, name, types.as_ref().ok()) {
             tracing::warn!("not seen: {unseen}: {error}");
             missing.insert(name.to_owned(), unseen.to_owned());
         }
@@ -473,7 +465,11 @@ fn load_others(ebpf: &mut Ebpf) -> BTreeMap<String, String> {
     missing
 }
 
-fn load_one(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
+fn load_one(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    types: Option<&Btf>,
+) -> Result<(), LoadError> {
     let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
     #[expect(
         clippy::wildcard_enum_match_arm,
@@ -483,7 +479,9 @@ fn load_one(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
         Program::CgroupSkb(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
         Program::CgroupDevice(program) => program.load(),
-        Program::RawTracePoint(program) => program.load(),
+        Program::BtfTracePoint(program) => {
+            program.load(name, types.ok_or(LoadError::Missing("type information"))?)
+        }
         _ => return Err(LoadError::Missing(name)),
     };
     loaded.map_err(refused(name))

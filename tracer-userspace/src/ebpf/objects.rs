@@ -94,14 +94,26 @@ pub fn attach_cgroup(
     descriptor(bpf_cmd::BPF_LINK_CREATE, &mut attr)
 }
 
-/// Attaches a program to the raw tracepoint `name`.
+/// How a program says to which tracepoint it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracepoint<'a> {
+    /// By its name: arguments are plain words.
+    Raw(&'a str),
+    /// It was loaded for one: the verifier knows the arguments' types.
+    Typed,
+}
+
+/// Attaches a program to a tracepoint.
 ///
 /// # Errors
 /// What `bpf(BPF_RAW_TRACEPOINT_OPEN)` says: `ENOENT` if there is none of that name.
-pub fn attach_raw_tracepoint(program: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
-    let name = CString::new(name)?;
+pub fn attach_tracepoint(program: BorrowedFd<'_>, at: Tracepoint<'_>) -> io::Result<OwnedFd> {
+    let name = match at {
+        Tracepoint::Raw(name) => Some(CString::new(name)?),
+        Tracepoint::Typed => None,
+    };
     let mut attr = zeroed_attr();
-    attr.raw_tracepoint.name = name.as_ptr() as u64;
+    attr.raw_tracepoint.name = name.as_ref().map_or(0, |name| name.as_ptr() as u64);
     attr.raw_tracepoint.prog_fd = program.as_raw_fd() as u32;
     descriptor(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
 }

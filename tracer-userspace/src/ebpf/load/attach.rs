@@ -10,13 +10,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{Ebpf, programs::RawTracePoint};
+use aya::{
+    Ebpf,
+    programs::{Program, RawTracePoint},
+};
 
 use super::{
-    CGROUP_HOOKS, CONNECTION_HOOKS, LoadError, Loaded, ON_CGROUPS, PROCESS_HOOKS, VERDICTS_UNSEEN,
-    WAY_HOOKS, WIRE_HOOKS, failed, program, refused,
+    CGROUP_HOOKS, CONNECTION_HOOKS, INGRESS_HOOK, LoadError, Loaded, ON_CGROUPS, PROCESS_HOOKS, VERDICTS_UNSEEN,
+    WAY_HOOKS, failed, program, refused,
 };
-use crate::ebpf::{adopt::Found, foreign, sys};
+use crate::ebpf::{adopt::Found, foreign, objects::Tracepoint, sys};
 
 /// Since when a cgroup has hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +124,7 @@ impl Loaded {
         for name in CGROUP_HOOKS {
             let program = program_fd(ebpf, name).ok_or(LoadError::Missing(name))?;
             self.links
-                .on_tracepoint(name, program)
+                .on_tracepoint((name, program), Tracepoint::Raw(name))
                 .map_err(failed(name))?;
             note(&mut self.hooks, name);
         }
@@ -178,8 +181,12 @@ impl Loaded {
     fn attach_tracepoint(&mut self, name: &'static str) -> Result<(), LoadError> {
         let ebpf = self.ebpf.as_ref().ok_or(LoadError::Missing("programs"))?;
         let program = program_fd(ebpf, name).ok_or(LoadError::Missing(name))?;
+        let at = match ebpf.program(name) {
+            Some(Program::BtfTracePoint(_)) => Tracepoint::Typed,
+            Some(_) | None => Tracepoint::Raw(name),
+        };
         self.links
-            .on_tracepoint(name, program)
+            .on_tracepoint((name, program), at)
             .map_err(failed(name))
     }
 
@@ -204,7 +211,7 @@ impl Loaded {
     /// What is not heard on the wire, the kernel having refused a hook.
     #[must_use]
     pub fn unheard(&self) -> Vec<&str> {
-        let refused = self.refused(|name| WIRE_HOOKS.iter().any(|(hook, _)| *hook == name));
+        let refused = self.refused(|name| name == INGRESS_HOOK);
         refused.into_iter().map(|(_, unseen)| unseen).collect()
     }
 
