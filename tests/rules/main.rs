@@ -14,6 +14,7 @@ mod kubernetes;
 mod load;
 mod netns;
 mod read_back;
+mod settings;
 mod tools;
 mod traffic;
 

@@ -121,7 +121,7 @@ impl Drop for Netns {
     }
 }
 
-fn run(command: &mut Command, input: &str) -> Said {
+pub(crate) fn run(command: &mut Command, input: &str) -> Said {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -3,6 +3,8 @@
 
 use std::{cell::RefCell, path::Path};
 
+#[cfg(feature = "rings")]
+use crate::decode::{event, process, wire};
 pub use crate::import::fuzzing::{
     capture, cargowall, gadget, hubble, lines, suricata, tetragon, zeek,
 };
@@ -17,7 +19,7 @@ use crate::{
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its folder of seeds.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: &[(&str, Target)] = &[
     ("capture", capture),
     ("cargowall", cargowall),
     ("dns", dns),
@@ -31,6 +33,8 @@ pub const TARGETS: [(&str, Target); 17] = [
     ("policy", policy),
     ("quic", quic),
     ("published_ranges", published_ranges),
+    #[cfg(feature = "rings")]
+    ("rings", rings),
     ("suricata", suricata),
     ("tetragon", tetragon),
     ("tls", tls),
@@ -125,6 +129,23 @@ pub fn published_ranges(bytes: &[u8]) {
     }
 }
 
+/// An event of any of the kernel's rings.
+///
+/// # Panics
+/// What follows an event, as the rest of its slot does, changes it.
+#[cfg(feature = "rings")]
+pub fn rings(bytes: &[u8]) {
+    let longer = [bytes, &[0xff; 64]].concat();
+    let (news, process, piece) = (
+        event::decode(bytes),
+        process::decode(bytes),
+        wire::decode(bytes),
+    );
+    assert!(news.is_none() || news == event::decode(&longer));
+    assert!(process.is_none() || process == process::decode(&longer));
+    assert!(piece.is_none() || piece == wire::decode(&longer));
+}
+
 thread_local! {
     /// Where this thread's bytes become a file.
     static FOLDER: RefCell<Option<tempfile::TempDir>> = const { RefCell::new(None) };
@@ -162,7 +183,7 @@ mod tests {
 
     #[test]
     fn every_target_has_seeds_and_survives_them() {
-        for (name, target) in TARGETS {
+        for &(name, target) in TARGETS {
             let seeds = seeds(name);
             assert!(!seeds.is_empty(), "{name}");
             seeds.iter().for_each(|seed| target(seed));
@@ -176,7 +197,7 @@ mod tests {
         fn damaged_seeds_are_survived(
             changes in vec((any::<Index>(), any::<u8>()), 1..8), end in any::<Index>(),
         ) {
-            for (name, target) in TARGETS {
+            for &(name, target) in TARGETS {
                 for mut seed in seeds(name) {
                     for (at, byte) in &changes {
                         if let Some(length) = seed.len().checked_sub(1) {

@@ -83,8 +83,19 @@ const TEST_TOOLS: [(&str, &str, &str); 24] = [
     ),
 ];
 
-/// The folder of the report's test in a browser, and what its modules are.
-const BROWSER: &str = "tests/browser";
+/// Folders of tests that need modules for Node: the folder, one of the modules, and what they do.
+const NODE: [(&str, &str, &str); 2] = [
+    (
+        "tests/browser",
+        "axe-core",
+        "puppeteer drives the browser, axe judges the page's accessibility",
+    ),
+    (
+        "tests/sandbox-runtime",
+        "@anthropic-ai/sandbox-runtime",
+        "the sandbox runtime says what its settings are",
+    ),
+];
 
 /// The clients of the tests of names, and their virtual environment.
 const CLIENTS: &str = "tests/clients";
@@ -155,7 +166,7 @@ fn for_tests() -> Result<()> {
         .take()?;
     }
     deny()?;
-    browser_modules()?;
+    node_modules()?;
     python_clients()?;
     mount("bpf", "/sys/fs/bpf", "pinned maps and programs")?;
     mount("tracefs", "/sys/kernel/tracing", "tracepoints")
@@ -195,14 +206,20 @@ pub(crate) fn fuzzing() -> Result<()> {
     .take()
 }
 
-fn browser_modules() -> Result<()> {
-    Step {
-        what: "the modules of tests/browser",
-        why: "puppeteer drives the browser, axe judges the page's accessibility",
-        is_done: &|| Path::new(BROWSER).join("node_modules/axe-core").is_dir(),
-        act: &|| check(plain("npm", "ci --no-audit --no-fund").current_dir(BROWSER)),
+fn node_modules() -> Result<()> {
+    for (folder, module, why) in NODE {
+        Step {
+            what: &format!("the modules of {folder}"),
+            why,
+            is_done: &|| Path::new(folder).join("node_modules").join(module).is_dir(),
+            act: &|| {
+                let line = "ci --no-audit --no-fund --ignore-scripts";
+                check(plain("npm", line).current_dir(folder))
+            },
+        }
+        .take()?;
     }
-    .take()
+    Ok(())
 }
 
 fn python_clients() -> Result<()> {

@@ -5,12 +5,12 @@
 //! `event`, `process` and `wire` are the kernel half's own language.
 
 pub mod dns;
-#[cfg(feature = "capture")]
+#[cfg(feature = "rings")]
 pub mod event;
 pub mod first_bytes;
 pub mod http;
 pub mod name;
-#[cfg(feature = "capture")]
+#[cfg(feature = "rings")]
 pub mod process;
 #[cfg(test)]
 mod properties;
@@ -19,7 +19,7 @@ pub mod reached;
 pub mod socks;
 pub mod stream;
 pub mod tls;
-#[cfg(feature = "capture")]
+#[cfg(feature = "rings")]
 pub mod wire;
 
 /// What a decoder makes of the bytes so far.

@@ -2,7 +2,11 @@
 
 use serde_json::json;
 
-use super::{Backend, BadOption, Options, Rendered, RuleSet, domains, header, names};
+use super::{
+    Backend, BadOption, NamedRule, Options, Rendered, RuleSet, domains, header,
+    names::{self, Name},
+    text,
+};
 use crate::harmless;
 
 const TOOL: &str = "the sandbox runtime";
@@ -26,7 +30,8 @@ impl Backend for SandboxRuntime {
             };
         }
         let mut omissions = names::address_omissions(rules, TOOL);
-        let names = domains::any_service(rules, TOOL, &mut omissions);
+        let rules = without_refused(rules, &mut omissions);
+        let names = domains::any_service(&rules, TOOL, &mut omissions);
         let settings = json!({
             "network": {
                 "allowedDomains": names,
@@ -45,5 +50,31 @@ impl Backend for SandboxRuntime {
                 omissions: vec![error.to_string()],
             },
         }
+    }
+}
+
+/// One name that it refuses, and it refuses the whole file.
+fn without_refused(rules: &RuleSet, omissions: &mut Vec<String>) -> RuleSet {
+    let (refused, names) = rules.names.iter().cloned().partition(is_refused);
+    let refused: Vec<NamedRule> = refused;
+    omissions.extend(refused.iter().map(|rule| {
+        let NamedRule { name, service, .. } = rule;
+        text::line(&format!(
+            "{name} {service}: {TOOL} takes no name of one label"
+        ))
+    }));
+    RuleSet {
+        names,
+        ..rules.clone()
+    }
+}
+
+/// Names of one label, and every name below one, as its `isValidDomainPattern` has it. What is no
+/// name is not for it to judge.
+fn is_refused(rule: &NamedRule) -> bool {
+    match Name::parse(&rule.name) {
+        Some(Name::Exact(name)) => name != "localhost" && !name.contains('.'),
+        Some(Name::Below(parent)) => !parent.contains('.'),
+        None => false,
     }
 }
