@@ -29,4 +29,4 @@ pub mod translation;
 pub mod wire;
 
 /// Raised whenever a type in this crate changes its layout or its meaning.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;

@@ -84,6 +84,9 @@ pub struct Flow {
     pub dest_cid: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dest_cid_port: Option<u32>,
+    /// Of a Unix socket: the path that its owner bound it to, or an abstract name as `@name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dest_path: Option<String>,
     /// Absent where the protocol has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dest_port: Option<u16>,
@@ -319,6 +322,8 @@ pub enum Channel {
     Tun,
     /// Another machine of the same host, or the host itself.
     Vsock,
+    /// A Unix socket that somebody outside listens at, who may send on the workload's behalf.
+    Unix,
     /// Told by another tool's log, which does not say how.
     Import,
 }
@@ -340,6 +345,7 @@ impl Channel {
             Self::Xdp => "xdp",
             Self::Tun => "tun",
             Self::Vsock => "vsock",
+            Self::Unix => "unix",
             Self::Import => "import",
         }
     }

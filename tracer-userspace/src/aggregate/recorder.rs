@@ -8,6 +8,7 @@
 //! | `gaps` | what is known to be missing |
 //! | `hooks` | those of chosen containers, asked for and missing |
 //! | `runs` | runs and their logs |
+//! | `sockets` | Unix sockets: what they are called, and which of them lead out |
 //! | `wire` | DNS exchanges as records, and the names of flows |
 
 mod counters;
@@ -16,6 +17,7 @@ mod flows;
 mod gaps;
 mod hooks;
 mod runs;
+mod sockets;
 mod wire;
 
 use std::{
@@ -35,7 +37,7 @@ use tracer_common::{
 use super::{
     account::{Account, Book, Waiting},
     drift::Watch,
-    losses::{host_rewrites, translations},
+    losses::{host_rewrites, socket_names, translations},
     preexisting::Preexisting,
     recorded::Recorded,
     rewrites::Rewrites,
@@ -64,6 +66,7 @@ use crate::{
 use counters::Counters;
 use flows::process_id;
 use hooks::Hooks;
+use sockets::Sockets;
 use wire::Unwritten;
 
 /// Runs that are remembered after they have ended.
@@ -135,6 +138,7 @@ pub struct Recorder {
     pub(super) workloads: BTreeMap<Arc<str>, Recorded>,
     preexisting: Preexisting,
     rewrites: Rewrites,
+    sockets: Sockets,
     /// Runs that this process has ended, the most recent ones.
     ended: VecDeque<Arc<str>>,
     counters: Counters,
@@ -176,6 +180,7 @@ impl Recorder {
             workloads: BTreeMap::new(),
             preexisting,
             rewrites: Rewrites::new(sys::own_netns_cookie().unwrap_or(0)),
+            sockets: Sockets::default(),
             ended: VecDeque::new(),
             counters: Counters::default(),
             book: None,
@@ -241,6 +246,10 @@ impl Recorder {
             }
             Batch::Translations(all) => {
                 self.translate(&all);
+                Ok(None)
+            }
+            Batch::SocketNames(names) => {
+                self.sockets.learn(names);
                 Ok(None)
             }
             Batch::Rewritten(listing) => {
@@ -461,6 +470,9 @@ impl Recorder {
             self.tell_gap(affected)?;
         }
         if let Some(affected) = host_rewrites(self.rewrites.take_lost()) {
+            self.tell_gap(affected)?;
+        }
+        if let Some(affected) = socket_names(self.sockets.take_untold()) {
             self.tell_gap(affected)?;
         }
         match reason {

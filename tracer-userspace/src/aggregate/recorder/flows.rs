@@ -1,6 +1,6 @@
 //! Flows as records: whose they are, who sent them, and what became of them.
 
-use std::path::Path;
+use std::{net::IpAddr, path::Path};
 
 use tracer_common::flow::{FlowKey, channel};
 
@@ -74,6 +74,7 @@ impl Recorder {
             let origin = match self.attribute(key, tally) {
                 Attribution::Waiting => return false,
                 Attribution::NotSelected => return true,
+                Attribution::Known(_) if self.stays_inside(key) => return true,
                 Attribution::Known(origin) => origin,
             };
             for told in told {
@@ -153,19 +154,12 @@ impl Recorder {
             MPTCP => Protocol::TCP,
             number => Protocol(u8::try_from(number).unwrap_or(u8::MAX)),
         };
-        let (dest_ip, (dest_cid, dest_cid_port)) = match told.channel {
-            Channel::Packet | Channel::Xdp | Channel::Tun => (None, (None, None)),
-            Channel::Vsock => (None, vsock_peer(key.address)),
-            Channel::Connect
-            | Channel::Sendmsg
-            | Channel::UdpConnect
-            | Channel::UdpProbe
-            | Channel::Preexisting
-            | Channel::Ping
-            | Channel::Raw
-            | Channel::UdpLite
-            | Channel::Import => (Some(ip_from_mapped(key.address)), (None, None)),
-        };
+        let Destination {
+            ip: dest_ip,
+            cid: dest_cid,
+            cid_port: dest_cid_port,
+            path: dest_path,
+        } = self.destination(key, told.channel);
         let port_of = |port| protocol.has_ports().then_some(port);
         let translated = |left: Left| Translated {
             ip: ip_from_mapped(left.address),
@@ -180,6 +174,7 @@ impl Recorder {
             dest_ip,
             dest_cid,
             dest_cid_port,
+            dest_path,
             dest_port: port_of(key.port),
             names: Vec::new(),
             channel: told.channel,
@@ -212,6 +207,37 @@ impl Recorder {
             cgroup_path: origin.cgroup_path.as_deref().map(|path| self.hidden(path)),
             container: origin.container.as_deref().cloned(),
             tool: None,
+        }
+    }
+
+    fn destination(&mut self, key: &FlowKey, channel: Channel) -> Destination {
+        let nowhere = Destination::default();
+        match channel {
+            Channel::Packet | Channel::Xdp | Channel::Tun => nowhere,
+            Channel::Vsock => {
+                let (cid, cid_port) = vsock_peer(key.address);
+                Destination {
+                    cid,
+                    cid_port,
+                    ..nowhere
+                }
+            }
+            Channel::Unix => Destination {
+                path: self.sockets.name(key).map(|name| self.hidden(&name)),
+                ..nowhere
+            },
+            Channel::Connect
+            | Channel::Sendmsg
+            | Channel::UdpConnect
+            | Channel::UdpProbe
+            | Channel::Preexisting
+            | Channel::Ping
+            | Channel::Raw
+            | Channel::UdpLite
+            | Channel::Import => Destination {
+                ip: Some(ip_from_mapped(key.address)),
+                ..nowhere
+            },
         }
     }
 
@@ -300,6 +326,15 @@ fn sender(key: &FlowKey, tally: &Tally, at_ns: u64) -> Sender {
         comm: tally.comm,
         at_ns,
     }
+}
+
+/// Where a flow goes, as far as its channel has such a thing.
+#[derive(Debug, Default)]
+struct Destination {
+    ip: Option<IpAddr>,
+    cid: Option<u32>,
+    cid_port: Option<u32>,
+    path: Option<String>,
 }
 
 /// CID and port, as the kernel's key has them; CID 0 is nobody's.

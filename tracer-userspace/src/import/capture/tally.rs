@@ -88,6 +88,7 @@ fn flow((protocol, dest_ip, dest_port, names): Destination, sum: Sum) -> Flow {
         dest_ip: Some(dest_ip),
         dest_cid: None,
         dest_cid_port: None,
+        dest_path: None,
         dest_port,
         names,
         channel: Channel::Import,
