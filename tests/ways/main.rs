@@ -7,4 +7,5 @@ mod channels;
 mod direction;
 mod outcomes;
 mod quantity;
+mod sockets;
 mod world;

@@ -332,6 +332,17 @@ def unix_datagram(name, _port):
         s.send(TEXT)
 
 
+def unix_serve(name, port):
+    """Hears so many clients as `port` says, up to their end."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(unix_name(name))
+        listener.listen()
+        for _ in range(port):
+            with listener.accept()[0] as client:
+                while client.recv(100):
+                    pass
+
+
 def unix_many(name, port):
     """A service that has so many other names as `port` says, each called once."""
     for n in range(port):

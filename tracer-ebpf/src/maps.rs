@@ -14,9 +14,7 @@ use tracer_common::{
     offsets::{ABSENT, Offsets, ProcessOffsets, SocketOffsets, UnixOffsets},
     outcome::{Connection, MAX_CONNECTIONS},
     process::Forked,
-    socket::{
-        Bound, MAX_CHOSEN, MAX_FIRST_SPEAKERS, MAX_UNIX_NAMES, Maker, Peer, UnixName,
-    },
+    socket::{Bound, MAX_CHOSEN, MAX_FIRST_SPEAKERS, MAX_UNIX_NAMES, Maker, Peer, UnixName},
     translation::{Asked, FirstAsked, MAX_TRANSLATIONS, Translation},
     wire::{DNS_PORTS, MAX_UNFINISHED, Piece},
 };

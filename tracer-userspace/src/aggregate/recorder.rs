@@ -37,7 +37,7 @@ use tracer_common::{
 use super::{
     account::{Account, Book, Waiting},
     drift::Watch,
-    losses::{host_rewrites, socket_names, translations},
+    losses::{host_rewrites, translations},
     preexisting::Preexisting,
     recorded::Recorded,
     rewrites::Rewrites,
@@ -470,9 +470,6 @@ impl Recorder {
             self.tell_gap(affected)?;
         }
         if let Some(affected) = host_rewrites(self.rewrites.take_lost()) {
-            self.tell_gap(affected)?;
-        }
-        if let Some(affected) = socket_names(self.sockets.take_untold()) {
             self.tell_gap(affected)?;
         }
         match reason {

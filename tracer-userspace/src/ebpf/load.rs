@@ -528,10 +528,7 @@ fn owned_fd(map: Map) -> io::Result<OwnedFd> {
         reason = "a list of thirty kinds tells nothing"
     )]
     match map {
-        Map::Array(data)
-        | Map::ArrayOfMaps(data)
-        | Map::HashMap(data)
-        | Map::LruHashMap(data) => {
+        Map::Array(data) | Map::ArrayOfMaps(data) | Map::HashMap(data) | Map::LruHashMap(data) => {
             data.fd().as_fd().try_clone_to_owned()
         }
         _ => Err(io::Error::other("unexpected kind of map")),

@@ -7,6 +7,7 @@ use tracer_common::flow::{FlowKey, channel};
 use super::{Recorder, Subject};
 use crate::{
     aggregate::{
+        losses::socket_names,
         recorded::Recorded,
         table::{Left, Tally, Told},
         workload::WorkloadError,
@@ -41,6 +42,9 @@ impl Recorder {
             }
         }
         self.tell_late_names()?;
+        if let Some(affected) = socket_names(self.sockets.take_untold()) {
+            self.tell_gap(affected)?;
+        }
         self.rotate_full();
         Ok(())
     }
