@@ -444,6 +444,14 @@ def scan(address, port):
         s.sendto(b"bye", (address, port))
 
 
+def far(address, count):
+    """A datagram to each of so many places: 250 addresses, and as many ports of each as it takes."""
+    net = address.rsplit(".", 1)[0]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        for n in range(count):
+            s.sendto(TEXT, (f"{net}.{n % 250 + 1}", n // 250 + 1))
+
+
 def wrong(address, port):
     """What the kernel refuses, or takes for something else: none of it may harm the tracer."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -55,6 +55,7 @@ use crate::{
         sys,
     },
     enrich::{
+        around::Around,
         cgroup::is_below,
         engine::Answer,
         machine::Machine,
@@ -139,6 +140,7 @@ pub struct Recorder {
     preexisting: Preexisting,
     rewrites: Rewrites,
     sockets: Sockets,
+    around: Around,
     /// Runs that this process has ended, the most recent ones.
     ended: VecDeque<Arc<str>>,
     counters: Counters,
@@ -181,6 +183,7 @@ impl Recorder {
             preexisting,
             rewrites: Rewrites::new(sys::own_netns_cookie().unwrap_or(0)),
             sockets: Sockets::default(),
+            around: Around::default(),
             ended: VecDeque::new(),
             counters: Counters::default(),
             book: None,

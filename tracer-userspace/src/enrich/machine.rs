@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tracer_common::flow::FlowKey;
 
 use super::{
+    around::Running,
     beforehand::Beforehand,
     cgroup::{CgroupIndex, is_below},
     container::{ContainerRef, Owner},
@@ -372,6 +373,21 @@ impl Machine {
             // Rather a name too few.
             Some(Owner::Container(_)) | None => true,
         }
+    }
+
+    /// The containers that run and have a process in their own cgroup.
+    #[must_use]
+    pub fn running(&self) -> Vec<Running> {
+        let alive = self.containers.values().filter(|known| !known.is_gone);
+        let running = alive.filter_map(|known| {
+            let name = known.container.name.clone();
+            Some(Running {
+                id: known.reference.id.clone(),
+                name: name.unwrap_or_else(|| known.reference.provisional_name()),
+                pid: self.cgroups.a_process(&known.path)?,
+            })
+        });
+        running.collect()
     }
 
     /// Whether what a flow's sender says to the processes of another cgroup stays in the workload:

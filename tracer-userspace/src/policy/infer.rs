@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    analysis::risk,
+    analysis::{risk, role::role},
     policy::{
         decided::Decided,
         evidence::{self, Evidence, GapFigures},
@@ -16,7 +16,7 @@ use crate::{
         seen::Seen,
         translation::{Left, Translation},
     },
-    record::Outcome,
+    record::{Outcome, Role},
 };
 
 /// What candidates are about.
@@ -246,6 +246,15 @@ fn named(observations: &Observations) -> Vec<evidence::Named> {
     found.into_iter().map(named).collect()
 }
 
+/// What a destination is there for, where the records do not say and it can be told all the same.
+fn role_of(destination: &Destination, seen: &Seen) -> Option<Role> {
+    let names = seen.names.iter().map(|name| name.name.as_str());
+    match &destination.service {
+        Service::Port { protocol, port } => role(destination.ip, *protocol, Some(*port), names),
+        Service::Protocol { .. } => None,
+    }
+}
+
 fn gaps(observations: &Observations) -> Vec<GapFigures> {
     observations
         .gaps()
@@ -262,6 +271,8 @@ fn figures(destination: &Destination, seen: &Seen) -> evidence::Destination {
     evidence::Destination {
         to: destination.ip,
         service: destination.service.clone(),
+        role: seen.role.or_else(|| role_of(destination, seen)),
+        peers: seen.peers.iter().map(str::to_owned).collect(),
         runs: seen.runs.len() as u64,
         connections: seen.count,
         outcomes: seen.outcomes.clone(),

@@ -12,8 +12,10 @@ use crate::{
         table::{Left, Tally, Told},
         workload::WorkloadError,
     },
+    analysis::role::role,
     decode::process::ProcessId,
     enrich::{
+        around::Neighbour,
         cgroup::is_below,
         machine::{Attribution, Origin},
         process::{
@@ -23,7 +25,7 @@ use crate::{
     },
     place::place,
     record::{
-        Channel, Direction, Flow, Process, Protocol, Record, RewrittenBy, Translated,
+        Channel, Direction, Flow, Place, Process, Protocol, Record, RewrittenBy, Role, Translated,
         ip_from_mapped,
     },
 };
@@ -35,6 +37,7 @@ impl Recorder {
     /// Writes what is new. A log is rotated between two flows, at a moment when the account says
     /// how far each log goes: what a closed segment has is never told again.
     pub(super) fn tell_flows(&mut self) -> Result<(), WorkloadError> {
+        self.around.forget();
         loop {
             self.tell_until_full()?;
             if !self.rotate_full() {
@@ -84,6 +87,7 @@ impl Recorder {
             for told in told {
                 let mut flow = self.flow(key, tally, told, &origin);
                 self.name(key, tally, told, &mut flow);
+                self.label(key, &mut flow);
                 match self.tell_flow(Box::new(flow), &origin) {
                     Ok((record, full)) => {
                         is_full |= full;
@@ -118,6 +122,48 @@ impl Recorder {
         if told.count > 0 {
             tally.names.clone_from(&flow.names);
             tally.exe.clone_from(&flow.process.exe);
+        }
+    }
+
+    /// Says what a named flow's destination is there for, or whose it is.
+    fn label(&mut self, key: &FlowKey, flow: &mut Flow) {
+        let Some(address) = flow.dest_ip else {
+            return;
+        };
+        let names = flow.names.iter().map(|name| name.name.as_str());
+        flow.role = role(address, flow.protocol, flow.dest_port, names);
+        if flow.place == Some(Place::Loopback) {
+            return;
+        }
+        let Self {
+            around,
+            subject,
+            proc,
+            ..
+        } = self;
+        let neighbour = match subject {
+            Subject::Machine(machine) => around.at(address, proc, || machine.running()),
+            Subject::Command { .. } => around.at(address, proc, Vec::new),
+        };
+        match neighbour {
+            Some(Neighbour::Host) => flow.role = flow.role.or(Some(Role::Host)),
+            // A container's own address is nobody else's.
+            Some(Neighbour::Container { id, name }) if !self.is_of(key, &id) => {
+                flow.role = flow.role.or(Some(Role::Container));
+                flow.peer = Some(self.hidden(&name));
+            }
+            Some(Neighbour::Container { .. }) | None => {}
+        }
+    }
+
+    /// Whether a flow's sender is in that container.
+    fn is_of(&mut self, key: &FlowKey, container: &str) -> bool {
+        match &mut self.subject {
+            Subject::Machine(machine) => {
+                let own = machine.container_of(key.cgroup_id, key.pid);
+                own.as_deref() == Some(container)
+            }
+            Subject::Command { .. } => false,
         }
     }
 
@@ -190,6 +236,8 @@ impl Recorder {
                 _others => Direction::Egress,
             },
             place: dest_ip.and_then(place),
+            role: None,
+            peer: None,
             translated: told.translated.map(translated),
             via: origin.via,
             outcomes: told.outcomes.by_outcome(),

@@ -89,6 +89,8 @@ fn flow((protocol, dest_ip, dest_port, names): Destination, sum: Sum) -> Flow {
         dest_cid: None,
         dest_cid_port: None,
         dest_path: None,
+        role: None,
+        peer: None,
         dest_port,
         names,
         channel: Channel::Import,
