@@ -24,5 +24,6 @@ mod review;
 mod rules;
 mod tools;
 mod verify;
+mod ways_out;
 mod workloads;
 mod world;

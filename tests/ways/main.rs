@@ -6,5 +6,7 @@
 mod channels;
 mod direction;
 mod outcomes;
+mod places;
 mod quantity;
+mod sockets;
 mod world;

@@ -6,12 +6,15 @@ Each way is one that real programs use. Prints what it has sent, or why it canno
 import array
 import ctypes
 import fcntl
+import mmap
 import os
 import socket
 import struct
 import sys
 
 UDP_SEGMENT = 103
+IPPROTO_DCCP, SOCK_DCCP = 33, 6
+AF_XDP, SOL_XDP = 44, 283
 IPPROTO_MPTCP = 262
 IPPROTO_UDPLITE = 136
 TEXT = b"hello"
@@ -169,6 +172,200 @@ def other_namespace(address, port):
         s.sendto(TEXT, (address, port))
 
 
+class Uring:
+    """A ring of io_uring that does one thing after the other."""
+
+    SETUP, ENTER = 425, 426
+    SENDMSG, CONNECT, SEND, SOCKET = 9, 16, 26, 45
+    GET_EVENTS = 1
+
+    def __init__(self):
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        parameters = bytearray(120)
+        place = (ctypes.c_char * 120).from_buffer(parameters)
+        self.fd = self.call(self.SETUP, 4, place)
+        entries = struct.unpack_from("I", parameters, 0)[0]
+        self.tail, self.array = (struct.unpack_from("I", parameters, 40 + at)[0] for at in (4, 24))
+        self.completions = struct.unpack_from("I", parameters, 80 + 20)[0]
+        both = mmap.PROT_READ | mmap.PROT_WRITE
+        self.rings = mmap.mmap(self.fd, 4096, mmap.MAP_SHARED, both, offset=0)
+        self.requests = mmap.mmap(self.fd, 64 * entries, mmap.MAP_SHARED, both, offset=0x10000000)
+        self.entries, self.done = entries, 0
+
+    def call(self, number, *arguments):
+        result = self.libc.syscall(number, *arguments)
+        if result < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return result
+
+    def ask(self, operation, fd, offset, at, length, more=0):
+        """One request, as `struct io_uring_sqe` has its first fields. Returns what came of it."""
+        slot = self.done % self.entries
+        request = struct.pack("=BBHiQQIIQHHI", operation, 0, 0, fd, offset, at, length, 0, 0, 0, 0, more)
+        self.requests[64 * slot : 64 * slot + 64] = request.ljust(64, b"\0")
+        struct.pack_into("I", self.rings, self.array + 4 * slot, slot)
+        struct.pack_into("I", self.rings, self.tail, self.done + 1)
+        self.call(self.ENTER, self.fd, 1, 1, self.GET_EVENTS, None, 0)
+        where = self.completions + 16 * (self.done % (2 * self.entries))
+        self.done += 1
+        result = struct.unpack_from("=Qi", self.rings, where)[1]
+        if result < 0:
+            raise OSError(-result, os.strerror(-result))
+        return result
+
+    def connect(self, fd, to):
+        self.ask(self.CONNECT, fd, len(to), ctypes.addressof(to), 0)
+
+    def send(self, fd, text):
+        self.ask(self.SEND, fd, 0, ctypes.addressof(text), len(TEXT))
+
+
+def sockaddr(address, port):
+    head = struct.pack("=HH", socket.AF_INET, socket.htons(port))
+    return ctypes.create_string_buffer(head + socket.inet_aton(address) + bytes(8), 16)
+
+
+def uring(address, port):
+    """A socket that io_uring makes, connects and sends on."""
+    ring, text = Uring(), ctypes.create_string_buffer(TEXT)
+    fd = ring.ask(Uring.SOCKET, socket.AF_INET, socket.SOCK_STREAM, 0, 0)
+    ring.connect(fd, sockaddr(address, port))
+    ring.send(fd, text)
+
+
+def uring_send(address, port):
+    """A connected UDP socket on which io_uring sends."""
+    ring, text = Uring(), ctypes.create_string_buffer(TEXT)
+    fd = ring.ask(Uring.SOCKET, socket.AF_INET, socket.SOCK_DGRAM, 0, 0)
+    ring.connect(fd, sockaddr(address, port))
+    ring.send(fd, text)
+
+
+def uring_sendmsg(address, port):
+    ring, text, to = Uring(), ctypes.create_string_buffer(TEXT), sockaddr(address, port)
+    vector = ctypes.create_string_buffer(struct.pack("=QQ", ctypes.addressof(text), len(TEXT)))
+    head = struct.pack("=QQQQQQQ", ctypes.addressof(to), 16, ctypes.addressof(vector), 1, 0, 0, 0)
+    head = ctypes.create_string_buffer(head)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        ring.ask(Uring.SENDMSG, s.fileno(), 0, ctypes.addressof(head), 1)
+
+
+def sctp(address, port):
+    with socket.socket(family(address), socket.SOCK_STREAM, socket.IPPROTO_SCTP) as s:
+        s.connect_ex((address, port))
+
+
+def dccp(address, port):
+    with socket.socket(family(address), SOCK_DCCP, IPPROTO_DCCP) as s:
+        s.connect_ex((address, port))
+
+
+def interface():
+    return next(name for _, name in socket.if_nameindex() if name != "lo")
+
+
+def link_local(address, port):
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+        s.sendto(TEXT, (address, port, 0, socket.if_nametoindex(interface())))
+
+
+def vsock(_address, port):
+    """To this machine itself: to the host, where there is one, something might listen."""
+    with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as listener:
+        listener.bind((1, port))
+        listener.listen()
+        with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as s:
+            s.connect((1, port))
+            s.send(TEXT)
+
+
+def xdp(_address, _port):
+    """One frame by AF_XDP's ring, copied, and the call that tells the kernel of it."""
+    register, fill, completion, sends = 4, 5, 6, 3
+    size, frames = 2048, 16
+    room = mmap.mmap(-1, size * frames)
+    room[:54] = bytes(12) + b"\x08\x00" + bytes(40)
+    at = ctypes.addressof(ctypes.c_char.from_buffer(room))
+    with socket.socket(AF_XDP, socket.SOCK_RAW, 0) as s:
+        s.setsockopt(SOL_XDP, register, struct.pack("=QQIII4x", at, len(room), size, 0, 0))
+        for ring in (fill, completion, sends):
+            s.setsockopt(SOL_XDP, ring, frames)
+        where = s.getsockopt(SOL_XDP, 1, 128)
+        producer, _, descriptors = struct.unpack_from("=QQQ", where, 32)
+        both = mmap.PROT_READ | mmap.PROT_WRITE
+        length = descriptors + 16 * frames
+        ring = mmap.mmap(s.fileno(), length, mmap.MAP_SHARED, both, offset=0x80000000)
+        copied, wakeup = 1 << 1, 1 << 3
+        to = struct.pack("=HHIII", AF_XDP, copied | wakeup, socket.if_nametoindex("lo"), 0, 0)
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.bind(s.fileno(), to, len(to)) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        struct.pack_into("=QII", ring, descriptors, 0, 54, 0)
+        struct.pack_into("I", ring, producer, 1)
+        libc.sendto(s.fileno(), None, 0, socket.MSG_DONTWAIT, None, 0)
+
+
+def unix_name(name):
+    return "\0" + name[1:] if name.startswith("@") else name
+
+
+def unix(name, _port):
+    """Two calls that send, and then a service of the workload's own."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(unix_name(name))
+        s.send(TEXT)
+        s.send(TEXT)
+    ours, theirs = socket.socketpair()
+    ours.send(TEXT)
+    theirs.send(TEXT)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as s:
+        listener.bind(f"\0ways-own-{os.getpid()}")
+        listener.listen()
+        s.connect(listener.getsockname())
+        s.send(TEXT)
+        listener.accept()[0].send(TEXT)
+
+
+def unix_datagram(name, _port):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.connect(unix_name(name))
+        s.send(TEXT)
+
+
+def unix_serve(name, port):
+    """Hears so many clients as `port` says, up to their end."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(unix_name(name))
+        listener.listen()
+        for _ in range(port):
+            with listener.accept()[0] as client:
+                while client.recv(100):
+                    pass
+
+
+def unix_many(name, port):
+    """A service that has so many other names as `port` says, each called once."""
+    for n in range(port):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(unix_name(f"{name}-{n}"))
+            s.send(TEXT)
+
+
+def inherited(address, port):
+    """A socket made in one cgroup and used in another: `inherited ADDRESS PORT MAKER USER`."""
+    def join(cgroup):
+        with open(f"{cgroup}/cgroup.procs", "w") as processes:
+            processes.write("0")
+
+    join(sys.argv[4])
+    with socket.socket(family(address), socket.SOCK_DGRAM) as s:
+        if os.fork() == 0:
+            join(sys.argv[5])
+            s.sendto(TEXT, (address, port))
+            os._exit(0)
+        os.wait()
+
+
 def netlink(_address, _port):
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as s:
         s.sendto(struct.pack("=IHHII", 16, 3, 0, 1, 0), (0, 0))
@@ -245,6 +442,14 @@ def scan(address, port):
             s.recv(100)
     with socket.socket(family(address), socket.SOCK_DGRAM) as s:
         s.sendto(b"bye", (address, port))
+
+
+def far(address, count):
+    """A datagram to each of so many places: 250 addresses, and as many ports of each as it takes."""
+    net = address.rsplit(".", 1)[0]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        for n in range(count):
+            s.sendto(TEXT, (f"{net}.{n % 250 + 1}", n // 250 + 1))
 
 
 def wrong(address, port):

@@ -95,6 +95,15 @@ impl World {
         Log::read(&out.join(LOG)).unwrap()
     }
 
+    /// The same of a command that may fail.
+    pub(crate) fn run_to_its_end(&self, command: &[&str]) -> Log {
+        let out = self.path("out");
+        let mut tracer = self.client.command(egress_tracer().unwrap());
+        tracer.args(["run", "-o"]).arg(&out).arg("--").args(command);
+        let _what_it_told = tracer.output().unwrap();
+        Log::read(&out.join(LOG)).unwrap()
+    }
+
     /// The agent does `steps` in `cgroup` and in the client's network, to the end.
     pub(crate) fn act(&self, cgroup: &Cgroup, steps: &str) {
         let mut command = cgroup.command("nsenter");

@@ -32,6 +32,10 @@ pub mod channel {
     pub const XDP: u8 = 13;
     pub const VSOCK: u8 = 14;
     pub const TUN: u8 = 15;
+    /// A Unix socket that somebody in another cgroup listens at. The address holds the cgroup v2 id
+    /// of the listener (0 if it is gone) and the name's key in `UNIX_NAMES`, eight bytes each in
+    /// network byte order.
+    pub const UNIX: u8 = 16;
 }
 
 /// What tells one flow from another.

@@ -101,6 +101,37 @@ pub struct SocketOffsets {
     pub reserved: u32,
 }
 
+/// What Unix sockets need besides: read of those alone, so that other families pay nothing for it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct UnixOffsets {
+    /// `sock.sk_peer_pid`, `sock.sk_cgrp_data.cgroup`
+    pub peer_pid: u32,
+    pub cgroup: u32,
+    /// `unix_sock.{peer, addr}`, `unix_sock.path.mnt`
+    pub peer: u32,
+    pub addr: u32,
+    pub path_mnt: u32,
+    /// `unix_address.{len, name}`
+    pub address_len: u32,
+    pub address_name: u32,
+    /// `pid.tasks[PIDTYPE_TGID]`, `task_struct.pid_links[PIDTYPE_TGID]`
+    pub pid_leader: u32,
+    pub task_leader_link: u32,
+    /// `task_struct.nsproxy`, `nsproxy.mnt_ns`
+    pub task_nsproxy: u32,
+    pub nsproxy_mnt_ns: u32,
+    /// `mount.{mnt, mnt_ns}`
+    pub mount_mnt: u32,
+    pub mount_mnt_ns: u32,
+    pub reserved: u32,
+}
+
+impl UnixOffsets {
+    /// How many words it has.
+    pub const WORDS: usize = size_of::<Self>() / size_of::<u32>();
+}
+
 impl SocketOffsets {
     /// How many words it has.
     pub const WORDS: usize = size_of::<Self>() / size_of::<u32>();
@@ -114,3 +145,4 @@ impl ProcessOffsets {
 const _: () = assert!(size_of::<Offsets>() == 32);
 const _: () = assert!(size_of::<ProcessOffsets>() == 112);
 const _: () = assert!(size_of::<SocketOffsets>() == 56);
+const _: () = assert!(size_of::<UnixOffsets>() == 56);

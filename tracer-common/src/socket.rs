@@ -51,9 +51,26 @@ pub mod first {
 /// Pairs of socket and peer of which it is known who spoke first. The oldest give way.
 pub const MAX_FIRST_SPEAKERS: usize = 32_768;
 
+/// Bytes of a Unix socket's name that are kept: `sun_path` has 108.
+pub const UNIX_NAME_BYTES: usize = 128;
+
+/// The name that a Unix socket was bound to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct UnixName {
+    /// Bytes of `name` in use.
+    pub length: u64,
+    /// As `sun_path` has it: a path, with or without a NUL at its end, or a NUL and an abstract name.
+    pub name: [u8; UNIX_NAME_BYTES],
+}
+
+/// Names that are kept. The oldest give way.
+pub const MAX_UNIX_NAMES: usize = 1024;
+
 /// cgroups to which programs are attached, at a time.
 pub const MAX_CHOSEN: usize = 4096;
 
 const _: () = assert!(size_of::<Maker>() == 56);
 const _: () = assert!(size_of::<Bound>() == 24);
 const _: () = assert!(size_of::<Peer>() == 32);
+const _: () = assert!(size_of::<UnixName>() == 8 + UNIX_NAME_BYTES);

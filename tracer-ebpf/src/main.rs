@@ -16,6 +16,7 @@
 //! | [`made`] | packets of sockets that no address hook sees |
 //! | [`packet`] | a packet's headers |
 //! | [`translation`] | whether what leaves is what was asked for |
+//! | [`local`] | who listens at the other end of a Unix socket |
 //! | [`wire`] | what is said on the wire: sending parts of packets to userspace |
 //! | [`first_words`] | which of a connection's first bytes are of use |
 //! | [`atomic`] | two atomic operations |
@@ -32,6 +33,7 @@ mod first_words;
 mod flow;
 mod hooks;
 mod image;
+mod local;
 mod made;
 mod maps;
 mod packet;

@@ -11,10 +11,10 @@ use tracer_common::{
     event::NewFlow,
     flow::{ConnectedDatagram, FlowKey, FlowValue},
     limits::{CgroupQuota, State, loss},
-    offsets::{ABSENT, Offsets, ProcessOffsets, SocketOffsets},
+    offsets::{ABSENT, Offsets, ProcessOffsets, SocketOffsets, UnixOffsets},
     outcome::{CONNECTION_SETS, ConnectionSet},
     process::Forked,
-    socket::{Bound, MAX_CHOSEN, MAX_FIRST_SPEAKERS, Maker, Peer},
+    socket::{Bound, MAX_CHOSEN, MAX_FIRST_SPEAKERS, MAX_UNIX_NAMES, Maker, Peer, UnixName},
     translation::{Asked, FirstAsked, MAX_TRANSLATIONS, Translation},
     wire::{DNS_PORTS, MAX_UNFINISHED, Piece},
 };
@@ -71,6 +71,14 @@ pub(crate) static SPEAKERS_NOTED: Array<u64, 1> = Array::new();
 #[btf_map]
 pub(crate) static CHOSEN: HashMap<u64, u64, MAX_CHOSEN, { BPF_F_NO_PREALLOC as usize }> =
     HashMap::new();
+
+/// What Unix sockets are called that lead out, by the address of the kernel's name for them.
+#[btf_map]
+pub(crate) static UNIX_NAMES: LruHashMap<u64, UnixName, MAX_UNIX_NAMES> = LruHashMap::new();
+
+/// Where such a name is put together: the stack has no room for it.
+#[btf_map]
+pub(crate) static UNIX_NAME: PerCpuArray<UnixName, 1> = PerCpuArray::new();
 
 /// News for userspace. The size is a setting.
 #[btf_map]
@@ -163,6 +171,10 @@ static PROCESS_OFFSETS: Global<[u32; ProcessOffsets::WORDS]> =
 static SOCKET_OFFSETS: Global<[u32; SocketOffsets::WORDS]> =
     Global::new([ABSENT; SocketOffsets::WORDS]);
 
+/// The same for Unix sockets.
+#[unsafe(no_mangle)]
+static UNIX_OFFSETS: Global<[u32; UnixOffsets::WORDS]> = Global::new([ABSENT; UnixOffsets::WORDS]);
+
 /// A quarter of the ring of processes, in bytes: from here on its reader is woken.
 #[unsafe(no_mangle)]
 static PROCESS_WAKE_BYTES: Global<u64> = Global::new(0);
@@ -211,6 +223,12 @@ pub(crate) fn offset(at: usize) -> u32 {
     let offsets = (&raw const OFFSETS).cast::<u32>();
     // SAFETY: as above.
     unsafe { offsets.byte_add(at).read_volatile() }
+}
+
+#[inline(always)]
+pub(crate) fn unix_offsets() -> UnixOffsets {
+    // SAFETY: as above.
+    unsafe { core::mem::transmute(UNIX_OFFSETS.load()) }
 }
 
 #[inline(always)]

@@ -97,8 +97,9 @@ pub(crate) fn kin(task: u64, offsets: &Offsets, more: &ProcessOffsets) -> Kin {
     }
 }
 
+/// The cgroup v2 id of a task.
 #[inline(always)]
-fn cgroup_id(task: u64, offsets: &Offsets, more: &ProcessOffsets) -> u64 {
+pub(crate) fn cgroup_id(task: u64, offsets: &Offsets, more: &ProcessOffsets) -> u64 {
     let set: u64 = field(task, more.task_cgroups);
     let cgroup: u64 = field(set, more.css_set_dfl_cgrp);
     let node: u64 = field(cgroup, offsets.cgroup_kn);

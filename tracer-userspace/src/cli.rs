@@ -197,6 +197,10 @@ pub struct Generate {
     #[arg(long, requires = "output")]
     pub records: bool,
 
+    /// Propose destinations too of which every attempt is known to have failed
+    #[arg(long)]
+    pub include_failed: bool,
+
     /// Propose this published range in place of the addresses in it, such as aws:S3:us-east-1; says
     /// how many addresses that opens. May be repeated
     #[arg(long, value_name = "TAG")]

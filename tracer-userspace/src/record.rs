@@ -84,6 +84,9 @@ pub struct Flow {
     pub dest_cid: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dest_cid_port: Option<u32>,
+    /// Of a Unix socket: the path that its owner bound it to, or an abstract name as `@name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dest_path: Option<String>,
     /// Absent where the protocol has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dest_port: Option<u16>,
@@ -94,6 +97,12 @@ pub struct Flow {
     /// Absent for the public internet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+    /// What it is there for, where that can be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// The other container's name, of role `container`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
     /// What left in place of `dest_ip` and `dest_port`, where something rewrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub translated: Option<Translated>,
@@ -319,6 +328,8 @@ pub enum Channel {
     Tun,
     /// Another machine of the same host, or the host itself.
     Vsock,
+    /// A Unix socket that somebody outside listens at, who may send on the workload's behalf.
+    Unix,
     /// Told by another tool's log, which does not say how.
     Import,
 }
@@ -340,6 +351,7 @@ impl Channel {
             Self::Xdp => "xdp",
             Self::Tun => "tun",
             Self::Vsock => "vsock",
+            Self::Unix => "unix",
             Self::Import => "import",
         }
     }
@@ -373,6 +385,26 @@ pub enum Place {
     Broadcast,
     /// Reserved for documentation.
     Documentation,
+}
+
+/// What a destination is there for, or whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Plain DNS: a resolver in use.
+    Resolver,
+    /// A resolver that serves everybody.
+    PublicResolver,
+    /// DNS over HTTPS, by the address or name of a public resolver.
+    Doh,
+    /// DNS over TLS, and over QUIC.
+    Dot,
+    Doq,
+    Ntp,
+    /// An address of the machine that records.
+    Host,
+    /// Another container on this machine.
+    Container,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

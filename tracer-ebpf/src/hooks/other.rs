@@ -15,12 +15,14 @@ use tracer_common::{
 
 use super::ALLOW;
 use crate::{
-    flow::{Attempt, Clock, Seen, observe},
+    flow::{Attempt, Clock, Look, Seen, observe},
+    local,
     maps::{CHOSEN, socket_offset},
     process::{self, Caller, field, member},
 };
 
 /// socket.h
+const AF_UNIX: u16 = 1;
 const AF_PACKET: u16 = 17;
 const AF_VSOCK: u16 = 40;
 const AF_XDP: u16 = 44;
@@ -37,9 +39,11 @@ const OPENS: u32 = 2 | 4;
 /// Tracepoint `sock_send_length`, Linux 6.3: a socket of any family has sent something, by any
 /// system call, io_uring or sendfile.
 ///
-/// Counts what AF_PACKET, AF_XDP and AF_VSOCK sockets send. Costs 5 ns a call of other
-/// families. Does not see AF_XDP rings that the driver looks at without being told, nor where a packet
-/// of these goes, but for AF_VSOCK's peer.
+/// Counts what AF_PACKET, AF_XDP and AF_VSOCK sockets send, and Unix sockets to somebody in another
+/// cgroup. Costs 80 ns a call of other families, and about 0.1 µs a call of a Unix client. Does
+/// not see AF_XDP rings that the driver looks at without being told, nor where a packet of these goes,
+/// but for AF_VSOCK's peer; nor Unix datagrams that name their destination in each call, nor a Unix
+/// connection on which nothing is sent.
 #[btf_tracepoint(function = "sock_send_length")]
 fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
     let sk = ctx.arg::<*const c_void>(0);
@@ -48,6 +52,7 @@ fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
         AF_PACKET => channel::PACKET,
         AF_VSOCK => channel::VSOCK,
         AF_XDP => channel::XDP,
+        AF_UNIX => channel::UNIX,
         _others => return 0,
     };
     let sent: i32 = ctx.arg(1);
@@ -55,6 +60,15 @@ fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let mut address = [0; 16];
+    if channel == channel::UNIX {
+        let Some(listener) = local::outside(sk as u64) else {
+            return 0;
+        };
+        if count(&ctx, channel, listener.address()) == Look::New {
+            listener.remember();
+        }
+        return 0;
+    }
     if channel == channel::VSOCK {
         // Beyond `struct sock`, as which the verifier knows it.
         let field = |at| field::<u32>(sk as u64, socket_offset(at));
@@ -62,7 +76,7 @@ fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
         let port = field(offset_of!(SocketOffsets, vsock_port));
         address = super::bytes_of([cid.to_be(), port.to_be(), 0, 0]);
     }
-    count(&ctx, channel, address);
+    let _look = count(&ctx, channel, address);
     0
 }
 
@@ -81,13 +95,13 @@ fn device_opened(ctx: DeviceContext) -> i32 {
         )
     };
     if access & 0xffff == CHARACTER && access >> 16 & OPENS != 0 && (major, minor) == TUN {
-        count(&ctx, channel::TUN, [0; 16]);
+        let _look = count(&ctx, channel::TUN, [0; 16]);
     }
     ALLOW
 }
 
 #[inline(always)]
-fn count(ctx: &impl EbpfContext, channel: u8, address: [u8; 16]) {
+fn count(ctx: &impl EbpfContext, channel: u8, address: [u8; 16]) -> Look {
     let key = FlowKey {
         // SAFETY: no arguments.
         cgroup_id: unsafe { bpf_get_current_cgroup_id() },
@@ -106,7 +120,7 @@ fn count(ctx: &impl EbpfContext, channel: u8, address: [u8; 16]) {
         socket_cookie: 0,
         clock: Clock::Exact,
     };
-    let _look = observe(ctx, &key, attempt, Caller::current);
+    observe(ctx, &key, attempt, Caller::current)
 }
 
 /// Whether the caller is in a cgroup that has our programs, or below one.

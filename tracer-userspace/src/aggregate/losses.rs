@@ -187,6 +187,16 @@ pub fn host_rewrites(lost: u64) -> Option<Affected> {
     )
 }
 
+/// What Unix sockets are called that was not kept for as long as it was needed.
+pub fn socket_names(lost: u64) -> Option<Affected> {
+    everybody(
+        GapKind::SocketNames,
+        lost,
+        "what Unix sockets are called that lead out was not kept: their records have no path",
+        Severity::Detail,
+    )
+}
+
 fn everybody(what: GapKind, lost: u64, detail: &str, severity: Severity) -> Option<Affected> {
     let gap = Gap {
         what,

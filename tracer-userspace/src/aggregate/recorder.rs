@@ -8,6 +8,7 @@
 //! | `gaps` | what is known to be missing |
 //! | `hooks` | those of chosen containers, asked for and missing |
 //! | `runs` | runs and their logs |
+//! | `sockets` | Unix sockets: what they are called, and which of them lead out |
 //! | `wire` | DNS exchanges as records, and the names of flows |
 
 mod counters;
@@ -16,6 +17,7 @@ mod flows;
 mod gaps;
 mod hooks;
 mod runs;
+mod sockets;
 mod wire;
 
 use std::{
@@ -53,6 +55,7 @@ use crate::{
         sys,
     },
     enrich::{
+        around::Around,
         cgroup::is_below,
         engine::Answer,
         machine::Machine,
@@ -64,6 +67,7 @@ use crate::{
 use counters::Counters;
 use flows::process_id;
 use hooks::Hooks;
+use sockets::Sockets;
 use wire::Unwritten;
 
 /// Runs that are remembered after they have ended.
@@ -135,6 +139,8 @@ pub struct Recorder {
     pub(super) workloads: BTreeMap<Arc<str>, Recorded>,
     preexisting: Preexisting,
     rewrites: Rewrites,
+    sockets: Sockets,
+    around: Around,
     /// Runs that this process has ended, the most recent ones.
     ended: VecDeque<Arc<str>>,
     counters: Counters,
@@ -176,6 +182,8 @@ impl Recorder {
             workloads: BTreeMap::new(),
             preexisting,
             rewrites: Rewrites::new(sys::own_netns_cookie().unwrap_or(0)),
+            sockets: Sockets::default(),
+            around: Around::default(),
             ended: VecDeque::new(),
             counters: Counters::default(),
             book: None,
@@ -241,6 +249,10 @@ impl Recorder {
             }
             Batch::Translations(all) => {
                 self.translate(&all);
+                Ok(None)
+            }
+            Batch::SocketNames(names) => {
+                self.sockets.learn(names);
                 Ok(None)
             }
             Batch::Rewritten(listing) => {

@@ -361,6 +361,7 @@ impl Tally {
             | Channel::Xdp
             | Channel::Tun
             | Channel::Vsock
+            | Channel::Unix
             | Channel::Import => all.first_mut(),
         };
         if let Some(attempts) = attempts {
@@ -421,6 +422,7 @@ fn channel_of(kernel_channel: u8) -> Channel {
         channel::XDP => Channel::Xdp,
         channel::VSOCK => Channel::Vsock,
         channel::TUN => Channel::Tun,
+        channel::UNIX => Channel::Unix,
         channel::PREEXISTING | channel::PREEXISTING_REPLY => Channel::Preexisting,
         _connect => Channel::Connect,
     }

@@ -8,5 +8,6 @@ pub mod name_shape;
 pub mod proof;
 pub mod replay;
 pub mod risk;
+pub mod role;
 pub mod services;
 pub mod summary;

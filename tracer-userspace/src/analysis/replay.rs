@@ -504,6 +504,8 @@ mod tests {
                 last_seen: None,
                 process: Some("curl"),
                 names: &[],
+                role: None,
+                peer: None,
                 via_engine: false,
                 writable_path: false,
                 channel: Channel::Connect,

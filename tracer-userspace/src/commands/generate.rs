@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow, bail};
 use crate::{
     cli::{Format, Generate},
     commands::{
-        Failure,
+        Failure, apart,
         evidence::{self, Wanted, tell_list},
         expand, policy_file, records,
     },
@@ -42,7 +42,8 @@ pub(super) fn generate(arguments: &Generate) -> Result<(), Failure> {
     let several = matches!(output, Output::Directory(_));
     let ranges = ranges(arguments)?;
     let expand = expand::ranges(&arguments.expand, &ranges)?;
-    let chosen = evidence::chosen_for(output.wanted(), &arguments.input, several)?;
+    let mut chosen = evidence::chosen_for(output.wanted(), &arguments.input, several)?;
+    tell_apart(&mut chosen, arguments.include_failed);
     expand::tell(&expand, &chosen);
     let asked = Asked {
         making: Making {
@@ -61,6 +62,19 @@ pub(super) fn generate(arguments: &Generate) -> Result<(), Failure> {
         is_merged: arguments.input.merge_workloads,
     };
     write(&chosen, &output, &asked)
+}
+
+/// What no rule will be about is not to be overlooked.
+fn tell_apart(chosen: &mut [Observations], include_failed: bool) {
+    for observations in chosen {
+        let workload = observations.workload();
+        for line in apart::lines(observations) {
+            terminal::tell(&format!("{workload}: {line}"));
+        }
+        if include_failed {
+            observations.include_failed();
+        }
+    }
 }
 
 /// Published ranges, where something may speak of them.

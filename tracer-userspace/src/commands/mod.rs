@@ -1,5 +1,6 @@
 //! One thin function a verb, and how each of them ends.
 
+mod apart;
 mod coverage;
 #[cfg(feature = "capture")]
 mod daemon;

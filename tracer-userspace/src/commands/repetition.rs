@@ -199,6 +199,8 @@ mod tests {
                     last_seen: None,
                     process: None,
                     names: &[],
+                    role: None,
+                    peer: None,
                     via_engine: false,
                     writable_path: false,
                     channel: crate::record::Channel::Connect,

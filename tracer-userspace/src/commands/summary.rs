@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use crate::{
     aggregate::{recorder::Recorder, workload::Workload},
+    commands::apart,
     output::terminal::escape,
-    policy::{evidence::Evidence, infer},
+    policy::infer,
 };
 
 /// Rows of the table; more are only counted.
@@ -61,7 +62,9 @@ fn describe(name: &str, workload: &Workload) -> String {
     if evidence.destinations.len() > ROWS {
         let _written = writeln!(text, "  and {} more", evidence.destinations.len() - ROWS);
     }
-    text.push_str(&apart(&evidence));
+    for line in apart::lines(observations) {
+        let _written = writeln!(text, "  {line}");
+    }
     for reason in &evidence.incomplete {
         let _written = writeln!(text, "  destinations may be missing: {}", escape(reason));
     }
@@ -74,33 +77,6 @@ fn describe(name: &str, workload: &Workload) -> String {
             );
         }
         None => text.push_str("nothing was kept: -o DIR keeps the log, a policy and rules\n"),
-    }
-    text
-}
-
-/// What is no candidate, and should not be overlooked.
-fn apart(evidence: &Evidence) -> String {
-    let mut text = String::new();
-    for failed in evidence.never_succeeded.iter().take(ROWS) {
-        let (to, service) = (failed.to, &failed.service);
-        let outcomes = failed.outcomes.iter();
-        let outcomes: Vec<String> = outcomes
-            .map(|(outcome, count)| format!("{} {count}", outcome.word()))
-            .collect();
-        let _written = writeln!(
-            text,
-            "  attempted, never succeeded: {to} {service} ({})",
-            outcomes.join(", ")
-        );
-    }
-    for way in evidence.unaddressed.iter().take(ROWS) {
-        let _written = writeln!(
-            text,
-            "  left without an IP address, no rule covers it: {} {} ({})",
-            way.channel.word(),
-            way.to,
-            escape(&way.processes.join(", "))
-        );
     }
     text
 }

@@ -16,6 +16,7 @@ pub mod process;
 mod properties;
 pub mod quic;
 pub mod reached;
+pub mod socket_name;
 pub mod socks;
 pub mod stream;
 pub mod tls;

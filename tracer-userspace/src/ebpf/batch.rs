@@ -31,6 +31,8 @@ pub enum Batch {
     Counts(Vec<(FlowKey, FlowValue)>, ClockSample),
     /// What left in place of what was asked for, since the last sweep.
     Translations(Vec<Translation>),
+    /// What Unix sockets are called that the counts which follow may be about, by the key's word.
+    SocketNames(Vec<(u64, String)>),
     /// What the host has rewritten by now.
     Rewritten(Listing),
     /// Connections that were open before the hooks were there. Whatever was counted between the

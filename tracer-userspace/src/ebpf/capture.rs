@@ -3,7 +3,10 @@
 //! When the receiver is slow the channel fills, then the ring, then the table; the kernel counts
 //! what it refuses, and the counts arrive here with the next sweep.
 
-use std::{io, os::fd::AsFd as _, path::Path, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::BTreeSet, io, os::fd::AsFd as _, path::Path, sync::atomic::Ordering,
+    time::Duration,
+};
 
 use tokio::{
     sync::mpsc,
@@ -14,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracer_common::{
     flow::{FlowKey, FlowValue},
     limits::{WAKE_INTERVAL_NS, loss},
+    socket::UnixName,
     translation::Translation,
 };
 
@@ -31,6 +35,7 @@ use crate::{
     decode::{
         event::{self, Event},
         process::{self, ProcessEvent},
+        socket_name::{socket_name, unix_socket},
         wire::{self, Piece},
     },
     inventory::{self, Inventory},
@@ -143,6 +148,7 @@ impl Capture {
     /// understood.
     async fn begin(&mut self) -> io::Result<()> {
         self.read_news().await?;
+        self.tell_all_names().await?;
         match self.terms.swept {
             Swept::Told => self.loaded.tables.empty(),
             Swept::Untold => {
@@ -438,6 +444,7 @@ impl Capture {
             sys::delete(self.loaded.translations.as_fd(), translation)?;
         }
         self.loaded.tables.empty()?;
+        self.tell_names(&counts).await?;
         if !counts.is_empty() {
             self.send(Batch::Counts(counts, ClockSample::now())).await?;
         }
@@ -454,6 +461,41 @@ impl Capture {
             generation,
         })
         .await
+    }
+
+    /// Passes on what the Unix sockets are called that `counts` are about. No program that counted
+    /// them is still running, so that whatever they noted is there.
+    async fn tell_names(&self, counts: &[(FlowKey, FlowValue)]) -> io::Result<()> {
+        let map = self.loaded.unix_names.as_fd();
+        let sockets: BTreeSet<u64> = counts
+            .iter()
+            .filter_map(|(key, _)| unix_socket(key))
+            .map(|socket| socket.name)
+            .collect();
+        let mut names = Vec::new();
+        for socket in sockets {
+            let found = sys::lookup::<u64, UnixName>(map, &socket)?;
+            let name = found.as_ref().and_then(socket_name);
+            names.extend(name.map(|name| (socket, name)));
+        }
+        self.pass_names(names).await
+    }
+
+    /// The same of all that an earlier process has left, whose counts may be in its journal alone.
+    async fn tell_all_names(&self) -> io::Result<()> {
+        let mut names = Vec::new();
+        let map = self.loaded.unix_names.as_fd();
+        sys::read_all(map, sys::Batch::Look, |socket: &u64, name: &UnixName| {
+            names.extend(socket_name(name).map(|name| (*socket, name)));
+        })?;
+        self.pass_names(names).await
+    }
+
+    async fn pass_names(&self, names: Vec<(u64, String)>) -> io::Result<()> {
+        match names.is_empty() {
+            true => Ok(()),
+            false => self.send(Batch::SocketNames(names)).await,
+        }
     }
 
     /// Passes on what the host has rewritten, if that is worth a look.

@@ -19,7 +19,7 @@ use aya_log::EbpfLogger;
 use aya_obj::generated::{bpf_attach_type, bpf_func_id};
 use tracer_common::{
     flow::{FlowKey, FlowValue},
-    offsets::{ProcessOffsets, SocketOffsets},
+    offsets::{ProcessOffsets, SocketOffsets, UnixOffsets},
     wire::DNS_PORTS,
 };
 
@@ -90,9 +90,11 @@ const CONNECTION_HOOKS: [(&str, &str); 2] = [
     ),
     (
         "sock_send_length",
-        "what AF_PACKET, AF_XDP and AF_VSOCK sockets send",
+        "what AF_PACKET, AF_XDP and AF_VSOCK sockets send, and Unix sockets that lead out",
     ),
 ];
+/// What is not seen where the kernel's type information does not tell how Unix sockets are kept.
+const UNIX_UNSEEN: &str = "Unix sockets that lead out, such as a container engine's";
 /// Without it no outcome is ever known.
 pub const OUTCOME_HOOK: &str = "inet_sock_set_state";
 
@@ -182,6 +184,8 @@ pub struct Loaded {
     pub losses: PerCpuArray<MapData, u64>,
     /// The set of what left in place of what was asked for.
     pub translations: OwnedFd,
+    /// What Unix sockets are called that lead out.
+    pub unix_names: OwnedFd,
     pub foreign: Foreign,
     /// The set of cgroups to which programs are attached.
     choice: OwnedFd,
@@ -214,7 +218,10 @@ pub fn load(sizes: Sizes, verbose: bool, pins: Option<&Pins>) -> Result<Loaded, 
     };
     let mut ebpf = load_object(&settings, adopted)?;
     load_programs(&mut ebpf)?;
-    let missing = load_others(&mut ebpf);
+    let mut missing = load_others(&mut ebpf);
+    if !settings.offsets.reads_unix() {
+        missing.insert("unix".to_owned(), UNIX_UNSEEN.to_owned());
+    }
     // Reading the kernel's type information takes megabytes that are not needed again.
     sys::give_memory_back();
     let log = verbose
@@ -241,11 +248,13 @@ pub fn load(sizes: Sizes, verbose: bool, pins: Option<&Pins>) -> Result<Loaded, 
     })?;
     let open = |ebpf: &mut Ebpf, name| owned_fd(take(ebpf, name)?).map_err(failed(name));
     let translations = open(&mut ebpf, "TRANSLATIONS")?;
+    let unix_names = open(&mut ebpf, "UNIX_NAMES")?;
     let flag = open(&mut ebpf, "FIRST_ATTACHED")?;
     let choice = open(&mut ebpf, "CHOSEN")?;
     let foreign = Foreign::new(load_first(&mut ebpf), flag, own_tags(&ebpf));
     let mut loaded = Loaded {
         translations,
+        unix_names,
         foreign,
         choice,
         reads_verdict,
@@ -404,6 +413,7 @@ fn load_object(settings: &Settings, adopted: Option<&Pins>) -> Result<Ebpf, Load
     let words: [u32; 8] = bytemuck::cast(settings.offsets.offsets);
     let process_words: [u32; ProcessOffsets::WORDS] = bytemuck::cast(settings.offsets.processes);
     let socket_words: [u32; SocketOffsets::WORDS] = bytemuck::cast(settings.offsets.sockets);
+    let unix_words: [u32; UnixOffsets::WORDS] = bytemuck::cast(settings.offsets.unix);
     let wake_bytes = u64::from(sizes.process_ring_bytes / 4);
     let wire_wake_bytes = u64::from(sizes.wire_ring_bytes / 4);
     let dns_ports = sizes.dns_ports.map(u32::from);
@@ -415,6 +425,7 @@ fn load_object(settings: &Settings, adopted: Option<&Pins>) -> Result<Ebpf, Load
         .override_global("OFFSETS", words.as_slice(), true)
         .override_global("PROCESS_OFFSETS", process_words.as_slice(), true)
         .override_global("SOCKET_OFFSETS", socket_words.as_slice(), true)
+        .override_global("UNIX_OFFSETS", unix_words.as_slice(), true)
         .override_global("PROCESS_WAKE_BYTES", &wake_bytes, true)
         .override_global("WIRE_WAKE_BYTES", &wire_wake_bytes, true)
         .override_global("SERVED_PORTS", dns_ports.as_slice(), true)
@@ -515,7 +526,7 @@ fn owned_fd(map: Map) -> io::Result<OwnedFd> {
         reason = "a list of thirty kinds tells nothing"
     )]
     match map {
-        Map::Array(data) | Map::ArrayOfMaps(data) | Map::HashMap(data) => {
+        Map::Array(data) | Map::ArrayOfMaps(data) | Map::HashMap(data) | Map::LruHashMap(data) => {
             data.fd().as_fd().try_clone_to_owned()
         }
         _ => Err(io::Error::other("unexpected kind of map")),

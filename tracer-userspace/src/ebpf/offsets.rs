@@ -3,7 +3,7 @@
 use std::{collections::HashMap, path::Path};
 
 use btf_rs::{Backend, Btf, Type};
-use tracer_common::offsets::{ABSENT, Offsets, ProcessOffsets, SocketOffsets};
+use tracer_common::offsets::{ABSENT, Offsets, ProcessOffsets, SocketOffsets, UnixOffsets};
 
 /// The running kernel's type information.
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -14,6 +14,7 @@ pub struct Found {
     pub offsets: Offsets,
     pub processes: ProcessOffsets,
     pub sockets: SocketOffsets,
+    pub unix: UnixOffsets,
 }
 
 /// Looks up every offset. A field that is not found is [`ABSENT`], and the programs then leave
@@ -39,10 +40,12 @@ pub fn find(btf: &Path) -> Result<Found, btf_rs::Error> {
     };
     let processes = processes(&btf, &mut types);
     let sockets = sockets(&btf, &mut types);
+    let unix = unix(&btf, &mut types);
     Ok(Found {
         offsets,
         processes,
         sockets,
+        unix,
     })
 }
 
@@ -112,6 +115,39 @@ fn sockets(btf: &Btf, types: &mut Types) -> SocketOffsets {
     }
 }
 
+fn unix(btf: &Btf, types: &mut Types) -> UnixOffsets {
+    /// `PIDTYPE_TGID`, and the sizes of `hlist_head` and `hlist_node`.
+    const LEADER: u32 = 1;
+    const HEAD: u32 = 8;
+    const NODE: u32 = 16;
+    let mut of = |of_struct, field| offset(btf, types, of_struct, field);
+    let mut within = |(of_struct, field), add: u32| match (of(of_struct, field), add) {
+        // The kernel has Unix sockets in a module.
+        (ABSENT, _) | (_, ABSENT) => ABSENT,
+        (offset, add) => offset + add,
+    };
+    let (cgroup, mnt) = (
+        within(("sock_cgroup_data", "cgroup"), 0),
+        within(("path", "mnt"), 0),
+    );
+    UnixOffsets {
+        peer_pid: within(("sock", "sk_peer_pid"), 0),
+        cgroup: within(("sock", "sk_cgrp_data"), cgroup),
+        peer: within(("unix_sock", "peer"), 0),
+        addr: within(("unix_sock", "addr"), 0),
+        path_mnt: within(("unix_sock", "path"), mnt),
+        address_len: within(("unix_address", "len"), 0),
+        address_name: within(("unix_address", "name"), 0),
+        pid_leader: within(("pid", "tasks"), LEADER * HEAD),
+        task_leader_link: within(("task_struct", "pid_links"), LEADER * NODE),
+        task_nsproxy: within(("task_struct", "nsproxy"), 0),
+        nsproxy_mnt_ns: within(("nsproxy", "mnt_ns"), 0),
+        mount_mnt: within(("mount", "mnt"), 0),
+        mount_mnt_ns: within(("mount", "mnt_ns"), 0),
+        reserved: 0,
+    }
+}
+
 fn struct_size(btf: &Btf, name: &str) -> Option<u32> {
     let found = btf.resolve_types_by_name(name).ok()?;
     #[expect(clippy::wildcard_enum_match_arm, reason = "only structs are asked for")]
@@ -122,13 +158,21 @@ fn struct_size(btf: &Btf, name: &str) -> Option<u32> {
 }
 
 impl Found {
+    /// Whether it can be told where Unix sockets lead.
+    #[must_use]
+    pub fn reads_unix(&self) -> bool {
+        let words: [u32; UnixOffsets::WORDS] = bytemuck::cast(self.unix);
+        !words.contains(&ABSENT)
+    }
+
     /// How many fields this kernel's type information does not tell.
     #[must_use]
     pub fn missing(&self) -> usize {
         let words: [u32; 8] = bytemuck::cast(self.offsets);
         let more: [u32; ProcessOffsets::WORDS] = bytemuck::cast(self.processes);
         let sockets: [u32; SocketOffsets::WORDS] = bytemuck::cast(self.sockets);
-        let all = words.iter().chain(&more).chain(&sockets);
+        let unix: [u32; UnixOffsets::WORDS] = bytemuck::cast(self.unix);
+        let all = words.iter().chain(&more).chain(&sockets).chain(&unix);
         all.filter(|offset| **offset == ABSENT).count()
     }
 }

@@ -109,6 +109,14 @@ impl CgroupIndex {
         fs::metadata(directory).ok().map(|found| found.uid())
     }
 
+    /// A process in the cgroup itself, as the tracer's pid namespace has it.
+    #[must_use]
+    pub fn a_process(&self, path: &str) -> Option<u32> {
+        let directory = self.mount.join(path.trim_start_matches('/'));
+        let processes = fs::read_to_string(directory.join("cgroup.procs")).ok()?;
+        processes.lines().next()?.parse().ok()
+    }
+
     /// The cgroup with this id; an unknown one is looked for in the process that used it.
     pub fn get(&mut self, cgroup_id: u64, proc: &Path, pid: u32) -> Option<&Cgroup> {
         if !self.by_id.contains_key(&cgroup_id) {

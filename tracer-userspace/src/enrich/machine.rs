@@ -11,8 +11,9 @@ use sha2::{Digest as _, Sha256};
 use tracer_common::flow::FlowKey;
 
 use super::{
+    around::Running,
     beforehand::Beforehand,
-    cgroup::CgroupIndex,
+    cgroup::{CgroupIndex, is_below},
     container::{ContainerRef, Owner},
     engine::Questions,
     known::{Known, Naming, foreign_workload},
@@ -279,7 +280,8 @@ impl Machine {
         let owner = self.owner_of(key.cgroup_id, key.pid);
         if let Owner::Container(found) = owner {
             self.meet(key.cgroup_id, &found, now);
-            if key.netns_cookie != self.host_namespace {
+            // What is no IP socket tells of no namespace.
+            if key.netns_cookie != 0 && key.netns_cookie != self.host_namespace {
                 self.namespaces.entry(key.netns_cookie).or_insert(found.id);
             }
         }
@@ -370,6 +372,45 @@ impl Machine {
             Some(Owner::Unit(_) | Owner::Host) => false,
             // Rather a name too few.
             Some(Owner::Container(_)) | None => true,
+        }
+    }
+
+    /// The containers that run and have a process in their own cgroup.
+    #[must_use]
+    pub fn running(&self) -> Vec<Running> {
+        let alive = self.containers.values().filter(|known| !known.is_gone);
+        let running = alive.filter_map(|known| {
+            let name = known.container.name.clone();
+            Some(Running {
+                id: known.reference.id.clone(),
+                name: name.unwrap_or_else(|| known.reference.provisional_name()),
+                pid: self.cgroups.a_process(&known.path)?,
+            })
+        });
+        running.collect()
+    }
+
+    /// Whether what a flow's sender says to the processes of another cgroup stays in the workload:
+    /// both are of one container or pod, or below one chosen cgroup. What is shut into none of these
+    /// has all services of the host around it: what it says to them is taken for its own affair.
+    pub fn are_together(&mut self, key: &FlowKey, other: u64) -> bool {
+        let mut look = |cgroup_id, pid| self.cgroups.get(cgroup_id, &self.proc, pid).cloned();
+        let (Some(sender), other) = (look(key.cgroup_id, key.pid), look(other, 0)) else {
+            return false;
+        };
+        let Owner::Container(sender_container) = &sender.owner else {
+            return match self.selection.nearest(&sender.path) {
+                Some(chosen) => other.is_some_and(|other| is_below(&other.path, chosen)),
+                None => true,
+            };
+        };
+        match other.map(|other| other.owner) {
+            Some(Owner::Container(other)) => {
+                let pods = (&other.pod_uid, &sender_container.pod_uid);
+                let share_a_pod = pods.0.is_some() && pods.0 == pods.1;
+                share_a_pod || other.id == sender_container.id
+            }
+            Some(Owner::Unit(_) | Owner::Host) | None => false,
         }
     }
 

@@ -308,3 +308,38 @@ async fn what_nobody_can_place_is_counted() {
     assert_eq!(*workload, None);
     assert_eq!(gap.severity, Severity::Destinations);
 }
+
+/// Who is in one container, one pod or below one chosen cgroup is together; what is in none has the
+/// host's services around it.
+#[tokio::test]
+async fn who_is_together() {
+    let pod = |uid: &str, id: &str| format!("/kubepods/pod{uid}/{}", id.repeat(64));
+    let (one, two) = (
+        "11111111-2222-3333-4444-555555555555",
+        "99999999-2222-3333-4444-555555555555",
+    );
+    let paths = [
+        docker(&"a".repeat(64)),
+        docker(&"b".repeat(64)),
+        format!("{}/inner", docker(&"a".repeat(64))),
+        pod(one, "c"),
+        pod(one, "d"),
+        pod(two, "e"),
+        "/system.slice/docker.service".to_owned(),
+        "/system.slice/agent.service".to_owned(),
+        "/agents/one".to_owned(),
+        "/agents/two".to_owned(),
+    ];
+    let selection = Selection {
+        cgroups: vec!["/agents".to_owned()],
+        ..Selection::default()
+    };
+    let mut fixture = fixture(selection);
+    let ids: Vec<u64> = paths.iter().map(|path| fixture.make(path)).collect();
+    let mut together = |one: usize, other: u64| fixture.machine.are_together(&key(ids[one]), other);
+    assert!(together(0, ids[2]) && together(2, ids[0]) && together(3, ids[4]));
+    assert!(!together(0, ids[1]) && !together(3, ids[5]) && !together(0, ids[6]));
+    assert!(!together(0, 0), "a listener that is gone may be anybody");
+    assert!(together(8, ids[9]) && !together(8, ids[6]));
+    assert!(together(7, ids[6]), "nothing shuts a unit in");
+}

@@ -5,6 +5,7 @@
 //! | [`cgroup`] | from a cgroup id to its path, also after it is gone |
 //! | [`container`] | from a cgroup path to a container, pod or unit |
 //! | [`engine`] | from a container id to its name, by asking the engines |
+//! | [`around`] | whose an address is that is near |
 //! | `beforehand` | what engines say before there is a cgroup |
 //! | `known` | one container: its lifetime, its name |
 //! | [`memory`] | what one daemon tells the next of containers |
@@ -18,6 +19,7 @@
 //! | [`process`] | from a pid to a command line, out of `/proc` |
 
 mod answers;
+pub mod around;
 mod beforehand;
 pub mod cgroup;
 pub mod container;

@@ -158,6 +158,8 @@ fn imported<'f>(first: Option<jiff::Timestamp>, last: Option<jiff::Timestamp>) -
         last_seen: last,
         process: None,
         names: &[],
+        role: None,
+        peer: None,
         via_engine: false,
         writable_path: false,
         channel: Channel::Import,

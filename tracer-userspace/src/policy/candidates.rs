@@ -9,6 +9,7 @@ use crate::{
         evidence::{Evidence, EvidenceError},
         include,
         infer::{self, By},
+        lacking,
         model::{Entry, Policy, Status},
         observe::Observations,
         published::{self, Published},
@@ -283,6 +284,7 @@ fn policy_text(
     Ok(document::marked(
         &text,
         !observations.incomplete().is_empty(),
+        lacking::names(observations.missing_hooks()).as_deref(),
     ))
 }
 

@@ -14,7 +14,7 @@ use crate::{
         observe,
         translation::{Left, Translation},
     },
-    record::{Channel, GapKind, Name, Outcome, Severity, optional_nanoseconds},
+    record::{Channel, GapKind, Name, Outcome, Role, Severity, optional_nanoseconds},
 };
 
 /// The value of the file's `schema` key.
@@ -169,6 +169,12 @@ pub struct Destination {
         deserialize_with = "service_from_text"
     )]
     pub service: Service,
+    /// What it is there for, or whose it is, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// The other containers that had the address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<String>,
     /// Runs in which it was seen.
     pub runs: u64,
     pub connections: u64,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    analysis::risk,
+    analysis::{risk, role::role},
     policy::{
         decided::Decided,
         evidence::{self, Evidence, GapFigures},
@@ -16,7 +16,7 @@ use crate::{
         seen::Seen,
         translation::{Left, Translation},
     },
-    record::Outcome,
+    record::{Outcome, Role},
 };
 
 /// What candidates are about.
@@ -31,7 +31,7 @@ pub enum By {
 
 /// One candidate per name or address, with sorted services; sorted by destination. What `decided`
 /// speaks of by address is no news under a name, nor the other way round. Where it names tools, there
-/// is one for each tool. What was tried and never succeeded is no candidate.
+/// is one for each tool. What was tried and never succeeded is no candidate, unless it is asked for.
 #[must_use]
 pub fn entries(observations: &Observations, by: By, decided: &Decided<'_>) -> Vec<Entry> {
     let mut wanted = Wanted {
@@ -39,7 +39,7 @@ pub fn entries(observations: &Observations, by: By, decided: &Decided<'_>) -> Ve
         found: BTreeMap::new(),
     };
     for (destination, seen) in observations.destinations() {
-        if seen.never_succeeded() {
+        if seen.never_succeeded() && !observations.includes_failed() {
             continue;
         }
         if seen.believed.is_empty() {
@@ -188,7 +188,9 @@ pub fn evidence(observations: &Observations) -> Evidence {
     }
 }
 
-fn unaddressed(observations: &Observations) -> Vec<evidence::Unaddressed> {
+/// What left without an IP destination.
+#[must_use]
+pub fn unaddressed(observations: &Observations) -> Vec<evidence::Unaddressed> {
     let ways = observations.unaddressed().iter();
     ways.map(|(channel, to, way)| evidence::Unaddressed {
         channel,
@@ -200,7 +202,8 @@ fn unaddressed(observations: &Observations) -> Vec<evidence::Unaddressed> {
 }
 
 /// What was tried and never succeeded, each once: under several names it may have failed for each.
-fn never_succeeded(observations: &Observations) -> Vec<evidence::Failed> {
+#[must_use]
+pub fn never_succeeded(observations: &Observations) -> Vec<evidence::Failed> {
     let mut failed: BTreeMap<(IpAddr, &Service), BTreeMap<Outcome, u64>> = BTreeMap::new();
     let all = observations.destinations();
     for (destination, seen) in all.filter(|(_, seen)| seen.never_succeeded()) {
@@ -243,6 +246,15 @@ fn named(observations: &Observations) -> Vec<evidence::Named> {
     found.into_iter().map(named).collect()
 }
 
+/// What a destination is there for, where the records do not say and it can be told all the same.
+fn role_of(destination: &Destination, seen: &Seen) -> Option<Role> {
+    let names = seen.names.iter().map(|name| name.name.as_str());
+    match &destination.service {
+        Service::Port { protocol, port } => role(destination.ip, *protocol, Some(*port), names),
+        Service::Protocol { .. } => None,
+    }
+}
+
 fn gaps(observations: &Observations) -> Vec<GapFigures> {
     observations
         .gaps()
@@ -259,6 +271,8 @@ fn figures(destination: &Destination, seen: &Seen) -> evidence::Destination {
     evidence::Destination {
         to: destination.ip,
         service: destination.service.clone(),
+        role: seen.role.or_else(|| role_of(destination, seen)),
+        peers: seen.peers.iter().map(str::to_owned).collect(),
         runs: seen.runs.len() as u64,
         connections: seen.count,
         outcomes: seen.outcomes.clone(),

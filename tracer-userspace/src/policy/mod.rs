@@ -31,6 +31,7 @@ pub mod workloads;
 
 mod comments;
 pub(crate) mod denials;
+mod lacking;
 
 #[cfg(test)]
 mod properties;

@@ -68,6 +68,7 @@ pub struct Observations {
     unclosed: u64,
     turned_away: u64,
     unplaced: u64,
+    includes_failed: bool,
 }
 
 impl Observations {
@@ -87,6 +88,7 @@ impl Observations {
             unclosed: 0,
             turned_away: 0,
             unplaced: 0,
+            includes_failed: false,
         }
     }
 
@@ -264,6 +266,16 @@ impl Observations {
         &self.unaddressed
     }
 
+    /// What was tried and never succeeded is to be a candidate all the same.
+    pub fn include_failed(&mut self) {
+        self.includes_failed = true;
+    }
+
+    #[must_use]
+    pub fn includes_failed(&self) -> bool {
+        self.includes_failed
+    }
+
     /// Recordings that ended in neither `rotate` nor `stop`.
     #[must_use]
     pub fn unclosed(&self) -> u64 {
@@ -438,6 +450,7 @@ fn gap_reason(kind: &GapKind, tally: GapTally) -> String {
         GapKind::Wire => "not all of what was said on the wire was read",
         GapKind::Connections => "more connections at a time than are followed",
         GapKind::Other(kind) => &format!("something that this version does not know: {kind}"),
+        GapKind::SocketNames => "what Unix sockets are called was not kept",
         GapKind::Drift => "not every drift was told",
     };
     let GapTally { records, lost } = tally;

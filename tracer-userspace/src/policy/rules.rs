@@ -13,6 +13,7 @@ use crate::{
         comments::Comments,
         denials::{Denials, narrower_names},
         evidence::Evidence,
+        lacking,
         model::{Entry, Policy, Service, Status, Target},
         observe::stays_inside,
         translation::Translation,
@@ -222,10 +223,18 @@ fn build(
         names,
         denied: building.denials.listed(),
         left_out: omitted.clone(),
-        warnings: evidence.incomplete.clone(),
+        warnings: warnings(evidence),
         ..RuleSet::new(&policy.workload, origin, rules)
     };
     Rules { set, omitted }
+}
+
+/// What whoever reads the rules should know of their evidence.
+fn warnings(evidence: &Evidence) -> Vec<String> {
+    let lacking = lacking::names(&evidence.missing_hooks);
+    let lacking = lacking
+        .map(|hooks| format!("not every way out was seen: the recording kernel lacked {hooks}"));
+    evidence.incomplete.iter().cloned().chain(lacking).collect()
 }
 
 /// Rules on the way.

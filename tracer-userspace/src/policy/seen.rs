@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     policy::{believed::Believed, translation::Left},
-    record::{Channel, Flow, Name, Outcome, Process, RewrittenBy, Tool, Translated, Via},
+    record::{Channel, Flow, Name, Outcome, Process, RewrittenBy, Role, Tool, Translated, Via},
 };
 
 /// How many process names are kept per destination.
@@ -38,6 +38,10 @@ pub struct Seen {
     pub last_seen: Option<Timestamp>,
     pub processes: ProcessNames,
     pub names: Names,
+    /// Of several the lowest.
+    pub role: Option<Role>,
+    /// The other containers that had the address.
+    pub peers: ProcessNames,
     /// The container engine's resolver asked on the workload's behalf.
     pub via_engine: bool,
     /// A process ran from where the workload may write, or from memory.
@@ -61,6 +65,8 @@ pub struct Figures<'a> {
     pub last_seen: Option<Timestamp>,
     pub process: Option<&'a str>,
     pub names: &'a [Name],
+    pub role: Option<Role>,
+    pub peer: Option<&'a str>,
     pub via_engine: bool,
     /// The process ran from where the workload may write, or from memory.
     pub writable_path: bool,
@@ -84,6 +90,8 @@ impl Figures<'_> {
             last_seen: None,
             process: None,
             names: &[],
+            role: None,
+            peer: None,
             via_engine: false,
             writable_path: false,
             channel,
@@ -91,6 +99,10 @@ impl Figures<'_> {
             tool: None,
         }
     }
+}
+
+fn lowest(one: Option<Role>, other: Option<Role>) -> Option<Role> {
+    one.into_iter().chain(other).min()
 }
 
 impl<'a> From<&'a Flow> for Figures<'a> {
@@ -104,6 +116,8 @@ impl<'a> From<&'a Flow> for Figures<'a> {
             last_seen: Some(flow.last_seen),
             process: process_name(&flow.process),
             names: &flow.names,
+            role: flow.role,
+            peer: flow.peer.as_deref(),
             via_engine: flow.via == Some(Via::Engine),
             writable_path: flow.process.exe.as_deref().is_some_and(is_writable),
             channel: flow.channel,
@@ -140,6 +154,10 @@ impl Seen {
             self.processes.add(name);
         }
         figures.names.iter().for_each(|name| self.names.add(name));
+        self.role = lowest(self.role, figures.role);
+        if let Some(peer) = figures.peer {
+            self.peers.add(peer);
+        }
         self.via_engine |= figures.via_engine;
         self.writable_path |= figures.writable_path;
         self.channels.insert(figures.channel);
@@ -176,6 +194,8 @@ impl Seen {
         self.last_seen = self.last_seen.max(other.last_seen);
         self.processes.merge(&other.processes);
         self.names.merge(&other.names);
+        self.role = lowest(self.role, other.role);
+        self.peers.merge(&other.peers);
         self.via_engine |= other.via_engine;
         self.writable_path |= other.writable_path;
         self.channels.extend(&other.channels);

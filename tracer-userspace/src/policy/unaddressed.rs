@@ -10,7 +10,10 @@ use crate::{
 /// Kept of a workload: of more, the lowest. Of most channels there is one.
 const MAX_WAYS: usize = 256;
 
-/// What left without an IP destination, by how, and to whom where that is known.
+/// Kept of a path: the kernel has 108 bytes for one.
+const MAX_PATH: usize = 128;
+
+/// What left without an IP destination, by how, and to whom (a machine, a Unix socket) where that is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unaddressed(BTreeMap<(Channel, String), Way>);
 
@@ -24,10 +27,11 @@ pub struct Way {
 impl Unaddressed {
     /// Counts one record in.
     pub fn see(&mut self, flow: &Flow) {
-        let to = match (flow.dest_cid, flow.dest_cid_port) {
-            (Some(cid), Some(port)) => format!("cid {cid} port {port}"),
-            (Some(cid), None) => format!("cid {cid}"),
-            (None, _) => String::new(),
+        let to = match (&flow.dest_path, flow.dest_cid, flow.dest_cid_port) {
+            (Some(path), _, _) => path.chars().take(MAX_PATH).collect(),
+            (None, Some(cid), Some(port)) => format!("cid {cid} port {port}"),
+            (None, Some(cid), None) => format!("cid {cid}"),
+            (None, None, _) => String::new(),
         };
         let way = self.0.entry((flow.channel, to)).or_default();
         way.count = way.count.saturating_add(flow.count);

@@ -59,6 +59,8 @@ pub enum GapKind {
     Wire,
     /// More connections at a time than are followed: counts and names of some are uncertain.
     Connections,
+    /// What Unix sockets are called that lead out was not kept.
+    SocketNames,
     /// More destinations drift from a policy than are told one by one.
     Drift,
     /// A kind that this version does not know, of a later one. Its severity is what counts.

@@ -86,6 +86,7 @@ impl Recorder {
             ("wire_refused", wire.refused),
             ("dns_undecodable", wire.undecodable),
             ("dns_unasked", wire.unasked),
+            ("sockets_nameless", self.sockets.nameless),
         ]
         .into_iter()
         .chain(self.rewrites.counters())

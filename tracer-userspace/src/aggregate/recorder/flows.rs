@@ -1,18 +1,21 @@
 //! Flows as records: whose they are, who sent them, and what became of them.
 
-use std::path::Path;
+use std::{net::IpAddr, path::Path};
 
 use tracer_common::flow::{FlowKey, channel};
 
 use super::{Recorder, Subject};
 use crate::{
     aggregate::{
+        losses::socket_names,
         recorded::Recorded,
         table::{Left, Tally, Told},
         workload::WorkloadError,
     },
+    analysis::role::role,
     decode::process::ProcessId,
     enrich::{
+        around::Neighbour,
         cgroup::is_below,
         machine::{Attribution, Origin},
         process::{
@@ -22,7 +25,7 @@ use crate::{
     },
     place::place,
     record::{
-        Channel, Direction, Flow, Process, Protocol, Record, RewrittenBy, Translated,
+        Channel, Direction, Flow, Place, Process, Protocol, Record, RewrittenBy, Role, Translated,
         ip_from_mapped,
     },
 };
@@ -34,6 +37,7 @@ impl Recorder {
     /// Writes what is new. A log is rotated between two flows, at a moment when the account says
     /// how far each log goes: what a closed segment has is never told again.
     pub(super) fn tell_flows(&mut self) -> Result<(), WorkloadError> {
+        self.around.forget();
         loop {
             self.tell_until_full()?;
             if !self.rotate_full() {
@@ -41,6 +45,9 @@ impl Recorder {
             }
         }
         self.tell_late_names()?;
+        if let Some(affected) = socket_names(self.sockets.take_untold()) {
+            self.tell_gap(affected)?;
+        }
         self.rotate_full();
         Ok(())
     }
@@ -74,11 +81,13 @@ impl Recorder {
             let origin = match self.attribute(key, tally) {
                 Attribution::Waiting => return false,
                 Attribution::NotSelected => return true,
+                Attribution::Known(_) if self.stays_inside(key) => return true,
                 Attribution::Known(origin) => origin,
             };
             for told in told {
                 let mut flow = self.flow(key, tally, told, &origin);
                 self.name(key, tally, told, &mut flow);
+                self.label(key, &mut flow);
                 match self.tell_flow(Box::new(flow), &origin) {
                     Ok((record, full)) => {
                         is_full |= full;
@@ -113,6 +122,48 @@ impl Recorder {
         if told.count > 0 {
             tally.names.clone_from(&flow.names);
             tally.exe.clone_from(&flow.process.exe);
+        }
+    }
+
+    /// Says what a named flow's destination is there for, or whose it is.
+    fn label(&mut self, key: &FlowKey, flow: &mut Flow) {
+        let Some(address) = flow.dest_ip else {
+            return;
+        };
+        let names = flow.names.iter().map(|name| name.name.as_str());
+        flow.role = role(address, flow.protocol, flow.dest_port, names);
+        if flow.place == Some(Place::Loopback) {
+            return;
+        }
+        let Self {
+            around,
+            subject,
+            proc,
+            ..
+        } = self;
+        let neighbour = match subject {
+            Subject::Machine(machine) => around.at(address, proc, || machine.running()),
+            Subject::Command { .. } => around.at(address, proc, Vec::new),
+        };
+        match neighbour {
+            Some(Neighbour::Host) => flow.role = flow.role.or(Some(Role::Host)),
+            // A container's own address is nobody else's.
+            Some(Neighbour::Container { id, name }) if !self.is_of(key, &id) => {
+                flow.role = flow.role.or(Some(Role::Container));
+                flow.peer = Some(self.hidden(&name));
+            }
+            Some(Neighbour::Container { .. }) | None => {}
+        }
+    }
+
+    /// Whether a flow's sender is in that container.
+    fn is_of(&mut self, key: &FlowKey, container: &str) -> bool {
+        match &mut self.subject {
+            Subject::Machine(machine) => {
+                let own = machine.container_of(key.cgroup_id, key.pid);
+                own.as_deref() == Some(container)
+            }
+            Subject::Command { .. } => false,
         }
     }
 
@@ -153,19 +204,12 @@ impl Recorder {
             MPTCP => Protocol::TCP,
             number => Protocol(u8::try_from(number).unwrap_or(u8::MAX)),
         };
-        let (dest_ip, (dest_cid, dest_cid_port)) = match told.channel {
-            Channel::Packet | Channel::Xdp | Channel::Tun => (None, (None, None)),
-            Channel::Vsock => (None, vsock_peer(key.address)),
-            Channel::Connect
-            | Channel::Sendmsg
-            | Channel::UdpConnect
-            | Channel::UdpProbe
-            | Channel::Preexisting
-            | Channel::Ping
-            | Channel::Raw
-            | Channel::UdpLite
-            | Channel::Import => (Some(ip_from_mapped(key.address)), (None, None)),
-        };
+        let Destination {
+            ip: dest_ip,
+            cid: dest_cid,
+            cid_port: dest_cid_port,
+            path: dest_path,
+        } = self.destination(key, told.channel);
         let port_of = |port| protocol.has_ports().then_some(port);
         let translated = |left: Left| Translated {
             ip: ip_from_mapped(left.address),
@@ -180,6 +224,7 @@ impl Recorder {
             dest_ip,
             dest_cid,
             dest_cid_port,
+            dest_path,
             dest_port: port_of(key.port),
             names: Vec::new(),
             channel: told.channel,
@@ -191,6 +236,8 @@ impl Recorder {
                 _others => Direction::Egress,
             },
             place: dest_ip.and_then(place),
+            role: None,
+            peer: None,
             translated: told.translated.map(translated),
             via: origin.via,
             outcomes: told.outcomes.by_outcome(),
@@ -212,6 +259,37 @@ impl Recorder {
             cgroup_path: origin.cgroup_path.as_deref().map(|path| self.hidden(path)),
             container: origin.container.as_deref().cloned(),
             tool: None,
+        }
+    }
+
+    fn destination(&mut self, key: &FlowKey, channel: Channel) -> Destination {
+        let nowhere = Destination::default();
+        match channel {
+            Channel::Packet | Channel::Xdp | Channel::Tun => nowhere,
+            Channel::Vsock => {
+                let (cid, cid_port) = vsock_peer(key.address);
+                Destination {
+                    cid,
+                    cid_port,
+                    ..nowhere
+                }
+            }
+            Channel::Unix => Destination {
+                path: self.sockets.name(key).map(|name| self.hidden(&name)),
+                ..nowhere
+            },
+            Channel::Connect
+            | Channel::Sendmsg
+            | Channel::UdpConnect
+            | Channel::UdpProbe
+            | Channel::Preexisting
+            | Channel::Ping
+            | Channel::Raw
+            | Channel::UdpLite
+            | Channel::Import => Destination {
+                ip: Some(ip_from_mapped(key.address)),
+                ..nowhere
+            },
         }
     }
 
@@ -300,6 +378,15 @@ fn sender(key: &FlowKey, tally: &Tally, at_ns: u64) -> Sender {
         comm: tally.comm,
         at_ns,
     }
+}
+
+/// Where a flow goes, as far as its channel has such a thing.
+#[derive(Debug, Default)]
+struct Destination {
+    ip: Option<IpAddr>,
+    cid: Option<u32>,
+    cid_port: Option<u32>,
+    path: Option<String>,
 }
 
 /// CID and port, as the kernel's key has them; CID 0 is nobody's.

@@ -27,17 +27,39 @@ pub struct DocumentError {
     pub message: String,
 }
 
-/// `text` with the mark of incomplete evidence at its head, or without it.
+/// How the line begins that names hooks which the recording kernels lacked.
+const LACKING: &str = "# NOT EVERY WAY OUT WAS SEEN: the recording kernel lacked ";
+const WHY: &str = ". The evidence file beside this one says what that leaves out.";
+
+/// `text` with the marks at its head that it is to have, and without others: of incomplete evidence,
+/// and of hooks that were `lacking`.
 #[must_use]
-pub fn marked(text: &str, incomplete: bool) -> String {
-    let is_mark = |line: &str| line.trim_end() == INCOMPLETE;
-    let is_marked = text.lines().next().is_some_and(is_mark);
-    match (incomplete, is_marked) {
-        (true, false) => format!("{INCOMPLETE}\n{text}"),
-        (false, true) => text
-            .split_once('\n')
-            .map_or("", |(_, rest)| rest)
-            .to_owned(),
-        (true, true) | (false, false) => text.to_owned(),
+pub fn marked(text: &str, incomplete: bool, lacking: Option<&str>) -> String {
+    let is_mark = |line: &str| line.trim_end() == INCOMPLETE || line.starts_with(LACKING);
+    let lines = text.split_inclusive('\n');
+    let rest: String = lines.skip_while(|line| is_mark(line)).collect();
+    let incomplete = incomplete.then(|| format!("{INCOMPLETE}\n"));
+    let lacking = lacking.map(|hooks| format!("{LACKING}{hooks}{WHY}\n"));
+    incomplete
+        .into_iter()
+        .chain(lacking)
+        .chain([rest])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_come_and_go() {
+        let both = marked("a\nb\n", true, Some("unix"));
+        assert_eq!(both, format!("{INCOMPLETE}\n{LACKING}unix{WHY}\na\nb\n"));
+        assert_eq!(marked(&both, true, Some("unix")), both);
+        assert_eq!(
+            marked(&both, false, Some("x, y")),
+            format!("{LACKING}x, y{WHY}\na\nb\n")
+        );
+        assert_eq!(marked(&both, false, None), "a\nb\n");
     }
 }

@@ -1,0 +1,116 @@
+//! What a destination is there for, and whose it is.
+
+use std::{
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use lab::{Cgroup, Daemon, Log, Process};
+
+use crate::world::{SERVER, World, needs_root};
+
+fn labels(log: &Log, ip: &str, port: u16) -> Vec<(String, String)> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+    let mut found: Vec<_> = log
+        .to(ip, Some(port))
+        .map(|flow| (text(&flow["role"]), text(&flow["peer"])))
+        .collect();
+    found.dedup();
+    found
+}
+
+#[test]
+fn what_a_destination_is_for_is_told_in_log_and_evidence() {
+    needs_root!();
+    let world = World::new();
+    let own = world.client_address();
+    let log = world.record(&format!(
+        "udp {SERVER}:53 udp {SERVER}:123 udp {SERVER}:853 tcp {SERVER}:853 tcp {SERVER}:7 udp {own}:9"
+    ));
+    let of = |ip: &str, port, role: &str| {
+        let expected = [(role.to_owned(), "-".to_owned())];
+        assert_eq!(labels(&log, ip, port)[0], expected[0], "{ip} {port}");
+    };
+    of(SERVER, 53, "resolver");
+    of(SERVER, 123, "ntp");
+    of(SERVER, 853, "doq");
+    of(SERVER, 7, "-");
+    of(&own, 9, "host");
+    let dot = |flow: &serde_json::Value| flow["protocol"] == "tcp" && flow["role"] == "dot";
+    assert!(log.to(SERVER, Some(853)).any(dot), "{log:?}");
+    let evidence = fs::read_to_string(world.path("out/policy.evidence.json")).unwrap();
+    for role in ["resolver", "ntp", "doq", "host"] {
+        assert!(
+            evidence.contains(&format!("\"role\": \"{role}\"")),
+            "{evidence}"
+        );
+    }
+}
+
+/// A cgroup such as Docker's, with a process in the network of the servers. Dropping it ends both.
+struct Neighbour {
+    path: PathBuf,
+    process: Option<Process>,
+}
+
+impl Neighbour {
+    fn start(world: &World, id: &str) -> Self {
+        let path = lab::cgroup2_root()
+            .unwrap()
+            .join(format!("docker-{id}.scope"));
+        fs::create_dir(&path).unwrap();
+        let mut neighbour = Self {
+            path,
+            process: None,
+        };
+        let mut command = world.internet().namespace().command("sleep");
+        let process = Process::spawn(command.arg("1000")).unwrap();
+        let pid = process.pid().to_string();
+        neighbour.process = Some(process);
+        fs::write(neighbour.path.join("cgroup.procs"), pid).unwrap();
+        neighbour
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        self.process = None;
+        let end = Instant::now() + Duration::from_secs(10);
+        while fs::remove_dir(&self.path).is_err() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+#[test]
+fn another_container_is_named() {
+    needs_root!();
+    let world = World::new();
+    let cgroup = Cgroup::new("ways").unwrap();
+    let uuid = || fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
+    let id: String = (uuid() + &uuid())
+        .chars()
+        .filter(char::is_ascii_hexdigit)
+        .collect();
+    let neighbour = Neighbour::start(&world, &id);
+    let out = world.path("daemon");
+    let nobody = world.path("no-engine");
+    let arguments = [
+        "--cgroup",
+        &cgroup.relative(),
+        "--docker-socket",
+        nobody.to_str().unwrap(),
+    ];
+    let daemon = Daemon::start(&out, &arguments).unwrap();
+    // The ranges that are served are nobody's own address; the near end of the link is.
+    let route = world.client().ip(&["route", "show", "default"]).unwrap();
+    let near = route.split(' ').nth(2).unwrap();
+    world.act(&cgroup, &format!("udp {near}:9"));
+    daemon.stop().unwrap();
+    let log = World::daemon_log(&out);
+    let expected = ("container".to_owned(), format!("docker-{}", &id[..12]));
+    assert_eq!(labels(&log, near, 9), [expected]);
+    drop(neighbour);
+}
