@@ -8,6 +8,7 @@
 //! | `gaps` | what is known to be missing |
 //! | `hooks` | those of chosen containers, asked for and missing |
 //! | `runs` | runs and their logs |
+//! | `tools` | on whose behalf flows were |
 //! | `wire` | DNS exchanges as records, and the names of flows |
 
 mod counters;
@@ -16,6 +17,7 @@ mod flows;
 mod gaps;
 mod hooks;
 mod runs;
+mod tools;
 mod wire;
 
 use std::{
@@ -58,6 +60,7 @@ use crate::{
         machine::Machine,
         process::{proc::Proc, table::Processes},
     },
+    mark::Shared,
     record::{Gap, Start},
     redact::Redactor,
 };
@@ -149,6 +152,8 @@ pub struct Recorder {
     is_reopening: bool,
     /// Holds flows against policies, if anybody asked for it.
     drift: Option<Watch>,
+    /// Knows on whose behalf flows are, if anybody listens.
+    marks: Option<Shared>,
 }
 
 impl Recorder {
@@ -184,6 +189,7 @@ impl Recorder {
             hooks: Hooks::default(),
             is_reopening: false,
             drift: None,
+            marks: None,
         }
     }
 
@@ -266,6 +272,7 @@ impl Recorder {
                     self.processes.lost(began_ns);
                 }
                 self.swept(losses, reason, now)?;
+                self.tell_lost_calls(began_ns)?;
                 if std::mem::take(&mut self.is_reopening) {
                     self.reopen_logs();
                 }
@@ -465,6 +472,7 @@ impl Recorder {
         }
         match reason {
             SweepReason::Interval => {
+                self.tell_registered()?;
                 self.tell_dns(false)?;
                 self.tell_flows()?;
                 self.tell_untold_drift()?;
@@ -476,6 +484,7 @@ impl Recorder {
             }
             // At the end `finish` writes out.
             SweepReason::End => {
+                self.tell_registered()?;
                 self.tell_dns(true)?;
                 self.tell_flows()?;
                 self.tell_changes()?;
