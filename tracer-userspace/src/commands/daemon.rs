@@ -48,8 +48,7 @@ use crate::{
         naming::{Criterion, WorkloadBy},
         selection::{LabelSelector, Selection},
     },
-    inventory,
-    mark,
+    inventory, mark,
     output::files::make_directory,
 };
 
