@@ -15,6 +15,7 @@ use tracer_common::{
 
 use super::ALLOW;
 use crate::{
+    context,
     flow::{Attempt, Clock, Look, Seen, observe},
     local,
     maps::{CHOSEN, socket_offset},
@@ -102,6 +103,7 @@ fn device_opened(ctx: DeviceContext) -> i32 {
 
 #[inline(always)]
 fn count(ctx: &impl EbpfContext, channel: u8, address: [u8; 16]) -> Look {
+    let context = context::current();
     let key = FlowKey {
         // SAFETY: no arguments.
         cgroup_id: unsafe { bpf_get_current_cgroup_id() },
@@ -112,7 +114,9 @@ fn count(ctx: &impl EbpfContext, channel: u8, address: [u8; 16]) -> Look {
         protocol: 0,
         address,
         channel,
-        reserved: [0; 7],
+        origin: context.origin,
+        reserved: [0; 2],
+        context: context.id,
     };
     let attempt = Attempt {
         seen: Seen::Sent,

@@ -9,6 +9,7 @@
 //! | `hooks` | those of chosen containers, asked for and missing |
 //! | `runs` | runs and their logs |
 //! | `sockets` | Unix sockets: what they are called, and which of them lead out |
+//! | `tools` | on whose behalf flows were |
 //! | `wire` | DNS exchanges as records, and the names of flows |
 
 mod counters;
@@ -18,6 +19,7 @@ mod gaps;
 mod hooks;
 mod runs;
 mod sockets;
+mod tools;
 mod wire;
 
 use std::{
@@ -61,6 +63,7 @@ use crate::{
         machine::Machine,
         process::{proc::Proc, table::Processes},
     },
+    mark::Shared,
     record::{Gap, Start},
     redact::Redactor,
 };
@@ -155,6 +158,8 @@ pub struct Recorder {
     is_reopening: bool,
     /// Holds flows against policies, if anybody asked for it.
     drift: Option<Watch>,
+    /// Knows on whose behalf flows are, if anybody listens.
+    marks: Option<Shared>,
 }
 
 impl Recorder {
@@ -192,6 +197,7 @@ impl Recorder {
             hooks: Hooks::default(),
             is_reopening: false,
             drift: None,
+            marks: None,
         }
     }
 
@@ -278,6 +284,7 @@ impl Recorder {
                     self.processes.lost(began_ns);
                 }
                 self.swept(losses, reason, now)?;
+                self.tell_lost_calls(began_ns)?;
                 if std::mem::take(&mut self.is_reopening) {
                     self.reopen_logs();
                 }
@@ -477,6 +484,7 @@ impl Recorder {
         }
         match reason {
             SweepReason::Interval => {
+                self.tell_registered()?;
                 self.tell_dns(false)?;
                 self.tell_flows()?;
                 self.tell_untold_drift()?;
@@ -488,6 +496,7 @@ impl Recorder {
             }
             // At the end `finish` writes out.
             SweepReason::End => {
+                self.tell_registered()?;
                 self.tell_dns(true)?;
                 self.tell_flows()?;
                 self.tell_changes()?;

@@ -22,6 +22,10 @@ mod launch;
 #[cfg(feature = "capture")]
 mod live;
 #[cfg(feature = "capture")]
+mod mark;
+#[cfg(feature = "capture")]
+mod marks;
+#[cfg(feature = "capture")]
 mod names;
 mod policies;
 mod policy;
@@ -45,7 +49,7 @@ mod takeover;
 
 #[cfg(feature = "capture")]
 pub use self::{
-    daemon::DaemonArgs, detach::DetachArgs, doctor::DoctorArgs, launch::BecomeArgs,
+    daemon::DaemonArgs, detach::DetachArgs, doctor::DoctorArgs, launch::BecomeArgs, mark::MarkArgs,
     names::NamesArgs, run::RunArgs,
 };
 pub use self::{
@@ -84,6 +88,8 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Verb::Run(arguments) => return run::run(&arguments),
         #[cfg(feature = "capture")]
         Verb::Doctor(arguments) => return doctor::doctor(&arguments),
+        #[cfg(feature = "capture")]
+        Verb::Mark(arguments) => return mark::mark(&arguments),
         #[cfg(feature = "capture")]
         Verb::Become(arguments) => return launch::become_command(&arguments),
     };

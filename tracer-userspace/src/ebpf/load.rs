@@ -187,6 +187,8 @@ pub struct Loaded {
     /// What Unix sockets are called that lead out.
     pub unix_names: OwnedFd,
     pub foreign: Foreign,
+    /// For what each thread works, and the state of that map. Taken by whoever writes them.
+    pub contexts: Option<(OwnedFd, OwnedFd)>,
     /// The set of cgroups to which programs are attached.
     choice: OwnedFd,
     reads_verdict: bool,
@@ -251,11 +253,14 @@ pub fn load(sizes: Sizes, verbose: bool, pins: Option<&Pins>) -> Result<Loaded, 
     let unix_names = open(&mut ebpf, "UNIX_NAMES")?;
     let flag = open(&mut ebpf, "FIRST_ATTACHED")?;
     let choice = open(&mut ebpf, "CHOSEN")?;
+    let threads = open(&mut ebpf, "CONTEXTS")?;
+    let contexts = Some((threads, open(&mut ebpf, "CONTEXT_STATE")?));
     let foreign = Foreign::new(load_first(&mut ebpf), flag, own_tags(&ebpf));
     let mut loaded = Loaded {
         translations,
         unix_names,
         foreign,
+        contexts,
         choice,
         reads_verdict,
         links,
@@ -467,7 +472,8 @@ fn load_others(ebpf: &mut Ebpf) -> BTreeMap<String, String> {
     let mut missing = BTreeMap::new();
     let types = Btf::from_sys_fs();
     let others = [(INGRESS_HOOK, ANSWERS_UNHEARD)].into_iter().chain(WAY_HOOKS);
-    for (name, unseen) in others.chain(CONNECTION_HOOKS) {
+    let tracepoints = CONNECTION_HOOKS.into_iter().chain(PROCESS_HOOKS);
+    for (name, unseen) in others.chain(tracepoints) {
         if let Err(error) = load_one(ebpf, name, types.as_ref().ok()) {
             tracing::warn!("not seen: {unseen}: {error}");
             missing.insert(name.to_owned(), unseen.to_owned());
@@ -490,6 +496,7 @@ fn load_one(
         Program::CgroupSkb(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
         Program::CgroupDevice(program) => program.load(),
+        Program::RawTracePoint(program) => program.load(),
         Program::BtfTracePoint(program) => {
             program.load(name, types.ok_or(LoadError::Missing("type information"))?)
         }

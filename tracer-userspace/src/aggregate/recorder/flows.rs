@@ -88,6 +88,7 @@ impl Recorder {
                 let mut flow = self.flow(key, tally, told, &origin);
                 self.name(key, tally, told, &mut flow);
                 self.label(key, &mut flow);
+                self.tell_tool(key, tally, told, &mut flow);
                 match self.tell_flow(Box::new(flow), &origin) {
                     Ok((record, full)) => {
                         is_full |= full;
