@@ -10,7 +10,7 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
+    Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{CgroupSkb, CgroupSockAddr, Program, ProgramError, ProgramType, RawTracePoint},
     sys::is_helper_supported,
@@ -429,7 +429,10 @@ fn load_object(settings: &Settings, adopted: Option<&Pins>) -> Result<Ebpf, Load
         .override_global("SERVED_PORTS", dns_ports.as_slice(), true)
         .override_global("CGROUP_QUOTA", &quota, true)
         .override_global("READ_VERDICT", &reads_verdict, true)
-        .override_global(aya_log::LEVEL, &level, false);
+        .override_global(aya_log::LEVEL, &level, false)
+        // Why a program was refused, without every step to there: on what an older verifier gives
+        // up on, that takes minutes.
+        .verifier_log_level(VerifierLogLevel::STATS);
     for (name, entries) in map_sizes(sizes) {
         loader.map_max_entries(name, entries);
     }

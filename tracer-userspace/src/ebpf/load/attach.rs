@@ -163,16 +163,19 @@ impl Loaded {
     fn load_tracepoint(&mut self, name: &'static str) -> Result<(), LoadError> {
         let ebpf = self.ebpf.as_mut().ok_or(LoadError::Missing("programs"))?;
         let tracepoint: &mut RawTracePoint = program(ebpf, name)?;
-        tracepoint.load().map_err(refused(name))?;
-        let verified = tracepoint
-            .info()
-            .ok()
-            .and_then(|info| info.verified_instruction_count());
-        tracing::debug!(
-            "{name}: the verifier looked at {} instructions",
-            verified.unwrap_or(0)
-        );
-        Ok(())
+        tracepoint.load().map_err(refused(name))
+    }
+
+    /// How many instructions the verifier looked at, by program, of those that are loaded. Linux 5.16.
+    #[must_use]
+    pub fn verified(&self) -> BTreeMap<String, u32> {
+        let programs = self.ebpf.iter().flat_map(Ebpf::programs);
+        programs
+            .filter_map(|(name, program)| {
+                let count = program.info().ok()?.verified_instruction_count()?;
+                Some((name.to_owned(), count))
+            })
+            .collect()
     }
 
     fn attach_tracepoint(&mut self, name: &'static str) -> Result<(), LoadError> {
