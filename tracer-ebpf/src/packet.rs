@@ -1,5 +1,7 @@
 //! Reading a packet's headers.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
 
 use crate::hooks::{bytes_of, mapped};
@@ -213,12 +215,17 @@ pub(crate) fn is_ip4(skb: *mut __sk_buff) -> bool {
     unsafe { (*skb).protocol == ETH_P_IP }
 }
 
-/// The `T` at an offset; `None` if the packet is shorter.
+/// The `T` at an offset, an integer or an array of some; `None` if the packet is shorter.
+///
+/// Not zeroed first: for arrays the compiler calls memset, byte by byte, and before Linux 6.2 a
+/// program with a call to a function of its own is looked at with every number it ever holds. Those
+/// verifiers give up on it.
 #[inline(always)]
 pub(crate) fn load<T: Default + Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
-    let mut value = T::default();
-    let to = core::ptr::from_mut(&mut value).cast();
+    let mut value = MaybeUninit::<T>::uninit();
+    let to = value.as_mut_ptr().cast();
     // SAFETY: `value` has room for as many bytes as are asked for.
     let failed = unsafe { bpf_skb_load_bytes(skb.cast(), offset, to, size_of::<T>() as u32) } != 0;
-    (!failed).then_some(value)
+    // SAFETY: the helper has written all of it, and any bytes make integers.
+    (!failed).then(|| unsafe { value.assume_init() })
 }

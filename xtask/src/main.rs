@@ -10,6 +10,7 @@ mod shell;
 mod table;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,8 @@ enum Verb {
     Bench(bench::Arguments),
     /// Run the fuzz targets for a fixed time
     Fuzz(fuzz::Arguments),
+    /// Boot other kernels in QEMU and run the privileged tests there
+    Vm(vm::Arguments),
     /// Check format, clippy and the house rules
     Lint,
 }
@@ -62,6 +65,7 @@ fn follow(verb: Verb) -> Result<ExitCode> {
         Verb::Test => test::run(),
         Verb::Bench(arguments) => bench::run(&arguments, &callers),
         Verb::Fuzz(arguments) => fuzz::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Verb::Vm(arguments) => vm::run(&arguments).map(|()| ExitCode::SUCCESS),
         Verb::Lint => lint::run().map(|()| ExitCode::SUCCESS),
     }
 }

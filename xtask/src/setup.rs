@@ -166,6 +166,9 @@ fn for_tests() -> Result<()> {
         .take()?;
     }
     deny()?;
+    if cfg!(target_arch = "x86_64") {
+        virtual_machines()?;
+    }
     node_modules()?;
     python_clients()?;
     mount("bpf", "/sys/fs/bpf", "pinned maps and programs")?;
@@ -204,6 +207,33 @@ pub(crate) fn fuzzing() -> Result<()> {
         },
     }
     .take()
+}
+
+/// What `cargo xtask vm` needs.
+pub(crate) fn virtual_machines() -> Result<()> {
+    for (program, package, why) in [
+        (
+            "qemu-system-x86_64",
+            "qemu-system-x86",
+            "boots other kernels",
+        ),
+        ("cpio", "cpio", "packs what is in the guest"),
+        ("depmod", "kmod", "finds the guest's modules"),
+        (
+            "strip",
+            "binutils",
+            "leaves debugging information out of the guest",
+        ),
+    ] {
+        Step {
+            what: program,
+            why,
+            is_done: &|| find(program).is_some(),
+            act: &|| install(&[package]),
+        }
+        .take()?;
+    }
+    Ok(())
 }
 
 fn node_modules() -> Result<()> {

@@ -34,6 +34,9 @@ pub struct DoctorArgs {
     /// Where the daemon pins what outlives it
     #[arg(long, value_name = "DIR", default_value = pin::DEFAULT)]
     pin: PathBuf,
+    /// Also say how many instructions of each program the kernel's verifier looked at
+    #[arg(long)]
+    programs: bool,
 }
 
 /// One thing that was tried.
@@ -114,7 +117,7 @@ fn examine(args: &DoctorArgs) -> Vec<Finding> {
         .iter()
         .any(|finding| finding.verdict == Verdict::Blocks);
     if let (Ok(cgroup2), false) = (&cgroup2, blocked) {
-        findings.extend(hooks(cgroup2, proc));
+        findings.extend(hooks(cgroup2, proc, args.programs));
     }
     findings.push(match inventory::is_supported() {
         true => finding(
@@ -202,7 +205,7 @@ fn hierarchy(cgroup2: &Result<Cgroup2, support::Unsupported>) -> Finding {
 }
 
 /// Loads everything and attaches it to a cgroup in which nothing runs.
-fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
+fn hooks(cgroup2: &Cgroup2, proc: &Path, programs: bool) -> Vec<Finding> {
     let mut loaded = match load::load(
         Sizes {
             table_entries: 64,
@@ -247,6 +250,18 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path) -> Vec<Finding> {
     [events, processes, address, ways, outcomes, wire]
         .into_iter()
         .chain(rewrites)
+        .chain(programs.then(|| verified(&loaded)).into_iter().flatten())
+        .collect()
+}
+
+/// What each program costs the verifier, which gives up at a million.
+fn verified(loaded: &Loaded) -> Vec<Finding> {
+    let programs = loaded.verified().into_iter();
+    programs
+        .map(|(name, count)| {
+            let detail = format!("{name}: the verifier looked at {count} instructions");
+            finding("program", Verdict::Works, detail)
+        })
         .collect()
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader,
+    Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{CgroupSkb, CgroupSockAddr, Program, ProgramError, ProgramType, RawTracePoint},
     sys::is_helper_supported,
@@ -39,24 +39,33 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tr
 
 /// The programs without which recording makes no sense.
 const ADDRESS_HOOKS: [&str; 4] = ["connect4", "connect6", "sendmsg4", "sendmsg6"];
-const EGRESS_HOOK: &str = "egress";
+const EGRESS_HOOK: &str = "datagram_egress";
 
 /// How those that a cgroup has are attached to it.
-const ON_CGROUPS: [(&str, bpf_attach_type); 10] = [
+const ON_CGROUPS: [(&str, bpf_attach_type); 11] = [
     ("connect4", bpf_attach_type::BPF_CGROUP_INET4_CONNECT),
     ("connect6", bpf_attach_type::BPF_CGROUP_INET6_CONNECT),
     ("sendmsg4", bpf_attach_type::BPF_CGROUP_UDP4_SENDMSG),
     ("sendmsg6", bpf_attach_type::BPF_CGROUP_UDP6_SENDMSG),
     (EGRESS_HOOK, bpf_attach_type::BPF_CGROUP_INET_EGRESS),
-    (INGRESS_HOOK, bpf_attach_type::BPF_CGROUP_INET_INGRESS),
+    ("wire_egress", bpf_attach_type::BPF_CGROUP_INET_EGRESS),
+    ("wire_ingress", bpf_attach_type::BPF_CGROUP_INET_INGRESS),
     ("sock_create", bpf_attach_type::BPF_CGROUP_INET_SOCK_CREATE),
     ("post_bind4", bpf_attach_type::BPF_CGROUP_INET4_POST_BIND),
     ("post_bind6", bpf_attach_type::BPF_CGROUP_INET6_POST_BIND),
     ("device_opened", bpf_attach_type::BPF_CGROUP_DEVICE),
 ];
 /// Those of them without which recording goes on, each with what is then not seen.
-const INGRESS_HOOK: &str = "ingress";
-const ANSWERS_UNHEARD: &str = "DNS answers: no name is proven; who spoke first: a UDP server's replies are recorded as egress";
+const WIRE_HOOKS: [(&str, &str); 2] = [
+    (
+        "wire_egress",
+        "DNS questions, and names in TLS, QUIC, HTTP and to proxies",
+    ),
+    (
+        "wire_ingress",
+        "DNS answers: no name is proven; who spoke first: a UDP server's replies are recorded as egress",
+    ),
+];
 const SERVERS_UNSEEN: &str = "which UDP sockets are servers': their replies are recorded as egress";
 /// Those of ways that not everybody uses.
 const WAY_HOOKS: [(&str, &str); 4] = [
@@ -436,7 +445,10 @@ fn load_object(settings: &Settings, adopted: Option<&Pins>) -> Result<Ebpf, Load
         .override_global("SERVED_PORTS", dns_ports.as_slice(), true)
         .override_global("CGROUP_QUOTA", &quota, true)
         .override_global("READ_VERDICT", &reads_verdict, true)
-        .override_global(aya_log::LEVEL, &level, false);
+        .override_global(aya_log::LEVEL, &level, false)
+        // Why a program was refused, without every step to there: on what an older verifier gives
+        // up on, that takes minutes.
+        .verifier_log_level(VerifierLogLevel::STATS);
     for (name, entries) in map_sizes(sizes) {
         loader.map_max_entries(name, entries);
     }
@@ -471,7 +483,7 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
 fn load_others(ebpf: &mut Ebpf) -> BTreeMap<String, String> {
     let mut missing = BTreeMap::new();
     let types = Btf::from_sys_fs();
-    let others = [(INGRESS_HOOK, ANSWERS_UNHEARD)].into_iter().chain(WAY_HOOKS);
+    let others = WIRE_HOOKS.into_iter().chain(WAY_HOOKS);
     let tracepoints = CONNECTION_HOOKS.into_iter().chain(PROCESS_HOOKS);
     for (name, unseen) in others.chain(tracepoints) {
         if let Err(error) = load_one(ebpf, name, types.as_ref().ok()) {
@@ -482,11 +494,7 @@ fn load_others(ebpf: &mut Ebpf) -> BTreeMap<String, String> {
     missing
 }
 
-fn load_one(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-    types: Option<&Btf>,
-) -> Result<(), LoadError> {
+fn load_one(ebpf: &mut Ebpf, name: &'static str, types: Option<&Btf>) -> Result<(), LoadError> {
     let program = ebpf.program_mut(name).ok_or(LoadError::Missing(name))?;
     #[expect(
         clippy::wildcard_enum_match_arm,

@@ -13,8 +13,8 @@ use std::{
 use aya::{Ebpf, programs::Program};
 
 use super::{
-    CGROUP_HOOKS, CONNECTION_HOOKS, INGRESS_HOOK, LoadError, Loaded, ON_CGROUPS, PROCESS_HOOKS,
-    VERDICTS_UNSEEN, WAY_HOOKS, failed,
+    CGROUP_HOOKS, CONNECTION_HOOKS, LoadError, Loaded, ON_CGROUPS, PROCESS_HOOKS, VERDICTS_UNSEEN,
+    WAY_HOOKS, WIRE_HOOKS, failed,
 };
 use crate::ebpf::{adopt::Found, foreign, objects::Tracepoint, sys};
 
@@ -159,6 +159,18 @@ impl Loaded {
         }
     }
 
+    /// How many instructions the verifier looked at, by program, of those that are loaded. Linux 5.16.
+    #[must_use]
+    pub fn verified(&self) -> BTreeMap<String, u32> {
+        let programs = self.ebpf.iter().flat_map(Ebpf::programs);
+        programs
+            .filter_map(|(name, program)| {
+                let count = program.info().ok()?.verified_instruction_count()?;
+                Some((name.to_owned(), count))
+            })
+            .collect()
+    }
+
     fn attach_tracepoint(&mut self, name: &'static str) -> Result<(), LoadError> {
         let ebpf = self.ebpf.as_ref().ok_or(LoadError::Missing("programs"))?;
         let program = program_fd(ebpf, name).ok_or(LoadError::Missing(name))?;
@@ -192,7 +204,7 @@ impl Loaded {
     /// What is not heard on the wire, the kernel having refused a hook.
     #[must_use]
     pub fn unheard(&self) -> Vec<&str> {
-        let refused = self.refused(|name| name == INGRESS_HOOK);
+        let refused = self.refused(|name| WIRE_HOOKS.iter().any(|(hook, _)| *hook == name));
         refused.into_iter().map(|(_, unseen)| unseen).collect()
     }
 
