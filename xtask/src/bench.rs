@@ -105,9 +105,10 @@ pub(crate) fn run(arguments: &Arguments, callers: &Path) -> Result<ExitCode> {
     } else {
         Sizes::REDUCED
     })?;
+    eprintln!("bench: {}", rig.sizes);
     let machine = Machine::this()?;
     let figures = measure(&rig, &arguments.only)?;
-    println!("{} sizes; {machine}\n\n{}", rig.sizes.name, table(&figures));
+    println!("{}; {machine}\n\n{}", rig.sizes, table(&figures));
     if let Some(path) = json {
         write(&path, &rig, &machine, &figures)?;
     }
@@ -152,7 +153,7 @@ fn measure(rig: &Rig, only: &str) -> Result<Vec<Figure>> {
 fn write(path: &Path, rig: &Rig, machine: &Machine, figures: &[Figure]) -> Result<()> {
     let figures: Vec<_> = figures.iter().map(Figure::to_json).collect();
     let all = json!({
-        "sizes": rig.sizes.name,
+        "sizes": rig.sizes.to_string(),
         "machine": machine.to_json(),
         "figures": figures,
     });

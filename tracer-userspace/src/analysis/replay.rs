@@ -1,5 +1,10 @@
-//! What rendered packet-filter rules decide, without a kernel: for one packet, and for everything
-//! that was observed.
+//! What rendered packet-filter rules decide, without a kernel: for one packet (`evaluator`), and for
+//! everything that was observed.
+
+mod evaluator;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,6 +14,8 @@ use std::{
 
 use ipnet::IpNet;
 use serde::Serialize;
+
+pub use evaluator::{Content, Decision, Evaluator, Packet};
 
 use crate::{
     policy::{
@@ -21,167 +28,10 @@ use crate::{
     },
     record::Protocol,
     render::{
-        Denied, NamedRule, RuleSet,
-        elements::{Elements, Family, Packets},
+        RuleSet,
+        elements::{Family, Packets},
     },
 };
-
-/// What of a packet the rules look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Packet {
-    pub to: IpAddr,
-    pub content: Content,
-}
-
-/// What is in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// A protocol with ports.
-    Port { protocol: Protocol, port: u16 },
-    /// ICMP, or ICMPv6 to an IPv6 address.
-    Icmp {
-        kind: u8,
-        code: u8,
-        /// Neighbours write 255, and routers count down.
-        hop_limit: u8,
-    },
-    /// Any other protocol.
-    Protocol(Protocol),
-}
-
-/// What becomes of a packet that belongs to no open connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// A rule for this network lets it pass.
-    Allowed(IpNet),
-    /// It passes whatever the rules are.
-    Always,
-    /// No rule allows it.
-    NotAllowed,
-}
-
-/// The rules, arranged for looking up.
-#[derive(Debug)]
-pub struct Evaluator {
-    networks: BTreeMap<Packets, Networks>,
-    elements: Elements,
-    names: Vec<(Target, Service)>,
-    /// No set of a name may hold these.
-    denied: Vec<Denied>,
-}
-
-/// The networks for one kind of packets by prefix length, the longest last.
-#[derive(Debug, Default)]
-struct Networks(BTreeMap<u8, BTreeSet<IpNet>>);
-
-impl Networks {
-    /// The widest one with the address.
-    fn find(&self, address: IpAddr) -> Option<IpNet> {
-        self.0.iter().find_map(|(&bits, networks)| {
-            let network = IpNet::new(address, bits).ok()?.trunc();
-            networks.contains(&network).then_some(network)
-        })
-    }
-}
-
-impl Evaluator {
-    /// Takes the elements that nftables and iptables are given, and the names of sets.
-    #[must_use]
-    pub fn new(rules: &RuleSet) -> Self {
-        let elements = Elements::of(rules);
-        let mut networks: BTreeMap<Packets, Networks> = BTreeMap::new();
-        for element in &elements.list {
-            let known = networks.entry(element.packets).or_default();
-            let same_length = known.0.entry(element.to.prefix_len()).or_default();
-            same_length.insert(element.to);
-        }
-        let read = |rule: &NamedRule| Some((rule.name.parse().ok()?, rule.service.clone()));
-        let names = rules.names.iter().filter_map(read).collect();
-        Self {
-            networks,
-            elements,
-            names,
-            denied: rules.denied.clone(),
-        }
-    }
-
-    /// What the rules decide. Packets through `lo` and of open connections, which always pass, are
-    /// not for this function.
-    #[must_use]
-    pub fn judge(&self, packet: &Packet) -> Decision {
-        let address = packet.to.to_canonical();
-        if always(address, packet.content) {
-            return Decision::Always;
-        }
-        let found = kinds(address, packet.content)
-            .into_iter()
-            .find_map(|(protocol, packets)| self.find(address, protocol, packets));
-        found.map_or(Decision::NotAllowed, Decision::Allowed)
-    }
-
-    fn find(&self, address: IpAddr, protocol: Protocol, kind: Option<Kind>) -> Option<IpNet> {
-        let is_match = |packets: &Packets| match (packets, kind) {
-            (Packets::Protocol(known), None) => *known == protocol,
-            (
-                Packets::Port {
-                    protocol: known,
-                    port,
-                },
-                Some(Kind::Port(wanted)),
-            ) => *known == protocol && *port == wanted,
-            (Packets::Icmp(known), Some(Kind::Icmp(wanted))) => known.number == wanted,
-            (Packets::Protocol(_) | Packets::Port { .. } | Packets::Icmp(_), _) => false,
-        };
-        // ICMP types of the two families share numbers; the networks keep them apart.
-        self.networks
-            .iter()
-            .filter(|(packets, _)| is_match(packets))
-            .find_map(|(_, networks)| networks.find(address))
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Port(u16),
-    Icmp(u8),
-}
-
-/// What a rule may say about a packet: its kind exactly, or its whole protocol.
-fn kinds(address: IpAddr, content: Content) -> [(Protocol, Option<Kind>); 2] {
-    let (protocol, kind) = match content {
-        Content::Port { protocol, port } => (protocol, Some(Kind::Port(port))),
-        Content::Protocol(protocol) => (protocol, None),
-        Content::Icmp { kind, .. } => {
-            let protocol = match address {
-                IpAddr::V4(_) => Protocol::ICMP,
-                IpAddr::V6(_) => Protocol::ICMPV6,
-            };
-            (protocol, Some(Kind::Icmp(kind)))
-        }
-    };
-    [(protocol, kind), (protocol, None)]
-}
-
-/// The fixed block that every packet filter begins with.
-fn always(address: IpAddr, content: Content) -> bool {
-    let Content::Icmp {
-        kind,
-        code,
-        hop_limit,
-    } = content
-    else {
-        return false;
-    };
-    match address {
-        IpAddr::V4(_) => kind == 3 && code == 4,
-        IpAddr::V6(address) => {
-            let to_link = address.octets()[..2] == [0xff, 0x02];
-            kind == 2
-                || hop_limit == 255 && [133, 135, 136].contains(&kind)
-                || to_link && [131, 132, 143].contains(&kind)
-        }
-    }
-}
 
 /// What a policy means for what was observed. Every list is sorted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -466,132 +316,5 @@ fn judged(destination: &Destination, seen: &Seen) -> Judged {
             true => Vec::new(),
             false => seen.left.iter().map(Left::to_string).collect(),
         },
-    }
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
-mod tests {
-    use super::*;
-    use crate::{
-        policy::seen::Figures,
-        record::Channel,
-        render::{Origin, Rule},
-    };
-
-    fn rules(pairs: &[(&str, &str)]) -> RuleSet {
-        let rule = |(to, service): &(&str, &str)| {
-            Rule::new(to.parse().unwrap(), service.parse().unwrap(), "")
-        };
-        RuleSet::new("w", Origin::Reviewed, pairs.iter().map(rule).collect())
-    }
-
-    fn seen(pairs: &[(&str, &str)]) -> Observations {
-        let as_asked = pairs.iter().map(|(ip, service)| (*ip, *service, None));
-        seen_leaving(&as_asked.collect::<Vec<_>>())
-    }
-
-    fn seen_leaving(flows: &[(&str, &str, Option<Left>)]) -> Observations {
-        let mut observations = Observations::new("w", 100);
-        for (ip, service, left) in flows {
-            let destination = Destination {
-                ip: ip.parse().unwrap(),
-                service: service.parse().unwrap(),
-            };
-            let figures = Figures {
-                count: 1,
-                outcomes: None,
-                bytes_sent: 0,
-                bytes_received: 0,
-                first_seen: None,
-                last_seen: None,
-                process: Some("curl"),
-                names: &[],
-                role: None,
-                peer: None,
-                via_engine: false,
-                writable_path: false,
-                channel: Channel::Connect,
-                left: *left,
-                tool: None,
-            };
-            observations.see("run", destination, &figures);
-        }
-        observations
-    }
-
-    #[test]
-    fn what_is_observed_is_held_against_the_rules() {
-        let rules = rules(&[
-            ("198.51.100.0/24", "443/tcp"),
-            ("203.0.113.1/32", "443/tcp"),
-            ("203.0.113.2/32", "icmp/echo-request"),
-        ]);
-        let replay = replay(
-            &rules,
-            &[],
-            &seen(&[
-                ("198.51.100.7", "443/tcp"),
-                ("198.51.100.7", "80/tcp"),
-                ("203.0.113.2", "icmp"),
-                ("::ffff:198.51.100.9", "443/tcp"),
-            ]),
-        );
-        assert_eq!((replay.destinations, replay.allowed), (4, 2));
-        assert_eq!(replay.denied.len(), 1);
-        assert_eq!(replay.denied[0].service, "80/tcp");
-        assert_eq!(replay.uncertain[0].to.to_string(), "203.0.113.2");
-        assert_eq!(replay.unused[0].to.to_string(), "203.0.113.1/32");
-        let [wide] = &replay.also_open[..] else {
-            panic!("{:?}", replay.also_open);
-        };
-        assert_eq!((wide.observed, wide.opened.as_str()), (2, "256"));
-    }
-
-    #[test]
-    fn what_left_is_held_against_the_rules() {
-        let to = |ip: &str| {
-            Some(Left::To {
-                ip: ip.parse().unwrap(),
-                port: Some(8443),
-            })
-        };
-        let rules = rules(&[("10.0.0.9/32", "8443/tcp"), ("198.51.100.9/32", "443/tcp")]);
-        let observed = seen_leaving(&[
-            ("198.51.100.7", "443/tcp", to("10.0.0.9")),
-            ("198.51.100.8", "443/tcp", to("127.0.0.1")),
-            ("198.51.100.9", "443/tcp", Some(Left::AsAsked)),
-            ("198.51.100.9", "443/tcp", to("10.0.0.8")),
-        ]);
-        let replay = replay(&rules, &[], &observed);
-        assert_eq!((replay.destinations, replay.allowed), (3, 2));
-        assert_eq!(replay.denied[0].to.to_string(), "198.51.100.9");
-        assert_eq!(
-            replay.denied[0].translated,
-            ["as asked", "to 10.0.0.8:8443"]
-        );
-        assert_eq!(replay.unused, []);
-    }
-
-    #[test]
-    fn what_no_rule_is_needed_for_passes() {
-        let evaluator = Evaluator::new(&rules(&[]));
-        let judge = |to: &str, kind, code, hop_limit| {
-            let content = Content::Icmp {
-                kind,
-                code,
-                hop_limit,
-            };
-            evaluator.judge(&Packet {
-                to: to.parse().unwrap(),
-                content,
-            })
-        };
-        assert_eq!(judge("198.51.100.1", 3, 4, 64), Decision::Always);
-        assert_eq!(judge("198.51.100.1", 3, 1, 64), Decision::NotAllowed);
-        assert_eq!(judge("2001:db8::1", 135, 0, 255), Decision::Always);
-        assert_eq!(judge("2001:db8::1", 135, 0, 64), Decision::NotAllowed);
-        assert_eq!(judge("ff02::16", 143, 0, 1), Decision::Always);
-        assert_eq!(judge("2001:db8::1", 143, 0, 1), Decision::NotAllowed);
     }
 }

@@ -34,6 +34,9 @@ pub struct Summary {
     /// File names of executables.
     pub processes: BTreeSet<String>,
     pub more_processes: bool,
+    /// Some command lines and containers, for people.
+    pub commands: BTreeSet<String>,
+    pub containers: BTreeSet<String>,
     pub writable_path: bool,
     pub channels: BTreeSet<Channel>,
     /// Whether a destination may be missing from the evidence.
@@ -182,6 +185,8 @@ impl Summary {
         self.last_seen = self.last_seen.max(seen.last_seen);
         self.processes.extend(seen.processes.iter().cloned());
         self.more_processes |= seen.more_processes;
+        self.commands.extend(seen.commands.iter().cloned());
+        self.containers.extend(seen.containers.iter().cloned());
         self.writable_path |= seen.writable_path;
         self.channels.extend(&seen.channels);
         self.naming.add(Naming::of(seen));

@@ -198,6 +198,7 @@ mod tests {
                     first_seen: None,
                     last_seen: None,
                     process: None,
+                    who: crate::policy::seen::Who::default(),
                     names: &[],
                     role: None,
                     peer: None,

@@ -14,7 +14,7 @@ use crate::{
     policy::{
         Workloads,
         observe::{Destination, service, stays_inside},
-        seen::Figures,
+        seen::{Figures, Who},
         translation::Left,
     },
     record::{Channel, Record},
@@ -158,6 +158,7 @@ fn imported<'f>(first: Option<jiff::Timestamp>, last: Option<jiff::Timestamp>) -
         first_seen: first,
         last_seen: last,
         process: None,
+        who: Who::default(),
         names: &[],
         role: None,
         peer: None,

@@ -5,7 +5,7 @@
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     harmless,
@@ -67,10 +67,7 @@ pub struct Evidence {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pointer {
     pub to: IpAddr,
-    #[serde(
-        serialize_with = "service_text",
-        deserialize_with = "service_from_text"
-    )]
+    #[serde(with = "service_text")]
     pub service: Service,
     /// Of the log's uncompressed bytes.
     pub sha256: String,
@@ -85,10 +82,7 @@ pub struct Pointer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     pub to: String,
-    #[serde(
-        serialize_with = "service_text",
-        deserialize_with = "service_from_text"
-    )]
+    #[serde(with = "service_text")]
     pub service: Service,
     pub runs: u64,
     /// How many addresses it had in them.
@@ -99,10 +93,7 @@ pub struct Named {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
     pub to: IpAddr,
-    #[serde(
-        serialize_with = "service_text",
-        deserialize_with = "service_from_text"
-    )]
+    #[serde(with = "service_text")]
     pub service: Service,
     pub outcomes: BTreeMap<Outcome, u64>,
 }
@@ -122,10 +113,7 @@ pub struct Unaddressed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vanished {
     pub to: IpAddr,
-    #[serde(
-        serialize_with = "service_text",
-        deserialize_with = "service_from_text"
-    )]
+    #[serde(with = "service_text")]
     pub service: Service,
     #[serde(
         default,
@@ -165,10 +153,7 @@ impl From<&observe::Source> for Source {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destination {
     pub to: IpAddr,
-    #[serde(
-        serialize_with = "service_text",
-        deserialize_with = "service_from_text"
-    )]
+    #[serde(with = "service_text")]
     pub service: Service,
     /// What it is there for, or whose it is, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -218,6 +203,12 @@ pub struct Destination {
     /// There were more processes than are listed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more_processes: bool,
+    /// Some of the command lines, secrets taken out, and containers of those processes, for people:
+    /// the first few in sorted order, cut where they are long.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<String>,
     /// The container engine's resolver asked on the workload's behalf.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub via_engine: bool,
@@ -345,12 +336,23 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-fn service_text<S: Serializer>(service: &Service, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(service)
-}
+/// Services as policies write them: `443/tcp`.
+mod service_text {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
-fn service_from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Service, D::Error> {
-    String::deserialize(deserializer)?
-        .parse()
-        .map_err(D::Error::custom)
+    use crate::policy::model::Service;
+
+    pub(super) fn serialize<S: Serializer>(
+        service: &Service,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(service)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Service, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
 }

@@ -291,6 +291,8 @@ fn figures(destination: &Destination, seen: &Seen) -> evidence::Destination {
         more_names: seen.names.more(),
         processes: seen.processes.iter().map(str::to_owned).collect(),
         more_processes: seen.processes.more(),
+        commands: seen.commands.iter().map(str::to_owned).collect(),
+        containers: seen.containers.iter().map(str::to_owned).collect(),
         via_engine: seen.via_engine,
         writable_path: seen.writable_path,
         channels: seen.channels.iter().copied().collect(),

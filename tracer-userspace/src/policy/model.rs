@@ -1,17 +1,23 @@
 //! The policy as types: what `policy.toml` says, without how it is laid out.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod tests;
+mod text;
+
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
+
+pub use text::ParseError;
 
 use crate::{
     policy::{
         published::Published,
         translation::{Left, Translation},
     },
-    ranges::Tag,
     record::Protocol,
 };
 
@@ -92,19 +98,6 @@ pub enum Service {
         protocol: Protocol,
         kind: Option<String>,
     },
-}
-
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ParseError {
-    #[error(
-        "{0:?} is neither an address, a network, a published range such as aws:S3:us-east-1, a host \
-         name nor *.NAME"
-    )]
-    Target(String),
-    #[error(
-        "{0:?} is not a service: expected PORT/PROTOCOL such as 443/tcp, or a protocol such as icmp/echo-request"
-    )]
-    Service(String),
 }
 
 impl Entry {
@@ -223,207 +216,6 @@ impl Service {
                 },
             ) => protocol == other,
             (Self::Protocol { .. } | Self::Port { .. }, _) => self == other,
-        }
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(address) => address.fmt(f),
-            Self::Network(network) => network.fmt(f),
-            Self::Published(range) => range.tag.fmt(f),
-            Self::Name(name) => f.write_str(name),
-            Self::Wildcard(parent) => write!(f, "*.{parent}"),
-        }
-    }
-}
-
-impl FromStr for Target {
-    type Err = ParseError;
-
-    fn from_str(text: &str) -> Result<Self, ParseError> {
-        if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Self::Address(address.to_canonical()));
-        }
-        if let Ok(network) = text.parse::<IpNet>() {
-            return Ok(Self::Network(network.trunc()));
-        }
-        if let Ok(tag) = text.parse::<Tag>() {
-            return Ok(Self::Published(Published::from(tag)));
-        }
-        if let Some(parent) = text.strip_prefix("*.") {
-            return host_name(parent)
-                .map(Self::Wildcard)
-                .ok_or_else(|| ParseError::Target(text.to_owned()));
-        }
-        host_name(text)
-            .map(Self::Name)
-            .ok_or_else(|| ParseError::Target(text.to_owned()))
-    }
-}
-
-/// `text` as an exact host name (RFC 1123, with underscores as DNS allows them), or `None`.
-///
-/// Numbers alone are refused, so that a mistyped or octal address never becomes a name.
-fn host_name(text: &str) -> Option<String> {
-    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    let label_ok = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-    };
-    let top = name.rsplit('.').next()?;
-    let is_name = name.len() <= 253
-        && name.split('.').all(label_ok)
-        && top.bytes().any(|byte| byte.is_ascii_alphabetic())
-        && !top.starts_with("0x");
-    is_name.then_some(name)
-}
-
-impl fmt::Display for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Port { protocol, port } => write!(f, "{port}/{protocol}"),
-            Self::Protocol {
-                protocol,
-                kind: None,
-            } => protocol.fmt(f),
-            Self::Protocol {
-                protocol,
-                kind: Some(kind),
-            } => write!(f, "{protocol}/{kind}"),
-        }
-    }
-}
-
-impl FromStr for Service {
-    type Err = ParseError;
-
-    fn from_str(text: &str) -> Result<Self, ParseError> {
-        let unknown = || ParseError::Service(text.to_owned());
-        let Some((left, right)) = text.split_once('/') else {
-            let protocol: Protocol = text.parse().map_err(|_| unknown())?;
-            // "tcp" alone would quietly open every port.
-            if protocol.has_ports() {
-                return Err(unknown());
-            }
-            return Ok(Self::Protocol {
-                protocol,
-                kind: None,
-            });
-        };
-        if let Ok(protocol) = right.parse::<Protocol>()
-            && protocol.has_ports()
-        {
-            let port = decimal_port(left).ok_or_else(unknown)?;
-            return Ok(Self::Port { protocol, port });
-        }
-        let protocol: Protocol = left.parse().map_err(|_| unknown())?;
-        let is_kind = !right.is_empty()
-            && right
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        if !is_kind || protocol.has_ports() {
-            return Err(unknown());
-        }
-        Ok(Self::Protocol {
-            protocol,
-            kind: Some(right.to_owned()),
-        })
-    }
-}
-
-/// A port in plain decimal: `u16::from_str` alone would take `+443` and `0443`.
-fn decimal_port(text: &str) -> Option<u16> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
-    (plain || text == "0").then(|| text.parse().ok())?
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn services_are_read_as_they_are_written() {
-        for text in [
-            "443/tcp",
-            "0/udp",
-            "icmp",
-            "icmp/echo-request",
-            "ip-99",
-            "132/sctp",
-        ] {
-            assert_eq!(text.parse::<Service>().unwrap().to_string(), text);
-        }
-    }
-
-    #[test]
-    fn what_is_not_a_service_is_refused() {
-        for text in [
-            "",
-            "443",
-            "tcp",
-            "tcp/443",
-            "443/icmp",
-            "65536/tcp",
-            "+1/tcp",
-            "01/tcp",
-            "443/TPC",
-            "tcp/x",
-            "icmp/",
-            "icmp/Echo",
-        ] {
-            assert!(text.parse::<Service>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_protocol_covers_its_kinds_and_not_the_other_way_round() {
-        let [any, echo]: [Service; 2] =
-            ["icmp", "icmp/echo-request"].map(|text| text.parse().unwrap());
-        assert!(any.covers(&echo) && any.covers(&any));
-        assert!(!echo.covers(&any));
-    }
-
-    #[test]
-    fn a_wildcard_covers_what_is_below_it() {
-        let target = |text: &str| text.parse::<Target>().unwrap();
-        let wide = target("*.Example.com.");
-        assert_eq!(wide.to_string(), "*.example.com");
-        for below in [
-            "a.example.com",
-            "a.b.example.com",
-            "*.a.example.com",
-            "*.example.com",
-        ] {
-            assert!(wide.covers(&target(below)), "{below}");
-        }
-        for other in ["example.com", "badexample.com", "*.com", "192.0.2.1"] {
-            assert!(!wide.covers(&target(other)), "{other}");
-        }
-        for wrong in ["*", "*.", "a.*.b", "*a.b", "*.*.b", "*.1.2.3.4"] {
-            assert!(wrong.parse::<Target>().is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn addresses_that_need_guessing_are_not_targets() {
-        for text in [
-            "0177.0.0.1",
-            "1.2.3",
-            "1",
-            "0x7f000001",
-            "",
-            "-a.b",
-            "a..b",
-            "a b",
-        ] {
-            assert!(text.parse::<Target>().is_err(), "{text}");
         }
     }
 }

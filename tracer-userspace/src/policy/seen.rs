@@ -9,15 +9,13 @@ use jiff::Timestamp;
 
 use crate::{
     policy::{believed::Believed, tools::Tools, translation::Left},
-    record::{Channel, Flow, Name, Outcome, Process, RewrittenBy, Role, Translated, Via},
+    record::{
+        Channel, Container, Flow, Name, Outcome, Process, RewrittenBy, Role, Translated, Via,
+    },
 };
 
-/// How many process names are kept per destination.
-const MAX_PROCESSES: usize = 32;
 /// How many names are kept per destination.
 const MAX_NAMES: usize = 64;
-/// How many bytes of a process name are kept.
-const MAX_PROCESS_NAME: usize = 64;
 /// How many places are kept to which one destination was rewritten.
 const MAX_LEFT: usize = 64;
 
@@ -37,6 +35,9 @@ pub struct Seen {
     pub first_seen: Option<Timestamp>,
     pub last_seen: Option<Timestamp>,
     pub processes: ProcessNames,
+    /// Command lines, and containers: examples for people.
+    pub commands: Examples,
+    pub containers: Examples,
     pub names: Names,
     /// Of several the lowest.
     pub role: Option<Role>,
@@ -64,6 +65,7 @@ pub struct Figures<'a> {
     pub first_seen: Option<Timestamp>,
     pub last_seen: Option<Timestamp>,
     pub process: Option<&'a str>,
+    pub who: Who<'a>,
     pub names: &'a [Name],
     pub role: Option<Role>,
     pub peer: Option<&'a str>,
@@ -75,6 +77,14 @@ pub struct Figures<'a> {
     pub left: Option<Left>,
     /// The agent's tool, or those of which it is one.
     pub tool: Option<Tools>,
+}
+
+/// Who it was, as people want to be told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Who<'a> {
+    /// Arguments; empty: unknown.
+    pub cmdline: &'a [String],
+    pub container: Option<&'a Container>,
 }
 
 impl Figures<'_> {
@@ -89,6 +99,7 @@ impl Figures<'_> {
             first_seen: None,
             last_seen: None,
             process: None,
+            who: Who::default(),
             names: &[],
             role: None,
             peer: None,
@@ -115,6 +126,10 @@ impl<'a> From<&'a Flow> for Figures<'a> {
             first_seen: Some(flow.first_seen),
             last_seen: Some(flow.last_seen),
             process: process_name(&flow.process),
+            who: Who {
+                cmdline: &flow.process.cmdline,
+                container: flow.container.as_ref(),
+            },
             names: &flow.names,
             role: flow.role,
             peer: flow.peer.as_deref(),
@@ -152,6 +167,12 @@ impl Seen {
         self.last_seen = self.last_seen.max(figures.last_seen);
         if let Some(name) = figures.process {
             self.processes.add(name);
+        }
+        if !figures.who.cmdline.is_empty() {
+            self.commands.add(&figures.who.cmdline.join(" "));
+        }
+        if let Some(container) = figures.who.container {
+            self.containers.add(&container_text(container));
         }
         figures.names.iter().for_each(|name| self.names.add(name));
         self.role = lowest(self.role, figures.role);
@@ -193,6 +214,8 @@ impl Seen {
         self.first_seen = earlier(self.first_seen, other.first_seen);
         self.last_seen = self.last_seen.max(other.last_seen);
         self.processes.merge(&other.processes);
+        self.commands.merge(&other.commands);
+        self.containers.merge(&other.containers);
         self.names.merge(&other.names);
         self.role = lowest(self.role, other.role);
         self.peers.merge(&other.peers);
@@ -232,6 +255,21 @@ pub(super) fn process_name(process: &Process) -> Option<&str> {
         .filter(|name| !name.is_empty())
 }
 
+/// `namespace/pod name (image)`, as far as it is known.
+fn container_text(container: &Container) -> String {
+    let pod = container
+        .pod
+        .as_ref()
+        .map(|pod| match &container.namespace {
+            Some(namespace) => format!("{namespace}/{pod}"),
+            None => pod.clone(),
+        });
+    let name = container.name.as_ref().unwrap_or(&container.id).clone();
+    let image = container.image.as_ref().map(|image| format!("({image})"));
+    let parts: Vec<String> = [pod, Some(name), image].into_iter().flatten().collect();
+    parts.join(" ")
+}
+
 /// Whether an executable lies where everybody may write, in memory only, or is gone. An executable
 /// that was replaced while it ran reads as gone as well: a package upgrade does that.
 fn is_writable(exe: &str) -> bool {
@@ -239,43 +277,49 @@ fn is_writable(exe: &str) -> bool {
     PLACES.iter().any(|place| exe.starts_with(place)) || exe.ends_with(" (deleted)")
 }
 
-/// A bounded set of names: the first ones in sorted order, so that merging stays order-free.
+/// File names of executables, else `comm`.
+pub type ProcessNames = Texts<32, 64>;
+/// Few: they are long, and nothing is decided by them.
+pub type Examples = Texts<4, 200>;
+
+/// A set of at most `KEPT` texts, each cut at `BYTES`: the first ones in sorted order, so that merging
+/// stays order-free.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ProcessNames {
-    names: BTreeSet<String>,
+pub struct Texts<const KEPT: usize, const BYTES: usize> {
+    texts: BTreeSet<String>,
     more: bool,
 }
 
-impl ProcessNames {
-    /// The names kept, sorted.
+impl<const KEPT: usize, const BYTES: usize> Texts<KEPT, BYTES> {
+    /// The texts kept, sorted.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &str> + ExactSizeIterator {
-        self.names.iter().map(String::as_str)
+        self.texts.iter().map(String::as_str)
     }
 
-    /// Whether there were more names than are kept.
+    /// Whether there were more than are kept.
     #[must_use]
     pub fn more(&self) -> bool {
         self.more
     }
 
-    pub(super) fn add(&mut self, name: &str) {
-        let name = cut_at(name, MAX_PROCESS_NAME);
-        if self.names.contains(name) {
+    pub(super) fn add(&mut self, text: &str) {
+        let text = cut_at(text, BYTES);
+        if self.texts.contains(text) {
             return;
         }
-        self.names.insert(name.to_owned());
+        self.texts.insert(text.to_owned());
         self.cut();
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
         self.more |= other.more;
-        self.names.extend(other.names.iter().cloned());
+        self.texts.extend(other.texts.iter().cloned());
         self.cut();
     }
 
     fn cut(&mut self) {
-        while self.names.len() > MAX_PROCESSES {
-            self.names.pop_last();
+        while self.texts.len() > KEPT {
+            self.texts.pop_last();
             self.more = true;
         }
     }

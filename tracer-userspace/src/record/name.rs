@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A name for the destination, and where it comes from.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Name {
     /// In lower case, without a dot at the end; what is not visible ASCII is escaped as in RFC 1035.
     /// From `proxy` it may be an address.
@@ -52,7 +52,7 @@ impl Name {
 }
 
 /// How far a name is to be believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
     /// An answer that was asked for and the connection's own name agree.
@@ -65,7 +65,7 @@ pub enum Confidence {
     Shared,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NameSource {
     Dns,

@@ -57,6 +57,26 @@ impl Sizes {
     };
 }
 
+impl fmt::Display for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            pairs,
+            one_shot_keys,
+            flood,
+            lines,
+            packets,
+            log_bytes,
+        } = self;
+        write!(
+            f,
+            "{name} sizes ({pairs} pairs, {one_shot_keys} one-shot keys, a flood of {flood}, \
+             {lines} lines, {packets} packets, a log of {} MB)",
+            log_bytes / 1_000_000
+        )
+    }
+}
+
 /// The program under test and what puts load on it.
 #[derive(Debug)]
 pub(super) struct Rig {
@@ -130,10 +150,20 @@ pub(super) fn folder(output: &Path, cgroup: &Cgroup) -> PathBuf {
 /// Seconds of CPU that a process has used, its threads included (proc_pid_stat(5), fields 14
 /// and 15).
 pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    ticks_from(&format!("/proc/{pid}/stat"), 14)
+}
+
+/// Seconds of CPU that all children have used which this process has waited for (fields 16 and 17).
+pub(super) fn children_cpu_seconds() -> Result<f64> {
+    ticks_from("/proc/self/stat", 16)
+}
+
+/// Seconds in user and in system mode, from two fields that follow each other, counted from 1.
+fn ticks_from(path: &str, field: usize) -> Result<f64> {
+    let stat = fs::read_to_string(path)?;
     // The second field, the name, may hold blanks and parentheses.
     let (_, rest) = stat.rsplit_once(')').context("no name in stat")?;
-    let ticks = rest.split_ascii_whitespace().skip(11).take(2);
+    let ticks = rest.split_ascii_whitespace().skip(field - 3).take(2);
     let ticks: Vec<f64> = ticks.map(str::parse).collect::<Result<_, _>>()?;
     Ok(ticks.iter().sum::<f64>() / TICKS)
 }

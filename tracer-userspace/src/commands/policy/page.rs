@@ -14,6 +14,8 @@ const WIDTH: usize = 79;
 const INDENT: usize = 12;
 /// How many addresses and processes are spelled out.
 const SHOWN: usize = 8;
+/// How many command lines and containers have a line of their own.
+const EXAMPLES: usize = 3;
 
 /// The page. `beside` says what stands already for the same destination, `tags`
 /// which published cloud ranges it is in.
@@ -78,6 +80,12 @@ fn figures(entry: &Entry, seen: &Summary) -> String {
     let processes: Vec<String> = seen.processes.iter().cloned().collect();
     if !processes.is_empty() {
         text += &line("by", &some(&processes));
+    }
+    for command in seen.commands.iter().take(EXAMPLES) {
+        text += &line("command", command);
+    }
+    for container in seen.containers.iter().take(EXAMPLES) {
+        text += &line("container", container);
     }
     let (count, runs, recorded) = (seen.connections, seen.runs, seen.runs_recorded);
     let times = format!("{count} time(s), in {runs} of {recorded} run(s)");

@@ -33,8 +33,9 @@ pub(super) enum News {
 
 #[derive(Debug)]
 pub(super) struct Table {
-    /// Hashed with a seed of this process's own, so that no capture can be made to collide.
-    conversations: Generations<Key, Conversation, foldhash::fast::RandomState>,
+    /// Hashed with a seed of this process's own, so that no capture can be made to collide. Boxed:
+    /// tables that grow move what is in them.
+    conversations: Generations<Key, Box<Conversation>, foldhash::fast::RandomState>,
     pub(super) names: Answers<IpAddr, SocketAddr>,
     pub(super) tally: Tally,
     local: Vec<IpNet>,
@@ -79,9 +80,9 @@ impl Table {
 
     /// Ends every conversation.
     pub(super) fn finish(&mut self) {
-        let open: Vec<(Key, Conversation)> = self.conversations.drain().collect();
+        let open: Vec<(Key, Box<Conversation>)> = self.conversations.drain().collect();
         for (key, conversation) in open {
-            self.over(&key, conversation);
+            self.over(&key, *conversation);
         }
         let flows = self.tally.take();
         self.tell(flows);
@@ -94,11 +95,14 @@ impl Table {
         let (source, destination) = ends(packet)?;
         let (key, source_is_low) = Key::of(Protocol::TCP, source, destination);
         self.replace_if_new(&key, source_is_low, &segment);
-        if self.conversations.get_mut(&key).is_none() {
-            let opened = direction::opened(&segment, source, destination, &self.local);
-            self.begin_tcp(key, opened == source_is_low, time, &segment);
-        }
-        let conversation = self.conversations.get_mut(&key)?;
+        let conversation = match self.conversations.get_mut(&key) {
+            Some(conversation) => conversation,
+            None => {
+                let opened = direction::opened(&segment, source, destination, &self.local);
+                self.begin_tcp(key, opened == source_is_low, time, &segment);
+                self.conversations.get_mut(&key)?
+            }
+        };
         let from_client = source_is_low == conversation.client_is_low;
         let length = packet.length().saturating_sub(segment.header as u64);
         note_bytes(conversation, from_client, time, length);
@@ -139,7 +143,7 @@ impl Table {
             !is_repeated && (is_client || known.is_closing)
         });
         if is_over && let Some(conversation) = self.conversations.remove(key) {
-            self.over(key, conversation);
+            self.over(key, *conversation);
         }
     }
 
@@ -188,14 +192,17 @@ impl Table {
         let (source, destination) = ends(packet)?;
         let data = packet.payload.get(UDP_HEADER..).unwrap_or_default();
         let (key, source_is_low) = Key::of(Protocol::UDP, source, destination);
-        if self.conversations.get_mut(&key).is_none() {
-            let is_client = direction::spoke_first(source, destination);
-            let mut conversation =
-                Conversation::new(is_client == source_is_low, time, Listening::Datagrams(0));
-            conversation.count = 1;
-            self.begin(key, conversation);
-        }
-        let conversation = self.conversations.get_mut(&key)?;
+        let conversation = match self.conversations.get_mut(&key) {
+            Some(conversation) => conversation,
+            None => {
+                let is_client = direction::spoke_first(source, destination);
+                let mut conversation =
+                    Conversation::new(is_client == source_is_low, time, Listening::Datagrams(0));
+                conversation.count = 1;
+                self.begin(key, conversation);
+                self.conversations.get_mut(&key)?
+            }
+        };
         let from_client = source_is_low == conversation.client_is_low;
         let length = packet.length().saturating_sub(UDP_HEADER as u64);
         note_bytes(conversation, from_client, time, length);
@@ -306,9 +313,9 @@ impl Table {
         let (client, server) = conversation.ends(&key);
         let begun = (conversation.first, conversation.first);
         conversation.resolved = self.names.of(client.ip(), server.ip(), begun);
-        for (key, forgotten) in self.conversations.insert(key, conversation) {
+        for (key, forgotten) in self.conversations.insert(key, Box::new(conversation)) {
             self.forgotten += u64::from(!forgotten.is_closing);
-            self.over(&key, forgotten);
+            self.over(&key, *forgotten);
         }
     }
 

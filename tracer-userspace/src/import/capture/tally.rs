@@ -1,7 +1,7 @@
 //! `Tally`: finished conversations summed by destination and names, until they become flow records.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
 };
 
@@ -24,7 +24,8 @@ type Destination = (Protocol, IpAddr, Option<u16>, Vec<Name>);
 
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    sums: BTreeMap<Destination, Sum>,
+    /// Hashed with a seed of this process's own.
+    sums: HashMap<Destination, Sum, foldhash::fast::RandomState>,
     /// Names beyond what is told of one destination.
     pub(super) refused_names: u64,
 }
@@ -76,8 +77,11 @@ impl Tally {
 
     /// Everything, in order.
     pub(super) fn take(&mut self) -> Vec<Flow> {
-        let sums = std::mem::take(&mut self.sums).into_iter();
-        sums.map(|(destination, sum)| flow(destination, sum))
+        let mut sums: Vec<(Destination, Sum)> = self.sums.drain().collect();
+        sums.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let flows = sums.into_iter();
+        flows
+            .map(|(destination, sum)| flow(destination, sum))
             .collect()
     }
 }
