@@ -2,7 +2,7 @@
 //!
 //! What a peer says about itself on the wire (`dns`, `tls`, `quic`, `http`, `socks`, and
 //! `first_bytes`, which tells them apart) serves the live half and imported captures alike;
-//! `event`, `process` and `wire` are the kernel half's own language.
+//! `event`, `process`, `socket_name` and `wire` are the kernel half's own language.
 
 pub mod dns;
 #[cfg(feature = "rings")]
@@ -16,6 +16,7 @@ pub mod process;
 mod properties;
 pub mod quic;
 pub mod reached;
+#[cfg(feature = "capture")]
 pub mod socket_name;
 pub mod socks;
 pub mod stream;

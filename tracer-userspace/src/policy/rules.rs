@@ -183,6 +183,7 @@ fn warnings(evidence: &Evidence) -> Vec<String> {
         .map(|hooks| format!("not every way out was seen: the recording kernel lacked {hooks}"));
     evidence.incomplete.iter().cloned().chain(lacking).collect()
 }
+
 /// The addresses of an entry, none for a name, or why no rule can express it.
 fn place(entry: &Entry) -> Result<Vec<IpNet>, String> {
     if entry.tools.is_some() {
