@@ -8,6 +8,8 @@
 //! | `policy` | what is approved for one tool is not for another |
 //! | `verb` | `egress-tracer mark` |
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 mod attribution;
 mod bounds;
 mod daemon;

@@ -126,7 +126,8 @@ fn names_that_a_workload_gives_its_tools_are_inert() {
             "{verb:?}: {ran:?}"
         );
         let told = String::from_utf8([ran.stdout, ran.stderr].concat()).unwrap();
-        let is_raw = |letter: char| letter.is_control() && letter != '\n' || letter == '\u{202e}';
+        let is_plain = |letter: char| !letter.is_control() || matches!(letter, '\n' | '\t');
+        let is_raw = |letter: char| !is_plain(letter) || letter == '\u{202e}';
         assert!(!told.contains(is_raw), "{verb:?}: {told:?}");
         assert!(!told.contains("a\nb"), "{verb:?}: {told}");
     }

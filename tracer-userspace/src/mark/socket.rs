@@ -50,7 +50,7 @@ impl Listener {
         bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
         // Whoever reaches it may speak of itself.
         fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
-        listen(&fd, Backlog::new(128)?)?;
+        listen(&fd, Backlog::MAXCONN)?;
         let inode = fs::symlink_metadata(path).map(|file| file.ino());
         Ok(Self {
             fd,
