@@ -1,0 +1,3 @@
+//! The clients in `clients/`: what they do by themselves, and what is attributed to what they say.
+
+mod module;
