@@ -17,7 +17,7 @@ use crate::{
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its folder of seeds.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("capture", capture),
     ("cargowall", cargowall),
     ("dns", dns),
@@ -31,6 +31,7 @@ pub const TARGETS: [(&str, Target); 17] = [
     ("policy", policy),
     ("quic", quic),
     ("published_ranges", published_ranges),
+    ("spans", spans),
     ("suricata", suricata),
     ("tetragon", tetragon),
     ("tls", tls),
@@ -45,6 +46,24 @@ pub fn dns(bytes: &[u8]) {
         let _ = names::read(message);
         rest = &rest[length..];
     }
+}
+
+/// OTLP, in either encoding.
+pub fn spans(bytes: &[u8]) {
+    let mut book = crate::spans::book::Book::default();
+    if let Ok(decoded) = crate::spans::json::decode(bytes) {
+        book.add(decoded.spans);
+    }
+    #[cfg(feature = "capture")]
+    if let Ok(decoded) = crate::spans::protobuf::decode(bytes) {
+        book.add(decoded.spans);
+    }
+    let subject = crate::spans::book::Subject {
+        last_ns: u64::MAX,
+        is_one_command: true,
+        ..Default::default()
+    };
+    let _ = book.find(&subject);
 }
 
 /// The first bytes of a connection: proxies, HTTP, TLS.

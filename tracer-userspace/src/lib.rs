@@ -28,6 +28,8 @@
 pub mod aggregate;
 pub mod analysis;
 pub mod cli;
+#[cfg(feature = "capture")]
+pub mod collector;
 pub mod commands;
 #[cfg(feature = "capture")]
 pub mod conntrack;
@@ -57,5 +59,6 @@ pub mod redact;
 pub mod render;
 pub mod report;
 pub mod settings;
+pub mod spans;
 pub mod wire;
 pub mod workload_name;

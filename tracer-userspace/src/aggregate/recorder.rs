@@ -39,6 +39,7 @@ use super::{
     preexisting::Preexisting,
     recorded::Recorded,
     rewrites::Rewrites,
+    spans::Spans,
     table::Table,
     wire::Wire,
     workload::{Continuity, Keeping, Workload, WorkloadError},
@@ -149,6 +150,10 @@ pub struct Recorder {
     is_reopening: bool,
     /// Holds flows against policies, if anybody asked for it.
     drift: Option<Watch>,
+    /// What agents export, if anybody listens for it.
+    spans: Option<Spans>,
+    /// Flows are told whether or not their spans may have come.
+    is_ending: bool,
 }
 
 impl Recorder {
@@ -184,7 +189,14 @@ impl Recorder {
             hooks: Hooks::default(),
             is_reopening: false,
             drift: None,
+            spans: None,
+            is_ending: false,
         }
+    }
+
+    /// Says of flows what agents' spans say of their time.
+    pub fn listen_to(&mut self, spans: Spans) {
+        self.spans = Some(spans);
     }
 
     /// Asks for hooks on the cgroups of selected containers, below `mount`.
@@ -476,6 +488,7 @@ impl Recorder {
             }
             // At the end `finish` writes out.
             SweepReason::End => {
+                self.is_ending = true;
                 self.tell_dns(true)?;
                 self.tell_flows()?;
                 self.tell_changes()?;

@@ -9,7 +9,7 @@ use tracer_common::{
 };
 
 use super::outcomes::{Attempts, Counts, Lifetimes};
-use crate::record::{Channel, Name};
+use crate::record::{Channel, Name, Tool};
 
 /// Places to which one flow was rewritten that are kept until they are told.
 const TRANSLATIONS: usize = 64;
@@ -63,6 +63,9 @@ pub struct Tally {
     pub names: Vec<Name>,
     #[serde(default)]
     pub exe: Option<String>,
+    /// Where spans told it.
+    #[serde(default)]
+    pub tool: Option<Tool>,
     /// What left, where not always what was asked for, since it was last told.
     left: BTreeSet<Left>,
     first_ns: u64,
@@ -286,6 +289,7 @@ impl Tally {
             attempts: Attempts::default(),
             names: Vec::new(),
             exe: None,
+            tool: None,
             left: BTreeSet::new(),
             first_ns: value.first_ns,
             last_ns: value.last_ns,

@@ -22,6 +22,8 @@ mod launch;
 mod live;
 #[cfg(feature = "capture")]
 mod names;
+#[cfg(feature = "capture")]
+mod otlp;
 mod policies;
 mod policy;
 mod policy_file;
@@ -37,6 +39,7 @@ mod report;
 mod run;
 #[cfg(feature = "capture")]
 mod run_cgroup;
+mod spans_file;
 #[cfg(feature = "capture")]
 mod summary;
 #[cfg(feature = "capture")]

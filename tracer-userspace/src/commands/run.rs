@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     launch::{self, Account, OWN_FAILURE},
     live::{self, Bounds, PROC},
+    otlp::OtlpArgs,
     repetition::{Repeat, Repetition},
     run_cgroup::RunCgroup,
     summary,
@@ -64,6 +65,8 @@ pub struct RunArgs {
     user: Option<String>,
     #[command(flatten)]
     repeat: Repeat,
+    #[command(flatten)]
+    otlp: OtlpArgs,
     #[command(flatten)]
     bounds: Bounds,
     /// The command and its arguments
@@ -157,6 +160,9 @@ async fn record(
     loaded.attach_connection_events();
     loaded.attach_cgroup(cgroup.path())?;
     let mut recorder = recorder(args, &run.words, cgroup2, &cgroup, &loaded)?;
+    if let Some(spans) = args.otlp.listen()? {
+        recorder.listen_to(spans);
+    }
     recorder.begin()?;
 
     let cancel = CancellationToken::new();
