@@ -38,7 +38,7 @@ pub mod channel {
 ///
 /// The process is part of the key, so that a second process going to the same place is a second
 /// flow, and so is the network namespace, so that a process that visits several (a container
-/// engine's resolver) is seen in each.
+/// engine's resolver) is seen in each, and the tool call, so that each call's are counted apart.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
 pub struct FlowKey {
@@ -58,8 +58,12 @@ pub struct FlowKey {
     pub address: [u8; 16],
     /// One of [`channel`].
     pub channel: u8,
+    /// How the calling thread came by `context`: one of [`crate::context::origin`].
+    pub origin: u8,
     /// Always zero: a hash key is compared byte by byte.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 2],
+    /// For what the calling thread works; 0: nothing.
+    pub context: u32,
 }
 
 /// What the flow table knows of a flow since userspace last emptied the table.

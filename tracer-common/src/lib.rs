@@ -7,6 +7,7 @@
 //!
 //! | file | defines |
 //! |---|---|
+//! | [`context`] | for which tool call a thread works |
 //! | [`flow`] | key and value of the flow table |
 //! | [`event`] | what the ring buffer carries |
 //! | [`limits`] | per-cgroup quotas, and the counters of everything that can be lost |
@@ -18,6 +19,7 @@
 //! | [`wire`] | what the ring of the wire carries: DNS, and the first bytes of connections |
 #![no_std]
 
+pub mod context;
 pub mod event;
 pub mod flow;
 pub mod limits;
@@ -29,4 +31,4 @@ pub mod translation;
 pub mod wire;
 
 /// Raised whenever a type in this crate changes its layout or its meaning.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;

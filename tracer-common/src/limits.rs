@@ -28,8 +28,10 @@ pub mod loss {
     pub const REPLIES_FULL: u32 = 10;
     /// It cannot be told who spoke first: too many peers of bound sockets.
     pub const FIRST_UNKNOWN: u32 = 11;
+    /// A new thread or process did not inherit its maker's tool call: too many have one.
+    pub const CONTEXTS_FULL: u32 = 12;
     /// How many there are.
-    pub const COUNT: u32 = 12;
+    pub const COUNT: u32 = 13;
 }
 
 /// One cgroup's share of the flow table.

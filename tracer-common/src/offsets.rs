@@ -72,7 +72,8 @@ pub struct ProcessOffsets {
     pub mount_mnt: u32,
     pub mount_parent: u32,
     pub mount_mountpoint: u32,
-    pub reserved: u32,
+    /// `task_struct.pid`
+    pub task_pid: u32,
 }
 
 /// What following connections needs besides.

@@ -3,6 +3,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::context::Context;
+
 /// Kept in the storage of a socket that may send whatever it likes: raw, ping, UDP-Lite. Its packets
 /// may leave in a softirq, or in somebody else's system call.
 #[repr(C)]
@@ -15,6 +17,7 @@ pub struct Maker {
     pub tid: u32,
     pub uid: u32,
     pub parent_pid: u32,
+    pub context: Context,
     pub comm: [u8; 16],
 }
 
@@ -54,6 +57,6 @@ pub const MAX_FIRST_SPEAKERS: usize = 32_768;
 /// cgroups to which programs are attached, at a time.
 pub const MAX_CHOSEN: usize = 4096;
 
-const _: () = assert!(size_of::<Maker>() == 56);
+const _: () = assert!(size_of::<Maker>() == 64);
 const _: () = assert!(size_of::<Bound>() == 24);
 const _: () = assert!(size_of::<Peer>() == 32);

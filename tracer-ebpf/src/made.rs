@@ -16,6 +16,7 @@ use tracer_common::{
 };
 
 use crate::{
+    context,
     flow::{Attempt, Clock, Look, Seen, observe},
     maps::{MAKERS, count_loss, store, stored},
     packet::{destination_port, ends},
@@ -49,6 +50,7 @@ pub(crate) fn remember(sk: *mut bpf_sock) {
         tid: caller.tid,
         uid: caller.uid,
         parent_pid: caller.parent_pid,
+        context: context::current(),
         comm: caller.comm,
     };
     if !store(&MAKERS, sk, &mut maker) {
@@ -87,7 +89,9 @@ pub(crate) fn left(ctx: &impl EbpfContext, skb: *mut __sk_buff, sk: *mut bpf_soc
         protocol,
         address: ends.destination,
         channel,
-        reserved: [0; 7],
+        origin: maker.context.origin,
+        reserved: [0; 2],
+        context: maker.context.id,
     };
     let attempt = Attempt {
         seen: Seen::Sent,

@@ -9,6 +9,7 @@
 //! | [`hooks`] | the programs, one file per kernel path |
 //! | [`flow`] | counting in the flow table: the truth |
 //! | [`connection`] | following stream connections |
+//! | [`context`] | for which tool call a thread works |
 //! | [`direction`] | who spoke first |
 //! | [`emit`] | news to userspace: never the truth |
 //! | [`process`] | who is calling, and which process a task is |
@@ -26,6 +27,7 @@
 
 mod atomic;
 mod connection;
+mod context;
 mod direction;
 mod emit;
 mod first_words;

@@ -8,6 +8,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use tracer_common::{
+    context::{Context, ContextState, MAX_CONTEXTS},
     event::NewFlow,
     flow::{ConnectedDatagram, FlowKey, FlowValue},
     limits::{CgroupQuota, State, loss},
@@ -65,6 +66,19 @@ pub(crate) static FIRST_SPEAKERS: LruHashMap<Peer, u64, MAX_FIRST_SPEAKERS> = Lr
 /// How many were noted there, ever.
 #[btf_map]
 pub(crate) static SPEAKERS_NOTED: Array<u64, 1> = Array::new();
+
+/// For what each thread works, by its id in the initial pid namespace.
+#[btf_map]
+pub(crate) static CONTEXTS: HashMap<
+    u32,
+    Context,
+    MAX_CONTEXTS,
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+/// Whether any does. Userspace writes it.
+#[btf_map]
+pub(crate) static CONTEXT_STATE: Array<ContextState, 1> = Array::new();
 
 /// The cgroups to which programs are attached, for those that are attached to the machine. A set;
 /// userspace writes it.

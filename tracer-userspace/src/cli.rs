@@ -64,6 +64,9 @@ pub enum Verb {
     Report(commands::ReportArgs),
     Ranges(commands::RangesArgs),
     #[cfg(feature = "capture")]
+    #[command(after_long_help = MARK_EXAMPLES)]
+    Mark(commands::MarkArgs),
+    #[cfg(feature = "capture")]
     Names(commands::NamesArgs),
     #[cfg(feature = "capture")]
     #[command(after_long_help = DETACH_EXAMPLES)]
@@ -109,6 +112,19 @@ Examples:
 
 SIGTERM ends it and leaves the hooks counting, for the next daemon to take over; SIGINT (Ctrl-C) ends
 it and detaches them; SIGHUP opens the logs again.";
+
+#[cfg(feature = "capture")]
+const MARK_EXAMPLES: &str = "\
+Examples:
+  # Everything that curl sends is the tool's
+  egress-tracer mark WebSearch -- curl https://example.com/
+
+  # One call of it, as the agent numbers them
+  egress-tracer mark WebSearch --call run-7 -- ./search.sh
+
+Needs no privileges. Where no daemon listens the command is merely run.
+
+Exit codes: the command's own; 126 if it cannot be executed, 127 if it does not exist.";
 
 #[cfg(feature = "capture")]
 const DETACH_EXAMPLES: &str = "\

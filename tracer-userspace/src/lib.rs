@@ -14,6 +14,9 @@
 //! Beside `ebpf`, `inventory/` asks the kernel once for the connections that are open already, and
 //! `conntrack` from time to time for what the host rewrites (both by `netlink`).
 //!
+//! `mark/` listens to programs that say which of an agent's tools is at work, tells the kernel, and is
+//! asked by `aggregate/` what that means.
+//!
 //! `foreign/` reads other people's lists in force as policies, and `names/` fills the sets of a
 //! ruleset as the workload's questions are answered.
 //!
@@ -45,6 +48,8 @@ pub mod harmless;
 pub mod import;
 #[cfg(feature = "capture")]
 pub mod inventory;
+#[cfg(feature = "capture")]
+pub mod mark;
 #[cfg(feature = "capture")]
 pub(crate) mod names;
 #[cfg(feature = "capture")]

@@ -49,6 +49,8 @@ pub enum Record {
     Dns(Entry<Box<Dns>>),
     /// Something went where no approval in force covers it.
     Drift(Entry<Box<Drift>>),
+    /// A process has said which tools, models and retrievers it may use.
+    Registered(Entry<Registered>),
 }
 
 /// What every record carries, around what is its own.
@@ -261,6 +263,17 @@ pub enum ToolKind {
     Retriever,
     Scan,
     Other,
+}
+
+/// What an agent may use, as it says itself: also what it never does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retrievers: Vec<String>,
 }
 
 /// How it is known which tool it was.

@@ -21,7 +21,7 @@ use aya_ebpf::{
 };
 use tracer_common::flow::FlowKey;
 
-use crate::{maps::reads_verdict, process as caller};
+use crate::{context, maps::reads_verdict, process as caller};
 
 /// What every address hook returns: go on. The tracer never denies.
 const ALLOW: i32 = 1;
@@ -38,6 +38,7 @@ fn flow_key(address: *mut bpf_sock_addr, destination: [u32; 4], channel: u8) -> 
             bpf_get_current_cgroup_id(),
         )
     };
+    let context = context::current();
     FlowKey {
         cgroup_id,
         netns_cookie,
@@ -47,7 +48,9 @@ fn flow_key(address: *mut bpf_sock_addr, destination: [u32; 4], channel: u8) -> 
         protocol: protocol as u16,
         address: bytes_of(destination),
         channel,
-        reserved: [0; 7],
+        origin: context.origin,
+        reserved: [0; 2],
+        context: context.id,
     }
 }
 

@@ -12,6 +12,7 @@ use tracer_common::flow::{FlowKey, channel};
 
 use super::ALLOW;
 use crate::{
+    context,
     flow::{Attempt, Clock, Seen, observe},
     maps::{CHOSEN, socket_offsets},
     process::{self, Caller, field},
@@ -84,6 +85,7 @@ fn device_opened(ctx: DeviceContext) -> i32 {
 
 #[inline(always)]
 fn count(ctx: &impl EbpfContext, channel: u8, address: [u8; 16]) {
+    let context = context::current();
     let key = FlowKey {
         // SAFETY: no arguments.
         cgroup_id: unsafe { bpf_get_current_cgroup_id() },
@@ -94,7 +96,9 @@ fn count(ctx: &impl EbpfContext, channel: u8, address: [u8; 16]) {
         protocol: 0,
         address,
         channel,
-        reserved: [0; 7],
+        origin: context.origin,
+        reserved: [0; 2],
+        context: context.id,
     };
     let attempt = Attempt {
         seen: Seen::Sent,

@@ -60,6 +60,11 @@ pub fn gaps(
             GapKind::Wire,
             "DNS messages and first bytes of connections were not told: names may be missing (raise --wire-ring-bytes)",
         ),
+        (
+            loss::CONTEXTS_FULL,
+            GapKind::Tools,
+            "threads or processes did not inherit the tool call in which they were made: there are too many; their flows are told as no tool's",
+        ),
     ];
     for (reason, kind, text) in detail {
         let lost = now.by_reason[reason as usize] - before.by_reason[reason as usize];
@@ -128,6 +133,35 @@ pub fn forgotten(
             },
         })
         .collect()
+}
+
+/// Messages of markers for which there was no room, by cgroup id.
+pub fn calls_refused(
+    refused: &HashMap<u64, u64>,
+    mut concerned: impl FnMut(u64) -> Concerned,
+) -> Vec<Affected> {
+    by_workload(refused, &mut concerned)
+        .into_iter()
+        .map(|(workload, lost)| Affected {
+            workload,
+            gap: Gap {
+                what: GapKind::Tools,
+                detail: "messages about tool calls were refused for want of room: flows of these calls are told as another's or no tool's (raise --mark-calls)".to_owned(),
+                lost: Some(lost),
+                severity: Severity::Detail,
+            },
+        })
+        .collect()
+}
+
+/// Flows that were marked, by somebody who is not known any more.
+pub fn contexts_unknown(lost: u64) -> Option<Affected> {
+    everybody(
+        GapKind::Tools,
+        lost,
+        "flows belong to tool calls that are not known any more: they are told as ambiguous",
+        Severity::Detail,
+    )
 }
 
 /// Of what was selected. What cannot be attributed is `None`'s.

@@ -1,13 +1,17 @@
 //! One workload in the recorder's hands: opened, written out, ended and given back.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use super::{
     account::Mark,
     recorder::{Output, Settings},
     workload::{Workload, WorkloadError},
 };
-use crate::record::{Record, Stats};
+use crate::record::{Record, Registered, Stats};
 
 /// A workload, and when it last told the counters.
 #[derive(Debug)]
@@ -17,7 +21,12 @@ pub(super) struct Recorded {
     /// Runs whose cgroup is gone, with their last flows perhaps still in the kernel.
     pub(super) ending: Vec<Arc<str>>,
     pub(super) told_stats: Option<Instant>,
+    /// What the log says is registered, of that run.
+    registered: (Arc<str>, BTreeSet<(u8, String)>),
 }
+
+/// Names that one run may register.
+const REGISTERED: usize = 8192;
 
 impl Recorded {
     pub(super) fn open(
@@ -49,6 +58,7 @@ impl Recorded {
             last_run: run.clone(),
             ending: Vec::new(),
             told_stats: None,
+            registered: (run.clone(), BTreeSet::new()),
         })
     }
 
@@ -58,6 +68,25 @@ impl Recorded {
         };
         let record = Record::Stats(self.workload.envelope(&self.last_run, body));
         self.workload.tell(&record);
+    }
+
+    /// What the log does not say yet of what is registered.
+    pub(super) fn registers(&mut self, run: &Arc<str>, names: Registered) -> Option<Registered> {
+        if self.registered.0 != *run {
+            self.registered = (run.clone(), BTreeSet::new());
+        }
+        let known = &mut self.registered.1;
+        let mut news = |kind, names: Vec<String>| -> Vec<String> {
+            let mut fresh = names;
+            fresh.retain(|name| known.len() < REGISTERED && known.insert((kind, name.clone())));
+            fresh
+        };
+        let news = Registered {
+            tools: news(0, names.tools),
+            models: news(1, names.models),
+            retrievers: news(2, names.retrievers),
+        };
+        (news != Registered::default()).then_some(news)
     }
 
     /// Ends the runs whose containers are gone, now that their last flows are told.

@@ -8,6 +8,7 @@
 //! | `gaps` | what is known to be missing |
 //! | `hooks` | those of chosen containers, asked for and missing |
 //! | `runs` | runs and their logs |
+//! | `tools` | on whose behalf flows were |
 //! | `wire` | DNS exchanges as records, and the names of flows |
 
 mod counters;
@@ -16,6 +17,7 @@ mod flows;
 mod gaps;
 mod hooks;
 mod runs;
+mod tools;
 mod wire;
 
 use std::{
@@ -59,6 +61,7 @@ use crate::{
         machine::Machine,
         process::{proc::Proc, table::Processes},
     },
+    mark::Shared,
     record::{Gap, Start},
     redact::Redactor,
 };
@@ -154,6 +157,8 @@ pub struct Recorder {
     spans: Option<Spans>,
     /// Flows are told whether or not their spans may have come.
     is_ending: bool,
+    /// Knows on whose behalf flows are, if anybody listens.
+    marks: Option<Shared>,
 }
 
 impl Recorder {
@@ -191,6 +196,7 @@ impl Recorder {
             drift: None,
             spans: None,
             is_ending: false,
+            marks: None,
         }
     }
 
@@ -278,6 +284,7 @@ impl Recorder {
                     self.processes.lost(began_ns);
                 }
                 self.swept(losses, reason, now)?;
+                self.tell_lost_calls(began_ns)?;
                 if std::mem::take(&mut self.is_reopening) {
                     self.reopen_logs();
                 }
@@ -477,6 +484,7 @@ impl Recorder {
         }
         match reason {
             SweepReason::Interval => {
+                self.tell_registered()?;
                 self.tell_dns(false)?;
                 self.tell_flows()?;
                 self.tell_untold_drift()?;
@@ -489,6 +497,7 @@ impl Recorder {
             // At the end `finish` writes out.
             SweepReason::End => {
                 self.is_ending = true;
+                self.tell_registered()?;
                 self.tell_dns(true)?;
                 self.tell_flows()?;
                 self.tell_changes()?;

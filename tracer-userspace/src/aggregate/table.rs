@@ -63,7 +63,6 @@ pub struct Tally {
     pub names: Vec<Name>,
     #[serde(default)]
     pub exe: Option<String>,
-    /// Where spans told it.
     #[serde(default)]
     pub tool: Option<Tool>,
     /// What left, where not always what was asked for, since it was last told.

@@ -57,7 +57,10 @@ impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    Unix {
+        listener: UnixListener,
+        _file: SocketFile,
+    },
 }
 
 /// A socket's file, which goes with its listener.
@@ -82,7 +85,7 @@ impl Listener {
     pub(super) async fn accept(&self) -> io::Result<Pin<Box<dyn Stream>>> {
         Ok(match self {
             Self::Tcp(listener) => Box::pin(listener.accept().await?.0),
-            Self::Unix(listener, _) => Box::pin(listener.accept().await?.0),
+            Self::Unix { listener, .. } => Box::pin(listener.accept().await?.0),
         })
     }
 }
@@ -108,5 +111,8 @@ fn unix(path: &Path) -> io::Result<Listener> {
     let file = SocketFile(path.to_owned());
     // Agents are not root's.
     fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
-    Ok(Listener::Unix(listener, file))
+    Ok(Listener::Unix {
+        listener,
+        _file: file,
+    })
 }

@@ -25,6 +25,7 @@ use super::{
     drift_watch::DriftArgs,
     engines::Engines,
     live::{self, Bounds, PROC},
+    marks::MarkArgs,
     otlp::OtlpArgs,
     takeover::{self, PinArgs, Takeover},
 };
@@ -49,6 +50,7 @@ use crate::{
         selection::{LabelSelector, Selection},
     },
     inventory,
+    mark,
     output::files::make_directory,
 };
 
@@ -95,6 +97,8 @@ pub struct DaemonArgs {
     otlp: OtlpArgs,
     #[command(flatten)]
     engines: Engines,
+    #[command(flatten)]
+    marks: MarkArgs,
     #[command(flatten)]
     pins: PinArgs,
     #[command(flatten)]
@@ -180,6 +184,10 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
         Subject::Machine(Box::new(machine)),
         Path::new(PROC),
     );
+    let socket = Path::new(mark::SOCKET);
+    let listening = args
+        .marks
+        .listen(socket, &cgroup2.mount, &mut loaded, &mut recorder)?;
     let (sender, commands) = mpsc::channel(COMMANDS);
     if let Some(watch) = args.drift.start(sender.clone())? {
         recorder.watch_drift(watch);
@@ -232,6 +240,7 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
     if let Some(watch) = recorder.take_drift() {
         watch.end().await;
     }
+    drop(listening);
     drop(batches);
     let captured = capture.await.context("the capture task ended badly")?;
     let left = leave(pins, &args.output, detach.load(Ordering::Relaxed));

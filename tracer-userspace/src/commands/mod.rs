@@ -21,6 +21,10 @@ mod launch;
 #[cfg(feature = "capture")]
 mod live;
 #[cfg(feature = "capture")]
+mod mark;
+#[cfg(feature = "capture")]
+mod marks;
+#[cfg(feature = "capture")]
 mod names;
 #[cfg(feature = "capture")]
 mod otlp;
@@ -48,7 +52,7 @@ mod takeover;
 #[cfg(feature = "capture")]
 pub use self::{
     daemon::DaemonArgs, detach::DetachArgs, doctor::DoctorArgs, launch::BecomeArgs,
-    names::NamesArgs, run::RunArgs,
+    mark::MarkArgs, names::NamesArgs, run::RunArgs,
 };
 pub use self::{
     diff::DiffArgs, policy::PolicyArgs, ranges::RangesArgs, render::RenderArgs, report::ReportArgs,
@@ -86,6 +90,8 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Verb::Run(arguments) => return run::run(&arguments),
         #[cfg(feature = "capture")]
         Verb::Doctor(arguments) => return doctor::doctor(&arguments),
+        #[cfg(feature = "capture")]
+        Verb::Mark(arguments) => return mark::mark(&arguments),
         #[cfg(feature = "capture")]
         Verb::Become(arguments) => return launch::become_command(&arguments),
     };

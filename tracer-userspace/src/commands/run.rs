@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     launch::{self, Account, OWN_FAILURE},
     live::{self, Bounds, PROC},
+    marks::MarkArgs,
     otlp::OtlpArgs,
     repetition::{Repeat, Repetition},
     run_cgroup::RunCgroup,
@@ -43,6 +44,7 @@ use crate::{
         support::{self, Cgroup2},
     },
     enrich::cgroup::CgroupIndex,
+    mark,
     output::{files::make_directory, terminal::escape},
     policy::candidates::CandidateFiles,
     workload_name,
@@ -67,6 +69,8 @@ pub struct RunArgs {
     repeat: Repeat,
     #[command(flatten)]
     otlp: OtlpArgs,
+    #[command(flatten)]
+    marks: MarkArgs,
     #[command(flatten)]
     bounds: Bounds,
     /// The command and its arguments
@@ -164,6 +168,10 @@ async fn record(
         recorder.listen_to(spans);
     }
     recorder.begin()?;
+    let socket = mark_socket();
+    let listening = args
+        .marks
+        .listen(&socket, &cgroup2.mount, &mut loaded, &mut recorder)?;
 
     let cancel = CancellationToken::new();
     let (_commands, never) = mpsc::channel(1);
@@ -177,6 +185,7 @@ async fn record(
     );
     let child = launch::command(run.program, &run.words, cgroup.path(), account)?
         .env("EGRESS_TRACER_RUN", run.number.to_string())
+        .envs(listening.iter().map(|listening| (mark::VARIABLE, &listening.socket)))
         .envs(run.line.iter().map(|line| ("EGRESS_TRACER_INPUT", line)))
         .spawn()
         .context("cannot start the command")?;
@@ -190,6 +199,7 @@ async fn record(
     let finished = recorder
         .finish("exit", Some(i32::from(code)))
         .context("cannot write the end of the log");
+    drop(listening);
     drop(batches);
     let captured = capture.await.context("the capture task ended badly")?;
     if let Some(directory) = &args.output {
@@ -245,6 +255,15 @@ fn workload(args: &RunArgs) -> String {
     args.workload
         .clone()
         .unwrap_or_else(|| base.to_string_lossy().into_owned())
+}
+
+/// In a directory of its own, which a container may be given.
+fn mark_socket() -> PathBuf {
+    let place = Path::new(mark::SOCKET);
+    let directory = place.parent().unwrap_or(place);
+    directory
+        .join(format!("run-{}", std::process::id()))
+        .join("mark.sock")
 }
 
 fn random_run() -> anyhow::Result<Arc<str>> {

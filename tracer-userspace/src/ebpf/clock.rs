@@ -10,6 +10,14 @@ pub struct ClockSample {
     wall_ns: i128,
 }
 
+/// CLOCK_MONOTONIC, nanoseconds.
+#[must_use]
+pub fn monotonic_now() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map(|time| time.tv_sec().unsigned_abs() * 1_000_000_000 + time.tv_nsec().unsigned_abs())
+        .unwrap_or_default()
+}
+
 impl ClockSample {
     /// Samples both clocks now.
     #[must_use]

@@ -192,6 +192,8 @@ pub struct Loaded {
     /// The set of what left in place of what was asked for.
     pub translations: OwnedFd,
     pub foreign: Foreign,
+    /// For what each thread works, and the state of that map. Taken by whoever writes them.
+    pub contexts: Option<(OwnedFd, OwnedFd)>,
     /// The set of cgroups to which programs are attached.
     choice: OwnedFd,
     reads_verdict: bool,
@@ -252,10 +254,13 @@ pub fn load(sizes: Sizes, verbose: bool, pins: Option<&Pins>) -> Result<Loaded, 
     let translations = open(&mut ebpf, "TRANSLATIONS")?;
     let flag = open(&mut ebpf, "FIRST_ATTACHED")?;
     let choice = open(&mut ebpf, "CHOSEN")?;
+    let threads = open(&mut ebpf, "CONTEXTS")?;
+    let contexts = Some((threads, open(&mut ebpf, "CONTEXT_STATE")?));
     let foreign = Foreign::new(load_first(&mut ebpf), flag, own_tags(&ebpf));
     let mut loaded = Loaded {
         translations,
         foreign,
+        contexts,
         choice,
         reads_verdict,
         links,

@@ -76,7 +76,7 @@ fn processes(btf: &Btf, types: &mut Types) -> ProcessOffsets {
         mount_mnt: of("mount", "mnt"),
         mount_parent: of("mount", "mnt_parent"),
         mount_mountpoint: of("mount", "mnt_mountpoint"),
-        reserved: 0,
+        task_pid: of("task_struct", "pid"),
     }
 }
 

@@ -261,3 +261,27 @@ pub fn read_pod<T: Pod + Zeroable>(bytes: &[u8]) -> Option<T> {
         .get(..size_of::<T>())
         .map(bytemuck::pod_read_unaligned)
 }
+
+/// A descriptor that the kernel has just made for this process.
+#[must_use]
+pub fn owned(fd: std::os::fd::RawFd) -> OwnedFd {
+    // SAFETY: `accept4` has returned it, and nobody else knows of it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// The thread of that number in a pid namespace, and its process, by their numbers in our own
+/// (`NS_GET_PID_FROM_PIDNS`, Linux 6.11).
+///
+/// # Errors
+/// `ESRCH`: there is no such thread. `ENOTTY`: the kernel is older.
+pub fn thread_in(pid_namespace: BorrowedFd<'_>, tid: u32) -> io::Result<(u32, u32)> {
+    /// `_IOR(0xb7, 6, int)`, `_IOR(0xb7, 7, int)`
+    const PID_FROM: libc::c_ulong = 0x8004_b706;
+    const PROCESS_FROM: libc::c_ulong = 0x8004_b707;
+    let ask = |request: libc::c_ulong| {
+        // SAFETY: the argument is a number, not an address.
+        let found = unsafe { libc::ioctl(pid_namespace.as_raw_fd(), request as _, tid) };
+        u32::try_from(found).map_err(|_negative| io::Error::last_os_error())
+    };
+    Ok((ask(PID_FROM)?, ask(PROCESS_FROM)?))
+}

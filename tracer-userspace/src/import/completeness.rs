@@ -73,7 +73,8 @@ impl Recording {
             | Record::Alias(_)
             | Record::Stats(_)
             | Record::Dns(_)
-            | Record::Drift(_) => {}
+            | Record::Drift(_)
+            | Record::Registered(_) => {}
         }
     }
 }

@@ -99,5 +99,6 @@ fn schema_of(record: &Record) -> &str {
         Record::Stop(entry) => &entry.schema,
         Record::Dns(entry) => &entry.schema,
         Record::Drift(entry) => &entry.schema,
+        Record::Registered(entry) => &entry.schema,
     }
 }

@@ -57,7 +57,8 @@ impl Reading<'_> {
                     | Record::Start(_)
                     | Record::Stop(_)
                     | Record::Dns(_)
-                    | Record::Drift(_) => None,
+                    | Record::Drift(_)
+                    | Record::Registered(_) => None,
                 };
             }
             Parsed::Destination(line) => {

@@ -11,6 +11,7 @@ mod sockets;
 use std::{collections::HashMap, path::PathBuf};
 
 use tracer_common::{
+    context::origin,
     flow::{FlowKey, FlowValue, channel},
     outcome::Outcomes,
 };
@@ -112,7 +113,9 @@ fn open_socket(
         protocol: u16::from(socket.protocol),
         address: socket.address,
         channel,
-        reserved: [0; 7],
+        origin: origin::NONE,
+        reserved: [0; 2],
+        context: 0,
     };
     let value = FlowValue {
         count: 1,

@@ -105,7 +105,8 @@ impl Observations {
             | Record::Stats(_)
             | Record::Rotate(_)
             | Record::Dns(_)
-            | Record::Drift(_) => {}
+            | Record::Drift(_)
+            | Record::Registered(_) => {}
         }
     }
 
@@ -439,6 +440,7 @@ fn gap_reason(kind: &GapKind, tally: GapTally) -> String {
         GapKind::Connections => "more connections at a time than are followed",
         GapKind::Other(kind) => &format!("something that this version does not know: {kind}"),
         GapKind::Drift => "not every drift was told",
+        GapKind::Tools => "tool calls could not be told apart",
     };
     let GapTally { records, lost } = tally;
     match lost {

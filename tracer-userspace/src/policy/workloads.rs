@@ -134,6 +134,7 @@ pub fn workload_of(record: &Record) -> &str {
         Record::Stop(entry) => &entry.workload,
         Record::Dns(entry) => &entry.workload,
         Record::Drift(entry) => &entry.workload,
+        Record::Registered(entry) => &entry.workload,
     }
 }
 

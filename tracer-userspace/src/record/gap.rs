@@ -61,6 +61,8 @@ pub enum GapKind {
     Connections,
     /// More destinations drift from a policy than are told one by one.
     Drift,
+    /// For which tool call something was sent could not be kept: it is ambiguous.
+    Tools,
     /// A kind that this version does not know, of a later one. Its severity is what counts.
     #[serde(untagged)]
     Other(String),

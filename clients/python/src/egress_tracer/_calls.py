@@ -56,6 +56,9 @@ class _Thread(threading.local):
     is_speaking = False
 
 
+#: Something was said, and something else has changed since.
+_UNKNOWN: tuple = ()
+
 _current: ContextVar[Optional[Call]] = ContextVar("egress_tracer_call", default=None)
 _thread = _Thread()
 _open: Dict[str, Call] = {}
@@ -144,7 +147,7 @@ def begin(tool: str, call: Optional[str], kind: str, scope: str, owner: object =
     begun = Call(tool, call, kind, scope, owner)
     _current.set(begun)
     if is_there():
-        _thread.used = None
+        _thread.used = _UNKNOWN
         ask(begun.message())
     # Only now: connecting announces those that are open, and this one once is enough.
     _open[begun.id] = begun
@@ -170,7 +173,7 @@ def end(call: Call) -> None:
     if call.pid != os.getpid() or _open.pop(call.id, None) is None:
         return
     if not daemon.is_away:
-        _thread.used = None
+        _thread.used = _UNKNOWN
         ask({"op": "end", "call": call.id})
 
 
@@ -184,12 +187,18 @@ def use(call: Optional[Call], caller: Optional[List[str]] = None) -> None:
     said: Dict[str, Any] = {"op": "use", "call": wanted[0], "tid": threading.get_native_id()}
     if caller:
         said["caller"] = caller
-    _thread.used = wanted if ask(said) else None
+    if ask(said):
+        _thread.used = wanted
+    else:
+        # Not for whom it should: then not for whom it did, either.
+        _thread.used = _UNKNOWN
+        inherit()
 
 
 def inherit() -> None:
     """Takes back what :func:`use` has said of this thread: it is nobody's in particular."""
-    if _thread.used is not None and ask({"op": "use", "tid": threading.get_native_id()}):
+    said = {"op": "use", "inherit": True, "tid": threading.get_native_id()}
+    if _thread.used is not None and ask(said):
         _thread.used = None
 
 

@@ -85,6 +85,7 @@ impl Recorder {
             ("first_unknown", lost(loss::FIRST_UNKNOWN)),
             ("outcomes_unmatched", self.counters.outcomes_unmatched),
             ("wire_ring_full", lost(loss::WIRE_RING_FULL)),
+            ("contexts_full", lost(loss::CONTEXTS_FULL)),
             ("wire_refused", wire.refused),
             ("dns_undecodable", wire.undecodable),
             ("dns_unasked", wire.unasked),
@@ -92,6 +93,7 @@ impl Recorder {
         .into_iter()
         .chain(self.rewrites.counters())
         .chain(self.machine_counters())
+        .chain(self.mark_counters())
         .chain(self.drift.iter().flat_map(Watch::counters))
         .chain(self.spans.iter().flat_map(Spans::counters))
         .map(|(name, value)| (name.to_owned(), value))

@@ -82,8 +82,9 @@ impl Recorder {
             }
             for told in told {
                 let mut flow = self.flow(key, tally, told, &origin);
-                self.ask_spans(tally, told, &origin, &mut flow);
                 self.name(key, tally, told, &mut flow);
+                self.tell_tool(key, tally, told, &mut flow);
+                self.ask_spans(tally, told, &origin, &mut flow);
                 match self.tell_flow(Box::new(flow), &origin) {
                     Ok((record, full)) => {
                         is_full |= full;

@@ -128,7 +128,8 @@ fn read_all(bytes: &[u8], options: &Options) -> Outcomes {
                 | Record::Rotate(_)
                 | Record::Start(_)
                 | Record::Stop(_)
-                | Record::Drift(_) => panic!("not a record of a capture"),
+                | Record::Drift(_)
+                | Record::Registered(_) => panic!("not a record of a capture"),
             },
         }
         ControlFlow::Continue(())
