@@ -469,7 +469,8 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
 fn load_others(ebpf: &mut Ebpf) -> BTreeMap<String, String> {
     let mut missing = BTreeMap::new();
     let others = WIRE_HOOKS.into_iter().chain(WAY_HOOKS);
-    for (name, unseen) in others.chain(CONNECTION_HOOKS) {
+    let tracepoints = CONNECTION_HOOKS.into_iter().chain(PROCESS_HOOKS);
+    for (name, unseen) in others.chain(tracepoints) {
         if let Err(error) = load_one(ebpf, name) {
             tracing::warn!("not seen: {unseen}: {error}");
             missing.insert(name.to_owned(), unseen.to_owned());

@@ -10,11 +10,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{Ebpf, programs::RawTracePoint};
+use aya::Ebpf;
 
 use super::{
     CGROUP_HOOKS, CONNECTION_HOOKS, LoadError, Loaded, ON_CGROUPS, PROCESS_HOOKS, VERDICTS_UNSEEN,
-    WAY_HOOKS, WIRE_HOOKS, failed, program, refused,
+    WAY_HOOKS, WIRE_HOOKS, failed,
 };
 use crate::ebpf::{adopt::Found, foreign, sys};
 
@@ -131,17 +131,17 @@ impl Loaded {
     /// Attaches the tracepoints that follow processes. Without one of them, recording goes on
     /// with less: [`Self::missing`] says so.
     pub fn attach_process_events(&mut self) {
-        for (name, unseen) in PROCESS_HOOKS {
-            let loaded = self.load_tracepoint(name);
-            let attached = loaded.and_then(|()| self.attach_tracepoint(name));
-            self.note_attached((name, unseen), attached);
-        }
+        self.attach_tracepoints(PROCESS_HOOKS);
     }
 
     /// The same of the tracepoints that tell what becomes of connections. Comes before the hooks on
     /// cgroups, which begin to follow them.
     pub fn attach_connection_events(&mut self) {
-        for (name, unseen) in CONNECTION_HOOKS {
+        self.attach_tracepoints(CONNECTION_HOOKS);
+    }
+
+    fn attach_tracepoints<const N: usize>(&mut self, hooks: [(&'static str, &'static str); N]) {
+        for (name, unseen) in hooks {
             if !self.missing.contains_key(name) {
                 let attached = self.attach_tracepoint(name);
                 self.note_attached((name, unseen), attached);
@@ -157,22 +157,6 @@ impl Loaded {
                 self.missing.insert(name.to_owned(), unseen.to_owned());
             }
         }
-    }
-
-    /// Loaded only now: a verifier that refuses it must not cost the other programs.
-    fn load_tracepoint(&mut self, name: &'static str) -> Result<(), LoadError> {
-        let ebpf = self.ebpf.as_mut().ok_or(LoadError::Missing("programs"))?;
-        let tracepoint: &mut RawTracePoint = program(ebpf, name)?;
-        tracepoint.load().map_err(refused(name))?;
-        let verified = tracepoint
-            .info()
-            .ok()
-            .and_then(|info| info.verified_instruction_count());
-        tracing::debug!(
-            "{name}: the verifier looked at {} instructions",
-            verified.unwrap_or(0)
-        );
-        Ok(())
     }
 
     fn attach_tracepoint(&mut self, name: &'static str) -> Result<(), LoadError> {
