@@ -35,7 +35,7 @@ use crate::spans::Decoded;
 use place::Listener;
 
 /// Requests that wait for the recorder. Further ones are answered with "try again".
-const QUEUE: usize = 256;
+const QUEUE: usize = 32;
 /// Connections at a time; further ones wait for their turn.
 const CONNECTIONS: usize = 64;
 /// For one connection: exporters keep theirs open, and open another when it is gone.

@@ -17,10 +17,12 @@ pub mod flow;
 pub mod json;
 #[cfg(feature = "capture")]
 pub mod protobuf;
-
 #[cfg(all(test, feature = "capture"))]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 mod tests;
 
+/// Spans that are taken out of one request.
+const MOST_AT_ONCE: usize = 8192;
 /// Names and ids are cut to this many bytes.
 const LONGEST: usize = 128;
 
@@ -65,7 +67,7 @@ pub struct Decoded {
     pub spans: Vec<Span>,
     /// Spans about something else.
     pub others: u64,
-    /// Spans that end before they begin, or have no time.
+    /// Spans that end before they begin, have no time, or are too many for one request.
     pub damaged: u64,
 }
 
@@ -103,7 +105,8 @@ impl Decoded {
             self.others += 1;
             return;
         };
-        if raw.start_ns == 0 || raw.end_ns < raw.start_ns {
+        let is_full = self.spans.len() >= MOST_AT_ONCE;
+        if is_full || raw.start_ns == 0 || raw.end_ns < raw.start_ns {
             self.damaged += 1;
             return;
         }
