@@ -58,9 +58,10 @@ fn each_flow_of_an_agent_in_a_container_is_its_calls() {
     needs_root!();
     let docker = Docker::start().unwrap();
     let _internet = Internet::on_host(&plan()).unwrap();
-    let image = docker.build(&ImageSpec::default().text("/etc/hosts", "127.0.0.1 localhost\n"));
+    let image = ImageSpec::default().text("/etc/hosts", "127.0.0.1 localhost\n");
+    let image = docker.build(&image).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let spec = agent(&image.unwrap(), folder.path(), &["--mark"]);
+    let spec = agent(&image, folder.path(), &["--mark"]);
     let container = spec.create(&docker).unwrap();
     let socket = folder.path().join("mark.sock");
     let out = tempfile::tempdir().unwrap();

@@ -84,6 +84,9 @@ impl Daemon {
         if !arguments.contains(&"--pin") {
             command.arg("--no-pin");
         }
+        if !arguments.contains(&"--mark-socket") {
+            command.args(["--mark-socket", "none"]);
+        }
         let mut daemon = Self {
             process: Process::spawn(&mut command)?,
             output: output.to_owned(),

@@ -443,8 +443,10 @@ impl Recorder {
 
     fn forget_processes(&mut self, reason: SweepReason, began_ns: u64) {
         self.processes.swept(began_ns);
+        // Flows that wait for spans are told later by as much.
+        let waiting_ns = self.spans.as_ref().map_or(0, Spans::wait_ns);
         match reason {
-            SweepReason::Interval => self.processes.told(began_ns),
+            SweepReason::Interval => self.processes.told(began_ns.saturating_sub(waiting_ns)),
             SweepReason::Pressure | SweepReason::News | SweepReason::End => {}
         }
     }

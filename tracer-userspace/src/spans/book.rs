@@ -30,6 +30,8 @@ pub struct Subject<'a> {
     pub pod_uid: Option<&'a str>,
     /// The sender's process id and those of its ancestors, on the host.
     pub pids: Vec<u32>,
+    /// There are more ancestors, or they are not known.
+    pub pids_cut: bool,
     /// The sender's own process id inside its container, where that is another.
     pub ns_pid: Option<u32>,
     /// Whether everything recorded is one command's: then time alone is enough.
@@ -149,7 +151,12 @@ fn is_about(resource: &Resource, subject: &Subject<'_>) -> bool {
     if let Some(pid) = resource.pid
         && subject.ns_pid.is_none()
     {
-        return subject.pids.contains(&pid);
+        if subject.pids.contains(&pid) {
+            return true;
+        }
+        if !subject.pids_cut {
+            return false;
+        }
     }
     let is_service = resource.service.as_deref() == Some(subject.workload);
     subject.is_one_command || is_service

@@ -44,6 +44,7 @@ fn subject<'a>(flow: &'a Flow, workload: &'a str, is_one_command: bool) -> Subje
         container_id: container.map(|container| &*container.id),
         pod_uid: container.and_then(|container| container.pod_uid.as_deref()),
         pids: process.pid.into_iter().chain(ancestors).collect(),
+        pids_cut: process.ancestors_cut,
         ns_pid: process.ns_pid,
         is_one_command,
     }

@@ -1,0 +1,16 @@
+//! Which of an agent's tools: programs that say so by the protocol, against the real kernel.
+//!
+//! | file | about |
+//! |---|---|
+//! | `attribution` | who is held responsible: threads, forks, programs, tasks, pid namespaces |
+//! | `bounds` | floods, garbage, many calls, clients that die |
+//! | `daemon` | its socket, and contexts that outlive it |
+//! | `policy` | what is approved for one tool is not for another |
+//! | `verb` | `egress-tracer mark` |
+
+mod attribution;
+mod bounds;
+mod daemon;
+mod policy;
+mod verb;
+mod world;
