@@ -31,7 +31,7 @@ use crate::spans::{
 };
 
 /// A request, packed and unpacked, in bytes.
-const LONGEST: usize = 4 << 20;
+pub(super) const LONGEST: usize = 4 << 20;
 /// For a request to arrive whole.
 const PATIENCE: Duration = Duration::from_secs(10);
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";

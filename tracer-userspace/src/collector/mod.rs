@@ -10,6 +10,9 @@
 
 mod http;
 mod place;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod tests;
 
 use std::{
     sync::{
