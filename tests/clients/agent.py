@@ -198,6 +198,8 @@ def main():
 
     calls = list(zip(itertools.cycle(TOOLS), itertools.islice(destinations(), options.flows // EACH)))
     with pools.ThreadPoolExecutor(4) as THREADS, pools.ProcessPoolExecutor(2) as PROCESSES:
+        # Forked while there is one thread: a fork beside others may hang, whoever watches.
+        list(PROCESSES.map(abs, range(4)))
         turn, position = 0, 0
         while position < len(calls):
             # Alone, a pair now and then: for whoever has only times to go by.
@@ -206,6 +208,8 @@ def main():
             position += at_once
             turn += 1
     finish()
+    if options.mark:
+        print("not said to the daemon:", egress_tracer._calls.daemon.unsaid)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ fn each_flow_of_an_agent_in_a_container_is_its_calls() {
     container.start().unwrap();
     let code = container.wait(LIMIT).unwrap();
     assert_eq!(code, 0, "{}", container.logs().unwrap());
+    eprintln!("{}", container.logs().unwrap());
     daemon.stop().unwrap();
     let log = Log::read(&out.path().join(container.name()).join("flows.jsonl")).unwrap();
     let score = Score::of(&log, &Truth::read(&folder.path().join("truth.jsonl")));

@@ -321,7 +321,7 @@ class Trouble(Case):
             _calls.daemon._retry_at = 0.0
             works()
             pauses.append(_calls.daemon._pause)
-        self.assertEqual(pauses, [2, 4, 8, 16, 30, 30, 30, 30])
+        self.assertEqual(pauses, [1, 2, 4, 8, 16, 30, 30, 30])
 
 
 class Callers(Case):

@@ -135,6 +135,9 @@ def may_serve_others() -> bool:
 
 def ask(message: Message) -> bool:
     """Says something to the daemon on behalf of this thread."""
+    if _thread.is_speaking:
+        # A signal's handler has come in between: it must not wait for what it interrupts.
+        return False
     _thread.is_speaking = True
     try:
         return daemon.ask(message)
@@ -156,7 +159,7 @@ def begin(tool: str, call: Optional[str], kind: str, scope: str, owner: object =
 
 def is_there() -> bool:
     """Whether a daemon listens. Connects if need be."""
-    if daemon.is_away:
+    if daemon.is_away or _thread.is_speaking:
         return False
     _thread.is_speaking = True
     try:

@@ -15,10 +15,12 @@ from typing import Any, Callable, Dict, Iterable, List, Optional
 
 #: Where the daemon listens, unless ``EGRESS_TRACER_SOCKET`` says otherwise.
 DEFAULT_PATH = "/run/egress-tracer/mark.sock"
-#: How long an answer is waited for, in seconds. Ordinarily it takes some 20 microseconds.
-TIMEOUT = 0.2
+#: How long an answer is waited for, in seconds. Ordinarily it takes some 20 microseconds; on a machine
+#: that is busy enough, the daemon may not run for some hundred milliseconds. One that is gone is
+#: known to be at once.
+TIMEOUT = 0.8
 #: How long a missing or failing daemon is left alone, in seconds: at first, and at most.
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 #: The longest message that the daemon takes, in bytes.
 LONGEST_MESSAGE = 4096
 
@@ -69,8 +71,9 @@ class Daemon:
         return agreed
 
     def _locked(self, act: Callable[[], bool]) -> bool:
-        # A thread that waits here, waits for others that wait for the daemon: not longer than it.
-        if not self._lock.acquire(timeout=TIMEOUT):
+        # A thread waits for others here that are answered in turn. Once one of them has given up,
+        # the others find that out at once.
+        if not self._lock.acquire(timeout=4 * TIMEOUT):
             return False
         try:
             if self._socket is None:
