@@ -2,6 +2,7 @@
 //! loopback, and says how long that took. What `cargo xtask bench` measures with.
 
 mod cost;
+mod marks;
 mod processes;
 mod quantity;
 mod tls;
@@ -31,6 +32,8 @@ usage: load-generator cost CORE SALT
          COUNT processes, each of which runs `load-generator once ADDR:PORT TAG NUMBER`
        load-generator once ADDR:PORT WORD…
          one TCP connection, which may be refused
+       load-generator marks SOCKET
+         nanoseconds of the begin and end of a tool call, told to the daemon that listens there
        load-generator bomb COUNT THREADS
          COUNT processes that end at once";
 
@@ -64,6 +67,7 @@ fn follow(words: &[&str]) -> Result<()> {
         ),
         ["storm", count, at, tag] => processes::storm(number(count)?, at, tag),
         ["once", at, ..] => processes::once(at),
+        ["marks", socket] => marks::measure(socket),
         ["bomb", count, threads] => processes::bomb(number(count)?, number(threads)?),
         _unknown => Err(usage("unknown words")),
     }

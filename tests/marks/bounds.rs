@@ -1,5 +1,9 @@
 //! Floods, garbage, many calls, and clients that die.
 
+use std::process::Command;
+
+use lab::egress_tracer;
+
 use crate::world::{World, counter, is_among, is_nobodys, is_of, needs_root, script};
 
 #[test]
@@ -63,10 +67,7 @@ fn beyond_the_number_of_connections_they_are_closed() {
     needs_root!();
     let script = script();
     let world = World::new();
-    let log = world.record(
-        &["--mark-connections", "4"],
-        &["python3", &script, "crowd"],
-    );
+    let log = world.record(&["--mark-connections", "4"], &["python3", &script, "crowd"]);
     is_of(&log, 1, "c", "exact");
     assert_eq!(counter(&log, "mark_connections"), 4);
     assert_eq!(counter(&log, "mark_connections_refused"), 6);
@@ -75,10 +76,15 @@ fn beyond_the_number_of_connections_they_are_closed() {
 #[test]
 fn what_is_registered_is_in_the_log_once() {
     needs_root!();
-    let log = World::new().play(&["hello"]);
+    let world = World::new();
+    let log = world.play(&["hello"]);
     let all = |key: &str| -> Vec<String> {
-        let lists = log.of_type("registered").filter_map(|record| record[key].as_array());
-        let names = lists.flatten().map(|name| name.as_str().unwrap().to_owned());
+        let lists = log
+            .of_type("registered")
+            .filter_map(|record| record[key].as_array());
+        let names = lists
+            .flatten()
+            .map(|name| name.as_str().unwrap().to_owned());
         names.collect()
     };
     let named = all("tools");
@@ -86,4 +92,14 @@ fn what_is_registered_is_in_the_log_once() {
     assert_eq!(named.len(), 1003);
     assert_eq!(all("models"), ["gpt"]);
     assert_eq!(all("retrievers"), ["faiss"]);
+    assert_eq!(all("called"), ["Used"]);
+
+    let out = world.path("out/flows.jsonl");
+    let mut coverage = Command::new(egress_tracer().unwrap());
+    let told = lab::output(coverage.arg("coverage").arg(out)).unwrap();
+    assert!(
+        told.contains("tools never called: Later, Never, t0-0"),
+        "{told}"
+    );
+    assert!(told.contains("models never called: gpt"), "{told}");
 }

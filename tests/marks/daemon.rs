@@ -117,12 +117,23 @@ fn contexts_of_a_daemon_that_was_killed_are_nobody_elses() {
     program.act("begin New n");
     program.act("go 4");
     let log = world.log_with(4);
-    let log = if log.count(HERE, 2) > 0 { log } else { world.log_with(2) };
+    let log = if log.count(HERE, 2) > 0 {
+        log
+    } else {
+        world.log_with(2)
+    };
     let lost = tool(&log, 2);
     assert_eq!(lost["attribution"], "ambiguous", "{lost}");
-    assert!(lost.get("among").is_none() && lost.get("name").is_none(), "{lost}");
+    assert!(
+        lost.get("among").is_none() && lost.get("name").is_none(),
+        "{lost}"
+    );
     is_nobodys(&log, 3);
     is_of(&log, 4, "n", "exact");
+    let workload = &world.cgroup.relative()[1..];
+    let daemon = world.daemon.as_ref().unwrap();
+    let told = |log: &Log| log.of_type("gap").any(|gap| gap["what"] == "tools");
+    let log = daemon.log_until(workload, told).unwrap();
     let gaps: Vec<&Value> = log
         .of_type("gap")
         .filter(|gap| gap["what"] == "tools")
@@ -130,7 +141,11 @@ fn contexts_of_a_daemon_that_was_killed_are_nobody_elses() {
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert_eq!(gaps[0]["severity"], "detail");
     // Told before, and not told again as something else.
-    assert!(tools(&log, 1).iter().all(|(tool, _)| tool["call_id"] == "a"));
+    assert!(
+        tools(&log, 1)
+            .iter()
+            .all(|(tool, _)| tool["call_id"] == "a")
+    );
     world.daemon.take().unwrap().interrupt().unwrap();
     assert!(!world.socket().exists());
 }
@@ -143,7 +158,13 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let second = |socket: &Path| {
         let mut command = Command::new(egress_tracer().unwrap());
         command
-            .args(["daemon", "--no-pin", "--cgroup", &world.cgroup.relative(), "-o"])
+            .args([
+                "daemon",
+                "--no-pin",
+                "--cgroup",
+                &world.cgroup.relative(),
+                "-o",
+            ])
             .arg(world.folder.path().join("second"))
             .arg("--mark-socket")
             .arg(socket);

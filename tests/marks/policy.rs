@@ -99,7 +99,10 @@ fn names_that_a_workload_gives_its_tools_are_inert() {
         .to("198.51.100.7", Some(8443))
         .filter_map(|flow| flow["tool"]["name"].as_str())
         .collect();
-    assert!(named.contains(&"a\nb") && named.contains(&"\u{202e}evil"), "{named:?}");
+    assert!(
+        named.contains(&"a\nb") && named.contains(&"\u{202e}evil"),
+        "{named:?}"
+    );
     let raw = fs::read_to_string(world.path("out/flows.jsonl")).unwrap();
     assert!(!raw.contains('\u{1b}'));
 
@@ -118,7 +121,10 @@ fn names_that_a_workload_gives_its_tools_are_inert() {
     for verb in verbs {
         let ran = Command::new(egress_tracer().unwrap()).args(verb).output();
         let ran = ran.unwrap();
-        assert!(matches!(ran.status.code(), Some(0 | 1)), "{verb:?}: {ran:?}");
+        assert!(
+            matches!(ran.status.code(), Some(0 | 1)),
+            "{verb:?}: {ran:?}"
+        );
         let told = String::from_utf8([ran.stdout, ran.stderr].concat()).unwrap();
         let is_raw = |letter: char| letter.is_control() && letter != '\n' || letter == '\u{202e}';
         assert!(!told.contains(is_raw), "{verb:?}: {told:?}");
@@ -126,5 +132,9 @@ fn names_that_a_workload_gives_its_tools_are_inert() {
     }
     let text = fs::read_to_string(policy).unwrap();
     assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
-    assert!(!fs::read_to_string(report).unwrap().contains("<script>alert"));
+    assert!(
+        !fs::read_to_string(report)
+            .unwrap()
+            .contains("<script>alert")
+    );
 }

@@ -35,7 +35,10 @@ fn without_a_daemon_the_command_is_merely_run() {
     };
     let ran = mark(&["sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!(ran.status.code(), Some(7));
-    assert_eq!((&ran.stdout[..], &ran.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+    assert_eq!(
+        (&ran.stdout[..], &ran.stderr[..]),
+        (&b"out\n"[..], &b"err\n"[..])
+    );
     assert_eq!(mark(&["/nonexistent"]).status.code(), Some(127));
     assert_eq!(mark(&["/etc/passwd"]).status.code(), Some(126));
 }

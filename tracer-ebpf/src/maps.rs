@@ -69,12 +69,8 @@ pub(crate) static SPEAKERS_NOTED: Array<u64, 1> = Array::new();
 
 /// For what each thread works, by its id in the initial pid namespace.
 #[btf_map]
-pub(crate) static CONTEXTS: HashMap<
-    u32,
-    Context,
-    MAX_CONTEXTS,
-    { BPF_F_NO_PREALLOC as usize },
-> = HashMap::new();
+pub(crate) static CONTEXTS: HashMap<u32, Context, MAX_CONTEXTS, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
 
 /// Whether any does. Userspace writes it.
 #[btf_map]

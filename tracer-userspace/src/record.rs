@@ -254,7 +254,9 @@ pub struct ToolCall {
 }
 
 /// What a call is of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum ToolKind {
     #[default]
@@ -274,6 +276,9 @@ pub struct Registered {
     pub models: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retrievers: Vec<String>,
+    /// Of which a call has begun.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub called: Vec<String>,
 }
 
 /// How it is known which tool it was.
@@ -286,7 +291,7 @@ pub enum Attribution {
     Process,
     /// By the time.
     Window,
-    /// It may have been another: taken as unknown.
+    /// One of several; none is held responsible alone.
     Ambiguous,
 }
 
@@ -306,14 +311,15 @@ impl Tool {
         }
     }
 
-    /// The tool that is held responsible, if one can be.
+    /// Those of which one is held responsible; none where it may have been any, or no tool at all.
     #[must_use]
-    pub fn responsible(&self) -> Option<&str> {
+    pub fn suspects(&self) -> Vec<&str> {
         match self.attribution {
             Attribution::Exact | Attribution::Process | Attribution::Window => {
-                self.name.as_deref()
+                self.name.as_deref().into_iter().collect()
             }
-            Attribution::Ambiguous => None,
+            Attribution::Ambiguous if self.among_cut || self.or_none => Vec::new(),
+            Attribution::Ambiguous => self.among.iter().map(|call| &*call.name).collect(),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | `exact` | storms and floods after which every count must be there |
 //! | `generator` | logs and captures, side by side with a script and with tshark |
 //! | `memory` | what the daemon and its maps take |
+//! | `marks` | what saying that a tool begins and ends costs |
 //! | `offline` | a large log against a policy |
 //! | `names` | how long held answers are waited for |
 //! | `rig` | what the measurements share: binaries, sizes, a process's own figures |
@@ -20,6 +21,7 @@ mod exact;
 mod figure;
 mod generator;
 mod log;
+mod marks;
 mod memory;
 mod names;
 mod offline;
@@ -55,7 +57,7 @@ pub(crate) struct Arguments {
     json: Option<PathBuf>,
 
     /// Only measurements whose name contains this: cost, packets, storm, memory, one-shot, flood,
-    /// lines, captures, diff, names
+    /// lines, captures, diff, names, marks
     #[arg(long, value_name = "WORD", default_value = "")]
     only: String,
 
@@ -66,7 +68,7 @@ pub(crate) struct Arguments {
 
 type Measurement = fn(&Rig) -> Result<Vec<Figure>>;
 
-const MEASUREMENTS: [(&str, Measurement); 11] = [
+const MEASUREMENTS: [(&str, Measurement); 12] = [
     ("cost", cost::measure),
     ("packets", packets::measure),
     ("storm", exact::storm),
@@ -78,6 +80,7 @@ const MEASUREMENTS: [(&str, Measurement); 11] = [
     ("captures", generator::captures),
     ("diff", offline::measure),
     ("names", names::measure),
+    ("marks", marks::measure),
 ];
 
 /// The verb, called from the folder `callers`. Fails when a goal is missed.

@@ -15,8 +15,8 @@ use crate::{
     ebpf::batch::Command,
     harmless,
     output::{terminal, webhook::Webhook},
-    policy::{Observations, infer, model::Policy},
-    record::{Drift, DriftKind, Flow, Name, Record, Tool, Translated, ip_from_mapped},
+    policy::{Observations, infer, model::Policy, tools::Tools},
+    record::{Drift, DriftKind, Flow, Name, Record, Translated, ip_from_mapped},
 };
 
 /// Destinations of one workload that are told one by one. Beyond it they are counted.
@@ -71,7 +71,7 @@ struct Question {
 }
 
 /// The executable and the agent's tool: approvals may be for some alone.
-type Who = (Option<String>, Option<String>);
+type Who = (Option<String>, Option<Tools>);
 
 impl Watch {
     #[must_use]
@@ -256,8 +256,8 @@ fn place(flow: &Flow) -> Place {
 
 fn who(flow: &Flow) -> Who {
     let process = flow.process.exe.as_ref().or(flow.process.comm.as_ref());
-    let tool = flow.tool.as_ref().and_then(Tool::responsible);
-    (process.cloned(), tool.map(str::to_owned))
+    let tools = flow.tool.as_ref().and_then(Tools::told);
+    (process.cloned(), tools)
 }
 
 /// What `diff` would say of a log that has this record alone.

@@ -85,6 +85,7 @@ impl Recorded {
             tools: news(0, names.tools),
             models: news(1, names.models),
             retrievers: news(2, names.retrievers),
+            called: news(3, names.called),
         };
         (news != Registered::default()).then_some(news)
     }

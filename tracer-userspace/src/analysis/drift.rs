@@ -118,7 +118,16 @@ pub fn drift(policy: &Policy, evidence: &Evidence, today: Date, soon: u16) -> Ve
     // A name has many addresses: they are one difference together.
     let mut together: BTreeMap<Difference, Vec<&Destination>> = BTreeMap::new();
     for seen in &evidence.destinations {
-        for difference in known.judge(seen, today, &mut used) {
+        // Where it may have been one of several tools, each of them must be allowed to.
+        let each = seen.by_tool();
+        let judged = each.flat_map(|each| known.judge(&each, today, &mut used));
+        let differing: BTreeSet<Difference> = judged
+            .map(|difference| Difference {
+                tool: seen.tools(),
+                ..difference
+            })
+            .collect();
+        for difference in differing {
             together.entry(difference).or_default().push(seen);
         }
     }
@@ -126,7 +135,10 @@ pub fn drift(policy: &Policy, evidence: &Evidence, today: Date, soon: u16) -> Ve
         .into_iter()
         .map(|(difference, seen)| known.drift(&difference, &seen, evidence))
         .collect();
-    let knows_tools = evidence.destinations.iter().any(|seen| seen.tool.is_some());
+    let knows_tools = evidence
+        .destinations
+        .iter()
+        .any(|seen| seen.tools().is_some());
     let unused = unused(policy, &used, today, days_after(today, soon));
     found.extend(unused.into_iter().filter(|each| {
         // Where no record names a tool, nothing is known of entries for tools.

@@ -66,9 +66,11 @@ pub fn judge(said: &Evidence, shown: &Evidence, is_all: bool) -> Vec<(Destinatio
             service,
             believed,
             tool,
+            one_of_tools,
             ..
         } = each;
-        (*to, service.clone(), believed.clone(), tool.clone())
+        let tools = (tool.clone(), one_of_tools.clone());
+        (*to, service.clone(), believed.clone(), tools)
     };
     let mut by_place: BTreeMap<_, &Destination> = shown
         .destinations

@@ -285,19 +285,22 @@ pub fn replay(rules: &RuleSet, for_tools: &[&Entry], observations: &Observations
 
 /// Whether one of the approvals is for the tool that went there, by address or by name.
 fn is_for_tool(approvals: &[&Entry], destination: &Destination, seen: &Seen) -> bool {
-    let Some(tool) = seen.tool.as_deref() else {
+    let Some(tools) = &seen.tool else {
         return false;
     };
     let names = seen.believed.iter();
     let mut to: Vec<Target> = names.map(|name| Target::Name(name.to_string())).collect();
     to.push(Target::Address(destination.ip));
-    let mut approvals = approvals.iter();
-    approvals.any(|entry| {
-        let is_its = entry.tools.iter().flatten().any(|each| each == tool);
-        let is_there = to.iter().any(|to| entry.to.covers(to));
-        let service = &destination.service;
-        is_its && is_there && entry.ports.iter().any(|port| port.covers(service))
-    })
+    let is_approved = |tool: &str| {
+        approvals.iter().any(|entry| {
+            let is_its = entry.tools.iter().flatten().any(|each| each == tool);
+            let is_there = to.iter().any(|to| entry.to.covers(to));
+            let service = &destination.service;
+            is_its && is_there && entry.ports.iter().any(|port| port.covers(service))
+        })
+    };
+    // Whichever it was.
+    tools.iter().all(is_approved)
 }
 
 /// What becomes of one thing that left, from good to bad.
@@ -454,7 +457,7 @@ fn judged(destination: &Destination, seen: &Seen) -> Judged {
     Judged {
         to: destination.ip,
         names: seen.believed.iter().map(ToString::to_string).collect(),
-        tool: seen.tool.as_deref().map(str::to_owned),
+        tool: seen.tool.as_ref().map(ToString::to_string),
         service: destination.service.to_string(),
         runs: seen.runs.len() as u64,
         connections: seen.count,

@@ -39,6 +39,10 @@ pub struct Summary {
     /// Whether a destination may be missing from the evidence.
     pub incomplete: bool,
     pub naming: Naming,
+    /// All tools that went there, those for which the entry is not among them.
+    pub tools: BTreeSet<String>,
+    /// Something went there outside of any tool, or of none that is known, where others are.
+    pub outside_tools: bool,
 }
 
 /// What the names of its connections are noteworthy for.
@@ -118,11 +122,15 @@ impl<'e> Summaries<'e> {
         };
         let is_port =
             |seen: &&Destination| entry.ports.iter().any(|port| port.covers(&seen.service));
+        let seen: Vec<&Destination> = seen.into_iter().filter(is_port).collect();
+        let tools: BTreeSet<String> = seen
+            .iter()
+            .flat_map(|seen| seen.suspects().cloned())
+            .collect();
+        let outside_tools = seen.iter().any(|seen| seen.tools().is_none());
         // Where the log does not say for which tool it was, it may have been for one of these.
-        let is_for =
-            |seen: &&Destination| seen.tool.is_none() || seen.is_for(entry.tools.as_deref());
-        let seen = seen.into_iter().filter(is_port);
-        let seen: Vec<&Destination> = seen.filter(is_for).collect();
+        let is_for = |seen: &&Destination| seen.may_be_for(entry.tools.as_deref());
+        let seen: Vec<&Destination> = seen.into_iter().filter(is_for).collect();
         if seen.is_empty() {
             return None;
         }
@@ -130,11 +138,19 @@ impl<'e> Summaries<'e> {
             runs: self.runs_of_names(entry),
             runs_recorded: self.evidence.runs,
             incomplete: !self.evidence.complete,
+            tools,
+            outside_tools: outside_tools && self.knows_tools(),
             ..Summary::default()
         };
         seen.into_iter()
             .for_each(|destination| summary.add(destination));
         Some(summary)
+    }
+
+    /// Whether the log says of anything for which tool it was.
+    fn knows_tools(&self) -> bool {
+        let mut all = self.evidence.destinations.iter();
+        all.any(|seen| seen.tools().is_some())
     }
 
     /// In how many runs the most frequent of an entry's names was seen; 0 for addresses.

@@ -17,6 +17,8 @@ use crate::{
     policy::{
         Observations,
         model::{Service, Target},
+        registry::Registry,
+        tools::Tools,
     },
 };
 
@@ -66,6 +68,65 @@ struct Workload {
     /// Destinations whose records name no run, and which the estimates therefore leave out.
     without_run: u64,
     single_run: Vec<Single>,
+    /// Tools by name, where the log tells them apart.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tools: BTreeMap<String, Tool>,
+    /// Registered, and never called.
+    #[serde(skip_serializing_if = "Uncalled::is_empty")]
+    never_called: Uncalled,
+}
+
+/// What the runs have shown of one tool.
+#[derive(Default, Serialize)]
+struct Tool {
+    destinations: u64,
+    /// Of those, certainly its own.
+    certain: u64,
+    /// In which something went out for it.
+    runs: u64,
+}
+
+#[derive(Serialize)]
+struct Uncalled {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    models: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    retrievers: Vec<String>,
+}
+
+impl Uncalled {
+    fn of(registered: &Registry) -> Self {
+        let never = |names| registered.never_called(names).cloned().collect();
+        Self {
+            tools: never(&registered.tools),
+            models: never(&registered.models),
+            retrievers: never(&registered.retrievers),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tools.is_empty() && self.models.is_empty() && self.retrievers.is_empty()
+    }
+}
+
+/// What went out for each tool, also where it may have been another's.
+fn by_tool(observations: &Observations) -> BTreeMap<String, Tool> {
+    let mut runs: BTreeMap<&str, BTreeSet<&Arc<str>>> = BTreeMap::new();
+    let mut found: BTreeMap<String, Tool> = BTreeMap::new();
+    for (_, seen) in observations.destinations() {
+        for name in seen.tool.iter().flat_map(Tools::iter) {
+            let tool = found.entry(name.to_owned()).or_default();
+            tool.destinations += 1;
+            tool.certain += u64::from(seen.tool.as_ref().and_then(Tools::only).is_some());
+            runs.entry(name).or_default().extend(&seen.runs);
+        }
+    }
+    for (name, runs) in runs {
+        found.entry(name.to_owned()).or_default().runs = runs.len() as u64;
+    }
+    found
 }
 
 /// A destination that one run alone has shown.
@@ -121,6 +182,8 @@ impl Workload {
             target,
             without_run,
             single_run: single_run.collect(),
+            tools: by_tool(observations),
+            never_called: Uncalled::of(observations.registered()),
         }
     }
 
@@ -150,6 +213,7 @@ impl Workload {
             ));
         }
         lines.extend(self.single_lines());
+        lines.extend(self.tool_lines());
         lines
             .iter()
             .map(|line| terminal::escape(line) + "\n")
@@ -175,6 +239,43 @@ impl Workload {
             format!("{} %", self.target * 100.0)
         );
         vec![unseen, target]
+    }
+
+    fn tool_lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (name, tool) in self.tools.iter().take(SHOWN) {
+            let Tool {
+                destinations,
+                certain,
+                runs,
+            } = tool;
+            lines.push(format!(
+                "  tool {name}: {destinations} destination(s), {certain} certainly its own, in {runs} run(s)"
+            ));
+        }
+        if let Some(more) = self.tools.len().checked_sub(SHOWN + 1) {
+            lines.push(format!("  and {} more tools", more + 1));
+        }
+        let Uncalled {
+            tools,
+            models,
+            retrievers,
+        } = &self.never_called;
+        for (kind, names) in [
+            ("tools", tools),
+            ("models", models),
+            ("retrievers", retrievers),
+        ] {
+            if !names.is_empty() {
+                let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+                let more = match names.len().saturating_sub(SHOWN) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                lines.push(format!("  {kind} never called: {}{more}", shown.join(", ")));
+            }
+        }
+        lines
     }
 
     fn single_lines(&self) -> Vec<String> {

@@ -49,8 +49,7 @@ use crate::{
         naming::{Criterion, WorkloadBy},
         selection::{LabelSelector, Selection},
     },
-    inventory,
-    mark,
+    inventory, mark,
     output::files::make_directory,
 };
 

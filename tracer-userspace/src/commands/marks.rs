@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
+use nix::sys::resource::{Resource, getrlimit};
 
 use super::live::{self, PROC};
 use crate::{
@@ -74,7 +75,10 @@ impl MarkArgs {
                 _server: server,
             })),
             Err(error) if asked.is_none() => {
-                tracing::warn!("flows are no tool's: cannot listen at {}: {error}", socket.display());
+                tracing::warn!(
+                    "flows are no tool's: cannot listen at {}: {error}",
+                    socket.display()
+                );
                 Ok(None)
             }
             Err(error) => {
@@ -85,10 +89,16 @@ impl MarkArgs {
 
     fn settings(&self, socket: &Path, cgroup_mount: &Path) -> Settings {
         let mut settings = Settings::new(socket, Path::new(PROC), cgroup_mount);
-        settings.connections = self.mark_connections as usize;
+        settings.connections = (self.mark_connections as usize).min(descriptors() / 3);
         settings.limits.calls = self.mark_calls as usize;
         settings.limits.all_calls = 2 * self.mark_calls as usize;
         settings.limits.age = u64::try_from(self.mark_limit.as_nanos()).unwrap_or(u64::MAX);
         settings
     }
+}
+
+/// Descriptors that may go to clients, three for each: the others are for logs and hooks.
+fn descriptors() -> usize {
+    let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    usize::try_from(soft).unwrap_or(usize::MAX).saturating_sub(256)
 }

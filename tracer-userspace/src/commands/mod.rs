@@ -51,8 +51,8 @@ mod takeover;
 
 #[cfg(feature = "capture")]
 pub use self::{
-    daemon::DaemonArgs, detach::DetachArgs, doctor::DoctorArgs, launch::BecomeArgs,
-    mark::MarkArgs, names::NamesArgs, run::RunArgs,
+    daemon::DaemonArgs, detach::DetachArgs, doctor::DoctorArgs, launch::BecomeArgs, mark::MarkArgs,
+    names::NamesArgs, run::RunArgs,
 };
 pub use self::{
     diff::DiffArgs, policy::PolicyArgs, ranges::RangesArgs, render::RenderArgs, report::ReportArgs,

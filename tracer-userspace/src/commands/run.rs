@@ -185,7 +185,11 @@ async fn record(
     );
     let child = launch::command(run.program, &run.words, cgroup.path(), account)?
         .env("EGRESS_TRACER_RUN", run.number.to_string())
-        .envs(listening.iter().map(|listening| (mark::VARIABLE, &listening.socket)))
+        .envs(
+            listening
+                .iter()
+                .map(|listening| (mark::VARIABLE, &listening.socket)),
+        )
         .envs(run.line.iter().map(|line| ("EGRESS_TRACER_INPUT", line)))
         .spawn()
         .context("cannot start the command")?;

@@ -50,14 +50,20 @@ impl Client {
     /// The daemon is gone, or refuses.
     pub fn say(&self, message: &serde_json::Value) -> io::Result<()> {
         let text = message.to_string();
-        send(self.socket.as_raw_fd(), text.as_bytes(), MsgFlags::MSG_NOSIGNAL)?;
+        send(
+            self.socket.as_raw_fd(),
+            text.as_bytes(),
+            MsgFlags::MSG_NOSIGNAL,
+        )?;
         let mut buffer = [0; MESSAGE];
         let length = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
         let reply = buffer.get(..length).unwrap_or_default();
         let reply: serde_json::Value = serde_json::from_slice(reply)?;
         match reply["ok"] == true {
             true => Ok(()),
-            false => Err(io::Error::other(reply["error"].as_str().unwrap_or("refused").to_owned())),
+            false => Err(io::Error::other(
+                reply["error"].as_str().unwrap_or("refused").to_owned(),
+            )),
         }
     }
 }

@@ -122,7 +122,11 @@ impl Contexts {
         if is_ahead && self.state.in_use != 0 {
             return Ok(());
         }
-        let given = if is_ahead { self.state.given } else { number + AHEAD };
+        let given = if is_ahead {
+            self.state.given
+        } else {
+            number + AHEAD
+        };
         self.set_state(ContextState { in_use: 1, given })
     }
 

@@ -23,6 +23,8 @@ const CONTEXTS: usize = 262_144;
 const CONTEXTS_OF_CALL: usize = 4096;
 /// Names of tools, models and retrievers that wait for the recorder.
 const NAMES: usize = 16_384;
+/// Tools of one cgroup of which it is kept that they were called.
+const CALLED: usize = 4096;
 /// Nanoseconds for which a call is remembered after all flows of its time are told: a container's
 /// flows wait for its name.
 const LEEWAY: u64 = 30_000_000_000;
@@ -61,6 +63,8 @@ pub struct New {
     pub call_id: String,
     pub kind: ToolKind,
     pub cgroup_id: u64,
+    /// Who says so.
+    pub pid: u32,
 }
 
 /// For what a thread works: what one number in the kernel means.
@@ -87,6 +91,8 @@ struct Family {
     closed: VecDeque<Arc<Call>>,
     /// When the last one ended that is forgotten.
     forgotten: Option<u64>,
+    /// Tools of which a call was announced.
+    called: HashSet<String>,
 }
 
 /// What somebody has registered.
@@ -160,6 +166,20 @@ impl Ledger {
             opened: now,
             closed: OnceLock::new(),
         });
+        let is_first = |family: &mut Family| {
+            family.called.len() < CALLED && family.called.insert(call.tool.clone())
+        };
+        let family = self.families.entry(call.cgroup_id).or_default();
+        if is_first(family) {
+            let _full = self.announce(Announced {
+                cgroup_id: call.cgroup_id,
+                pid: new.pid,
+                names: Registered {
+                    called: vec![call.tool.clone()],
+                    ..Registered::default()
+                },
+            });
+        }
         self.next_call += 1;
         self.open += 1;
         self.counts.begun += 1;
@@ -264,7 +284,9 @@ impl Ledger {
                 let spans: Vec<Span> = all.iter().map(|call| call.span()).collect();
                 let is_kept = match origin {
                     Origin::Kept => true,
-                    Origin::Own | Origin::Inherited | Origin::Unsure => meaning.sort == Sort::Process,
+                    Origin::Own | Origin::Inherited | Origin::Unsure => {
+                        meaning.sort == Sort::Process
+                    }
                 };
                 let (attribution, or_none) = settle(&spans, is_kept, first, last);
                 Some(match (attribution, all.as_slice()) {
@@ -314,8 +336,9 @@ impl Ledger {
             tools,
             models,
             retrievers,
+            called,
         } = &announced.names;
-        let names = tools.len() + models.len() + retrievers.len();
+        let names = tools.len() + models.len() + retrievers.len() + called.len();
         if names == 0 {
             return true;
         }
@@ -365,7 +388,10 @@ impl Ledger {
 
     /// Makes room.
     fn forget_one(&mut self) {
-        let largest = self.families.values_mut().max_by_key(|family| family.closed.len());
+        let largest = self
+            .families
+            .values_mut()
+            .max_by_key(|family| family.closed.len());
         let Some(family) = largest else { return };
         let Some(call) = family.closed.pop_front() else {
             return;

@@ -106,7 +106,9 @@ impl Peer {
 /// How a thread calls itself: the innermost of its namespaces' numbers.
 fn own_tid(task: &Path) -> Option<u32> {
     let status = fs::read_to_string(task.join("status")).ok()?;
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    let numbers = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))?;
     numbers.split_whitespace().last()?.parse().ok()
 }
 

@@ -80,7 +80,9 @@ impl Server {
     /// The socket cannot be made, or somebody else listens there.
     pub fn start(settings: Settings, ledger: Shared, contexts: Contexts) -> io::Result<Self> {
         let listener = Listener::bind(&settings.socket)?;
-        let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        let stop = Arc::new(EventFd::from_flags(
+            EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
+        )?);
         let mut room = Room::new(settings, listener, ledger, contexts, stop.clone())?;
         let thread = std::thread::Builder::new()
             .name("marks".to_owned())
@@ -138,7 +140,10 @@ impl Room {
         stop: Arc<EventFd>,
     ) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(listener.fd(), EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+        epoll.add(
+            listener.fd(),
+            EpollEvent::new(EpollFlags::EPOLLIN, LISTENER),
+        )?;
         epoll.add(&*stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
         let limits = settings.limits;
         Ok(Self {
@@ -258,7 +263,10 @@ impl Room {
     fn read(&mut self, client: &mut Client, token: u64) {
         let mut buffer = [0; MESSAGE];
         for _ in 0..TURN {
-            let Some(connection) = client.connection.as_ref().filter(|_| client.unsent.is_none())
+            let Some(connection) = client
+                .connection
+                .as_ref()
+                .filter(|_| client.unsent.is_none())
             else {
                 return;
             };
@@ -410,6 +418,7 @@ fn greet(world: &World, client: &mut Client, hello: Hello) -> Result<Done, Refus
         tools: hello.tools,
         models: hello.models,
         retrievers: hello.retrievers,
+        called: Vec::new(),
     };
     let count = names.tools.len() + names.models.len() + names.retrievers.len();
     if client.names + count > NAMES {

@@ -108,6 +108,7 @@ impl Session {
                 call_id: begin.call.clone(),
                 kind: begin.kind,
                 cgroup_id: self.peer.cgroup_id,
+                pid: self.peer.pid,
             },
             now,
         );
@@ -148,6 +149,9 @@ impl Session {
             if thread.is_idle() {
                 self.threads.remove(&tid);
             }
+        }
+        if open.scope == Scope::Process {
+            let _gone = world.contexts.set(open.thread, Context::default());
         }
         world.ledger.lock().end(&open.call, now);
         Ok(())
@@ -212,7 +216,10 @@ impl Session {
 
     /// The connection has ended: true if a call goes on until the process ends.
     pub fn hang_up(&mut self, world: &mut World, now: u64) -> bool {
-        let over = self.calls.iter().filter(|(_, open)| open.scope != Scope::Process);
+        let over = self
+            .calls
+            .iter()
+            .filter(|(_, open)| open.scope != Scope::Process);
         let over: Vec<String> = over.map(|(id, _)| id.clone()).collect();
         for id in over {
             let _known = self.end(world, &id, now);

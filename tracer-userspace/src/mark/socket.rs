@@ -85,7 +85,8 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|file| Some(file.ino()) == self.inode);
+        let is_ours =
+            fs::symlink_metadata(&self.path).is_ok_and(|file| Some(file.ino()) == self.inode);
         if is_ours {
             let _gone = fs::remove_file(&self.path);
         }
@@ -128,7 +129,11 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// From a process of that id, so many bytes; longer than what is read.
-    Message { pid: u32, length: usize, is_cut: bool },
+    Message {
+        pid: u32,
+        length: usize,
+        is_cut: bool,
+    },
     Nothing,
     End,
 }
@@ -160,7 +165,8 @@ impl Connection {
             Err(error) => return Err(error.into()),
         };
         let mut pid = None;
-        for message in received.cmsgs()? {
+        // What came with descriptors is cut off, and said by nobody.
+        for message in received.cmsgs().into_iter().flatten() {
             if let ControlMessageOwned::ScmCredentials(credentials) = message {
                 pid = u32::try_from(credentials.pid()).ok();
             }

@@ -82,7 +82,8 @@ pub fn judge(sort: Sort, origin: Origin, own: &[Span], first: u64, last: u64) ->
     match (origin, sort) {
         (Origin::Own, Sort::Exact) => certain(Attribution::Exact),
         (Origin::Own, Sort::Tasks) => certain(Attribution::Window),
-        (Origin::Own | Origin::Inherited, Sort::Process) | (Origin::Kept | Origin::Unsure, Sort::Process) => kept(),
+        (Origin::Own | Origin::Inherited, Sort::Process)
+        | (Origin::Kept | Origin::Unsure, Sort::Process) => kept(),
         (Origin::Kept, Sort::Exact | Sort::Tasks) => kept(),
         (Origin::Inherited, Sort::Exact | Sort::Tasks) => Verdict::Among {
             others: Some((first, last)),
@@ -102,7 +103,10 @@ pub fn judge(sort: Sort, origin: Origin, own: &[Span], first: u64, last: u64) ->
 pub fn settle(all: &[Span], is_kept: bool, first: u64, last: u64) -> (Attribution, bool) {
     match all {
         [only] if is_kept || only.covers(first, last) => (Attribution::Process, false),
-        _ => (Attribution::Ambiguous, !is_kept && !are_covering(all, first, last)),
+        _ => (
+            Attribution::Ambiguous,
+            !is_kept && !are_covering(all, first, last),
+        ),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! They live beside `policy.toml` so that its own history shows only news.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -12,6 +12,7 @@ use crate::{
     policy::{
         model::{Service, Target},
         observe,
+        tools::Tools,
         translation::{Left, Translation},
     },
     record::{Channel, GapKind, Name, Outcome, Severity, optional_nanoseconds},
@@ -198,6 +199,9 @@ pub struct Destination {
     /// The agent's tool that this part of it was for; absent: unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<String>,
+    /// It was for one of these, and it is not known for which.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub one_of_tools: Vec<String>,
     /// Names under which it was reached, as in the log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<Name>,
@@ -248,6 +252,39 @@ impl Destination {
     #[must_use]
     pub fn is_for(&self, tools: Option<&[String]>) -> bool {
         tools.is_none_or(|tools| self.tool.as_ref().is_some_and(|tool| tools.contains(tool)))
+    }
+
+    /// Whether it may have been for one of these tools.
+    #[must_use]
+    pub fn may_be_for(&self, tools: Option<&[String]>) -> bool {
+        let is_unknown = self.tools().is_none();
+        let is_one = |tools: &[String]| self.suspects().any(|tool| tools.contains(tool));
+        is_unknown || tools.is_none_or(is_one)
+    }
+
+    /// The tools of which it was for one.
+    pub fn suspects(&self) -> impl Iterator<Item = &String> {
+        self.tool.iter().chain(&self.one_of_tools)
+    }
+
+    /// The same, for people; `None` if nothing is known.
+    #[must_use]
+    pub fn tools(&self) -> Option<String> {
+        let all = Tools::of(self.suspects().map(String::as_str));
+        all.map(|tools| tools.to_string())
+    }
+
+    /// It once for each tool that it may have been for.
+    pub fn by_tool(&self) -> impl Iterator<Item = Cow<'_, Self>> {
+        let certain = self.one_of_tools.is_empty().then_some(Cow::Borrowed(self));
+        let each = self.one_of_tools.iter().map(|tool| {
+            Cow::Owned(Self {
+                tool: Some(tool.clone()),
+                one_of_tools: Vec::new(),
+                ..self.clone()
+            })
+        });
+        certain.into_iter().chain(each)
     }
 
     /// Whether it was reached by this name, or one below this wildcard.

@@ -14,6 +14,7 @@ use crate::{
         model::{Entry, Service, Status, Target},
         observe::{Destination, Observations},
         seen::Seen,
+        tools::Tools,
         translation::{Left, Translation},
     },
     record::Outcome,
@@ -59,7 +60,7 @@ pub fn entries(observations: &Observations, by: By, decided: &Decided<'_>) -> Ve
 /// Services and what left for each, by where they are wanted.
 struct Wanted<'d> {
     decided: &'d Decided<'d>,
-    found: BTreeMap<(Target, Option<Arc<str>>), Found>,
+    found: BTreeMap<(Target, Option<Tools>), Found>,
 }
 
 /// What was found about one destination.
@@ -95,7 +96,7 @@ impl Wanted<'_> {
     }
 
     fn entries(self) -> Vec<Entry> {
-        let entry = |((to, tool), found): (_, Found)| {
+        let entry = |((to, tools), found): ((Target, Option<Tools>), Found)| {
             let Found {
                 services,
                 processes,
@@ -111,10 +112,9 @@ impl Wanted<'_> {
                         left,
                     })
                 });
-            let tool: Option<Arc<str>> = tool;
             Entry {
                 translated: translated.collect(),
-                tools: tool.map(|tool| vec![tool.to_string()]),
+                tools: tools.map(|tools| tools.iter().map(str::to_owned).collect()),
                 processes: (!processes.is_empty()).then(|| processes.into_iter().collect()),
                 ..Entry::candidate(to, ports)
             }
@@ -256,6 +256,7 @@ fn gaps(observations: &Observations) -> Vec<GapFigures> {
 }
 
 fn figures(destination: &Destination, seen: &Seen) -> evidence::Destination {
+    let only = seen.tool.as_ref().and_then(Tools::only);
     evidence::Destination {
         to: destination.ip,
         service: destination.service.clone(),
@@ -267,7 +268,11 @@ fn figures(destination: &Destination, seen: &Seen) -> evidence::Destination {
         first_seen: seen.first_seen,
         last_seen: seen.last_seen,
         believed: seen.believed.iter().map(ToString::to_string).collect(),
-        tool: seen.tool.as_deref().map(str::to_owned),
+        tool: only.map(str::to_owned),
+        one_of_tools: match (&seen.tool, only) {
+            (Some(tools), None) => tools.iter().map(str::to_owned).collect(),
+            (Some(_) | None, _) => Vec::new(),
+        },
         names: seen.names.iter().cloned().collect(),
         more_names: seen.names.more(),
         processes: seen.processes.iter().map(str::to_owned).collect(),

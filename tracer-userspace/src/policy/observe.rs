@@ -13,7 +13,9 @@ use crate::{
     policy::{
         believed::{Believed, believed},
         model::Service,
+        registry::Registry,
         seen::{Figures, Seen},
+        tools::Tools,
         unaddressed::Unaddressed,
     },
     record::{Channel, Direction, Flow, Gap, GapKind, Place, Protocol, Record, Severity, Start},
@@ -24,8 +26,6 @@ pub const DEFAULT_MAX_DESTINATIONS: usize = 65_536;
 /// Kinds of gaps that are kept apart, and the letters of one that this version does not know.
 const MAX_GAP_KINDS: usize = 64;
 const MAX_GAP_KIND: usize = 40;
-/// Letters of a tool's name.
-const MAX_TOOL: usize = 128;
 
 /// Where a flow went.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,13 +58,14 @@ pub struct Observations {
     max_destinations: usize,
     /// By where they went, the names by which that may be allowed, and the agent's tool, so that what
     /// one of them is evidence of never mixes with what another is, or with what none stands for.
-    destinations: BTreeMap<(Destination, Believed, Option<Arc<str>>), Seen>,
+    destinations: BTreeMap<(Destination, Believed, Option<Tools>), Seen>,
     runs: BTreeSet<Arc<str>>,
     sources: BTreeSet<Source>,
     open_source: Option<Source>,
     gaps: BTreeMap<(Severity, GapKind), GapTally>,
     missing_hooks: BTreeMap<String, String>,
     unaddressed: Unaddressed,
+    registered: Registry,
     unclosed: u64,
     turned_away: u64,
     unplaced: u64,
@@ -84,6 +85,7 @@ impl Observations {
             gaps: BTreeMap::new(),
             missing_hooks: BTreeMap::new(),
             unaddressed: Unaddressed::default(),
+            registered: Registry::default(),
             unclosed: 0,
             turned_away: 0,
             unplaced: 0,
@@ -105,8 +107,8 @@ impl Observations {
             | Record::Stats(_)
             | Record::Rotate(_)
             | Record::Dns(_)
-            | Record::Drift(_)
-            | Record::Registered(_) => {}
+            | Record::Drift(_) => {}
+            Record::Registered(entry) => self.registered.add(&entry.body),
         }
     }
 
@@ -169,6 +171,7 @@ impl Observations {
             self.missing_hook(hook, unseen);
         }
         self.unaddressed.merge(&other.unaddressed);
+        self.registered.merge(&other.registered);
         self.unclosed = self.unclosed.saturating_add(other.unclosed);
         self.turned_away = self.turned_away.saturating_add(other.turned_away);
         self.unplaced = self.unplaced.saturating_add(other.unplaced);
@@ -209,6 +212,12 @@ impl Observations {
     pub fn renamed(mut self, workload: impl Into<String>) -> Self {
         self.workload = workload.into();
         self
+    }
+
+    /// What the workload's agent has said of what it may use.
+    #[must_use]
+    pub fn registered(&self) -> &Registry {
+        &self.registered
     }
 
     /// The workload's name.
@@ -335,7 +344,7 @@ impl Observations {
         let believed = believed(&destination, figures);
         let seen = self
             .destinations
-            .entry((destination, believed, figures.tool.map(tool)))
+            .entry((destination, believed, figures.tool.clone()))
             .or_insert_with_key(|(_, believed, tool)| Seen {
                 believed: believed.clone(),
                 tool: tool.clone(),
@@ -396,11 +405,6 @@ impl Observations {
             }
         }
     }
-}
-
-/// The name of a tool, as long as one may be.
-fn tool(name: &str) -> Arc<str> {
-    name.chars().take(MAX_TOOL).collect::<String>().into()
 }
 
 /// A kind that this version does not know is a text out of a file: short, few and harmless.

@@ -16,6 +16,7 @@ use crate::{
         model::{Entry, Policy, Service, Status, Target},
         observe::{Destination, Observations, Source},
         seen::Figures,
+        tools::Tools,
         translation::Left,
     },
     ranges::Ranges,
@@ -122,7 +123,8 @@ fn observe(sightings: &[Sighting], max: usize) -> Observations {
                     port: Some(u16::from(port)),
                 },
             }),
-            tool: [None, Some("Search"), Some("Code")][usize::from(sighting.process) % 3],
+            tool: [None, Some("Search"), Some("Code")][usize::from(sighting.process) % 3]
+                .map(Tools::one),
         };
         let destination = Destination {
             ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, sighting.host)),

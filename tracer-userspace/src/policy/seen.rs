@@ -8,8 +8,8 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    policy::{believed::Believed, translation::Left},
-    record::{Channel, Flow, Name, Outcome, Process, RewrittenBy, Tool, Translated, Via},
+    policy::{believed::Believed, tools::Tools, translation::Left},
+    record::{Channel, Flow, Name, Outcome, Process, RewrittenBy, Translated, Via},
 };
 
 /// How many process names are kept per destination.
@@ -47,7 +47,7 @@ pub struct Seen {
     /// By which names it may be allowed: the same for all that was counted in.
     pub believed: Believed,
     /// For which of the agent's tools: the same for all that was counted in. Absent where unknown.
-    pub tool: Option<Arc<str>>,
+    pub tool: Option<Tools>,
 }
 
 /// The figures of one record.
@@ -67,8 +67,8 @@ pub struct Figures<'a> {
     pub channel: Channel,
     /// Where packets went; `None`: the record does not say.
     pub left: Option<Left>,
-    /// The agent's tool, where one is held responsible.
-    pub tool: Option<&'a str>,
+    /// The agent's tool, or those of which it is one.
+    pub tool: Option<Tools>,
 }
 
 impl Figures<'_> {
@@ -115,7 +115,7 @@ impl<'a> From<&'a Flow> for Figures<'a> {
                 // Of what was counted in another record, only that one says where it went.
                 None => (flow.count > 0).then_some(Left::AsAsked),
             },
-            tool: flow.tool.as_ref().and_then(Tool::responsible),
+            tool: flow.tool.as_ref().and_then(Tools::told),
         }
     }
 }

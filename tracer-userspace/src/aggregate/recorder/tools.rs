@@ -3,10 +3,7 @@
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use bytemuck::Zeroable as _;
-use tracer_common::{
-    context::origin,
-    flow::FlowKey,
-};
+use tracer_common::{context::origin, flow::FlowKey};
 
 use super::{Recorder, Subject};
 use crate::{
@@ -56,7 +53,9 @@ impl Recorder {
             _forked_or_inherited => Origin::Inherited,
         };
         match &self.marks {
-            Some(marks) => marks.lock().attribute(key.context, origin, first_ns, last_ns),
+            Some(marks) => marks
+                .lock()
+                .attribute(key.context, origin, first_ns, last_ns),
             // A daemon before this one had listened.
             None => Some(Tool::unknown()),
         }
@@ -126,7 +125,8 @@ impl Recorder {
         drop(ledger);
         let mut gaps = calls_refused(&refused, |cgroup_id| self.concerned(cgroup_id));
         gaps.extend(contexts_unknown(unknown));
-        gaps.into_iter().try_for_each(|affected| self.tell_gap(affected))
+        gaps.into_iter()
+            .try_for_each(|affected| self.tell_gap(affected))
     }
 
     pub(super) fn mark_counters(&self) -> Vec<(&'static str, u64)> {

@@ -60,6 +60,17 @@ pub(super) fn shared_address(subject: &Subject<'_>) -> bool {
     subject.seen.is_some_and(|seen| seen.naming.is_shared)
 }
 
+pub(super) fn other_tool(subject: &Subject<'_>) -> bool {
+    let Some((tools, seen)) = subject.entry.tools.as_ref().zip(subject.seen) else {
+        return false;
+    };
+    seen.tools.iter().any(|tool| !tools.contains(tool))
+}
+
+pub(super) fn outside_tools(subject: &Subject<'_>) -> bool {
+    subject.seen.is_some_and(|seen| seen.outside_tools)
+}
+
 pub(super) fn incomplete(subject: &Subject<'_>) -> bool {
     subject.seen.is_some_and(|seen| seen.incomplete)
 }

@@ -38,7 +38,7 @@ const fn figures(rule: Rule) -> Rule {
 }
 
 /// Every finding there is.
-pub const RULES: [Rule; 26] = [
+pub const RULES: [Rule; 28] = [
     rule(
         "metadata-service",
         Critical,
@@ -170,6 +170,18 @@ pub const RULES: [Rule; 26] = [
         Low,
         "An address of it has other names too: rules that see addresses open those with it.",
         behaviour::shared_address,
+    )),
+    figures(rule(
+        "other-tool",
+        Medium,
+        "Another tool went there than those that the entry is for.",
+        behaviour::other_tool,
+    )),
+    figures(rule(
+        "outside-tools",
+        Low,
+        "Something went there outside of any tool that is known, while the log tells tools apart.",
+        behaviour::outside_tools,
     )),
     figures(rule(
         "sends-more",

@@ -10,6 +10,7 @@ fn new(tool: &str, call_id: &str, cgroup_id: u64) -> New {
         call_id: call_id.to_owned(),
         kind: ToolKind::Tool,
         cgroup_id,
+        pid: 1,
     }
 }
 
@@ -33,14 +34,20 @@ fn the_same_meaning_has_one_number() {
     let other = ledger.context([&call].into_iter(), Sort::Exact, &["posthog".to_owned()]);
     assert_ne!(other, Some(number));
     let told = ledger.attribute(other.unwrap_or(0), Origin::Own, 11, 11);
-    assert_eq!(told.map(|tool| tool.caller), Some(vec!["posthog".to_owned()]));
+    assert_eq!(
+        told.map(|tool| tool.caller),
+        Some(vec!["posthog".to_owned()])
+    );
 }
 
 #[test]
 fn a_number_that_is_not_known_is_ambiguous_and_counted() {
     let mut ledger = Ledger::new(1);
     assert_eq!(ledger.attribute(0, Origin::Own, 1, 2), None);
-    assert_eq!(ledger.attribute(7, Origin::Own, 1, 2), Some(Tool::unknown()));
+    assert_eq!(
+        ledger.attribute(7, Origin::Own, 1, 2),
+        Some(Tool::unknown())
+    );
     assert_eq!(ledger.counts.unknown, 1);
 }
 

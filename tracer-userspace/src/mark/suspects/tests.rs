@@ -25,7 +25,10 @@ fn what_a_thread_says_itself_is_exact() {
 fn one_task_is_a_window_and_two_are_ambiguous() {
     let one = judge(Sort::Tasks, Origin::Own, &[A], 12, 13);
     assert_eq!(one, Verdict::One(Attribution::Window));
-    assert_eq!(judge(Sort::Tasks, Origin::Own, &[A, B], 16, 17), among(None));
+    assert_eq!(
+        judge(Sort::Tasks, Origin::Own, &[A, B], 16, 17),
+        among(None)
+    );
 }
 
 #[test]
@@ -35,7 +38,10 @@ fn a_program_stays_its_calls_until_others_come_into_question() {
     assert_eq!(kept(12, 30), among(Some((20, 30))));
     assert_eq!(kept(25, 30), among(Some((25, 30))));
     assert_eq!(settle(&[A], true, 25, 30), (Attribution::Process, false));
-    assert_eq!(settle(&[A, B], true, 25, 30), (Attribution::Ambiguous, false));
+    assert_eq!(
+        settle(&[A, B], true, 25, 30),
+        (Attribution::Ambiguous, false)
+    );
 }
 
 #[test]
@@ -44,8 +50,14 @@ fn what_is_inherited_is_the_only_calls_or_ambiguous() {
     assert_eq!(found, among(Some((12, 18))));
     assert_eq!(settle(&[A], false, 12, 18), (Attribution::Process, false));
     assert_eq!(settle(&[A], false, 12, 21), (Attribution::Ambiguous, true));
-    assert_eq!(settle(&[A, B], false, 12, 30), (Attribution::Ambiguous, false));
-    assert_eq!(settle(&[A, B], false, 5, 30), (Attribution::Ambiguous, true));
+    assert_eq!(
+        settle(&[A, B], false, 12, 30),
+        (Attribution::Ambiguous, false)
+    );
+    assert_eq!(
+        settle(&[A, B], false, 5, 30),
+        (Attribution::Ambiguous, true)
+    );
 }
 
 #[test]
