@@ -30,7 +30,11 @@ fn spans_alone_tell_most_and_are_never_exact() {
         let world = World::new();
         let score = world.agent(&options, &["--parallel", "1", "--otlp", place], flows());
         score.check(flows());
-        assert_eq!(score.known_as("exact") + score.known_as("process"), 0, "{score}");
+        assert_eq!(
+            score.known_as("exact") + score.known_as("process"),
+            0,
+            "{score}"
+        );
         let right = score.known_as("window") * 100;
         assert!(right >= 95 * flows(), "{score}");
     }

@@ -46,9 +46,19 @@ fn agent(image: &lab::Image, folder: &Path, how: &[&str]) -> ContainerSpec {
         inside("tests/clients/agent.py"),
     );
     let flows = flows().to_string();
-    let command = [&python, &agent, "--flows", &flows, "--truth", "/told/truth.jsonl"];
+    let command = [
+        &python,
+        &agent,
+        "--flows",
+        &flows,
+        "--truth",
+        "/told/truth.jsonl",
+    ];
     spec.option(&["--volume", &format!("{}:/told", folder.display())])
-        .option(&["--volume", &format!("{}:/run/egress-tracer", folder.display())])
+        .option(&[
+            "--volume",
+            &format!("{}:/run/egress-tracer", folder.display()),
+        ])
         .option(&["--env", &modules, "--env", "LANGSMITH_TRACING=false"])
         .command(&[&command, how].concat())
 }
@@ -65,7 +75,12 @@ fn each_flow_of_an_agent_in_a_container_is_its_calls() {
     let container = spec.create(&docker).unwrap();
     let socket = folder.path().join("mark.sock");
     let out = tempfile::tempdir().unwrap();
-    let options = ["--container", container.name(), "--mark-socket", socket.to_str().unwrap()];
+    let options = [
+        "--container",
+        container.name(),
+        "--mark-socket",
+        socket.to_str().unwrap(),
+    ];
     let daemon = Daemon::start(out.path(), &options).unwrap();
     container.start().unwrap();
     let code = container.wait(LIMIT).unwrap();
@@ -77,5 +92,8 @@ fn each_flow_of_an_agent_in_a_container_is_its_calls() {
     score.check(flows());
     assert_eq!(score.known_as("ambiguous"), 0, "{score}");
     let registered: Vec<&Value> = log.of_type("registered").collect();
-    assert!(registered.iter().any(|it| it["tools"][5] == "never_used"), "{registered:?}");
+    assert!(
+        registered.iter().any(|it| it["tools"][5] == "never_used"),
+        "{registered:?}"
+    );
 }

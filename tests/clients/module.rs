@@ -13,7 +13,12 @@ pub(crate) fn repository(path: &str) -> PathBuf {
 /// Python with the module and its tests in reach.
 pub(crate) fn python() -> Command {
     let mut python = Command::new(repository("tests/clients/.venv/bin/python"));
-    let folders = ["clients/python/src", "clients/python/tests", "tests/clients"].map(repository);
+    let folders = [
+        "clients/python/src",
+        "clients/python/tests",
+        "tests/clients",
+    ]
+    .map(repository);
     python.env("PYTHONPATH", std::env::join_paths(folders).unwrap());
     // No agent of ours tells anybody about itself.
     python.env("LANGSMITH_TRACING", "false");

@@ -72,7 +72,10 @@ impl Score {
         let tool = &flow["tool"];
         self.total += count;
         let attribution = tool["attribution"].as_str().unwrap_or("nobody");
-        *self.by_attribution.entry(attribution.to_owned()).or_default() += count;
+        *self
+            .by_attribution
+            .entry(attribution.to_owned())
+            .or_default() += count;
         let key = (call.tool.clone(), attribution.to_owned());
         *self.by_tool.entry(key).or_default() += count;
         let is_call = |said: &Value| said["name"] == *call.tool && said["call_id"] == *call.id;
@@ -108,6 +111,11 @@ impl fmt::Display for Score {
         for ((tool, attribution), count) in &self.by_tool {
             write!(to, "\n  {tool}: {count} {attribution}")?;
         }
-        write!(to, "\n  wrong: {}, nobody's: {}", self.wrong.len(), self.nobodys.len())
+        write!(
+            to,
+            "\n  wrong: {}, nobody's: {}",
+            self.wrong.len(),
+            self.nobodys.len()
+        )
     }
 }

@@ -8,7 +8,10 @@ use std::{
 use lab::{Internet, Kind, Log, Namespace, Plan, egress_tracer};
 use tempfile::TempDir;
 
-use crate::{module::repository, score::{Score, Truth}};
+use crate::{
+    module::repository,
+    score::{Score, Truth},
+};
 
 /// Returns from the test, saying so, unless root runs it.
 macro_rules! needs_root {
@@ -59,7 +62,11 @@ impl World {
     /// `egress-tracer run OPTIONS -- COMMAND`, recorded in the folder.
     pub(crate) fn record(&self, options: &[&str], command: &[&str]) -> Log {
         let mut tracer = self.client.command(egress_tracer().unwrap());
-        tracer.arg("run").arg("-o").arg(self.path("out")).args(options);
+        tracer
+            .arg("run")
+            .arg("-o")
+            .arg(self.path("out"))
+            .args(options);
         environment(&mut tracer);
         let output = tracer.arg("--").args(command).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);

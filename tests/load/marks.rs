@@ -34,7 +34,10 @@ pub(super) fn measure(path: &str) -> Result<()> {
 
 fn pairs(daemon: &OwnedFd, count: usize) -> Result<()> {
     for _ in 0..count {
-        say(daemon, br#"{"op":"begin","tool":"OpenAIChat","call":"c-1"}"#)?;
+        say(
+            daemon,
+            br#"{"op":"begin","tool":"OpenAIChat","call":"c-1"}"#,
+        )?;
         say(daemon, br#"{"op":"end","call":"c-1"}"#)?;
     }
     Ok(())

@@ -47,13 +47,23 @@ impl World {
         let file = self.folder.path().join("body");
         fs::write(&file, body).unwrap();
         let mut curl = Command::new("curl");
-        curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}"]);
+        curl.args([
+            "--silent",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+        ]);
         curl.arg("--unix-socket").arg(self.socket());
         for header in headers {
             curl.args(["--header", header]);
         }
-        curl.arg("--data-binary").arg(format!("@{}", file.display()));
-        let output = curl.arg(format!("http://localhost{path}")).output().unwrap();
+        curl.arg("--data-binary")
+            .arg(format!("@{}", file.display()));
+        let output = curl
+            .arg(format!("http://localhost{path}"))
+            .output()
+            .unwrap();
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -94,14 +104,28 @@ fn anything_else_is_refused_and_counted() {
         ("/v1/metrics", &[JSON], b"{}", "404"),
         ("/v1/traces", &["Content-Type: text/plain"], b"{}", "415"),
         ("/v1/traces", &[JSON, "Content-Encoding: br"], b"{}", "415"),
-        ("/v1/traces", &[JSON, "Content-Encoding: gzip"], b"{}", "415"),
+        (
+            "/v1/traces",
+            &[JSON, "Content-Encoding: gzip"],
+            b"{}",
+            "415",
+        ),
         ("/v1/traces", &[JSON], b"{", "400"),
         ("/v1/traces", &[PROTOBUF], b"\xff\xff", "400"),
         ("/v1/traces", &[JSON], &long, "413"),
-        ("/v1/traces", &[JSON, "Content-Encoding: gzip"], &bomb, "413"),
+        (
+            "/v1/traces",
+            &[JSON, "Content-Encoding: gzip"],
+            &bomb,
+            "413",
+        ),
     ];
     for (path, headers, body, status) in cases {
-        assert_eq!(world.post(path, headers, body), status, "{path} {headers:?}");
+        assert_eq!(
+            world.post(path, headers, body),
+            status,
+            "{path} {headers:?}"
+        );
     }
     let refused = &world.collector.counts().refused;
     assert_eq!(refused.load(std::sync::atomic::Ordering::Relaxed), 8);
@@ -113,7 +137,10 @@ fn too_many_at_once_are_told_to_try_again() {
     let all: Vec<String> = (0..super::QUEUE + 2)
         .map(|_| world.post("/v1/traces", &[JSON], SPAN.as_bytes()))
         .collect();
-    assert_eq!(all.iter().filter(|status| *status == "200").count(), super::QUEUE);
+    assert_eq!(
+        all.iter().filter(|status| *status == "200").count(),
+        super::QUEUE
+    );
     assert_eq!(all.last().unwrap(), "503");
     assert!(world.taken().is_some());
     assert_eq!(world.post("/v1/traces", &[JSON], SPAN.as_bytes()), "200");
@@ -122,7 +149,10 @@ fn too_many_at_once_are_told_to_try_again() {
 #[test]
 fn garbage_ends_a_connection_and_nothing_else() {
     let world = World::new();
-    for garbage in [&b"\x00\xff\x16\x03\x01"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff"] {
+    for garbage in [
+        &b"\x00\xff\x16\x03\x01"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+    ] {
         let mut stream = UnixStream::connect(world.socket()).unwrap();
         stream.write_all(garbage).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -159,7 +189,10 @@ fn a_socket_goes_with_its_listener_and_nobodys_file_does() {
 #[test]
 fn places() {
     let place = |text: &str| text.parse::<Place>();
-    assert_eq!(place("127.0.0.1:4318").unwrap().to_string(), "127.0.0.1:4318");
+    assert_eq!(
+        place("127.0.0.1:4318").unwrap().to_string(),
+        "127.0.0.1:4318"
+    );
     assert_eq!(place("unix:/a/b").unwrap(), Place::Unix("/a/b".into()));
     for wrong in ["", "4318", "localhost:4318", "unix:", "unix:a"] {
         place(wrong).unwrap_err();

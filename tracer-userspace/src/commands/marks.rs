@@ -100,5 +100,7 @@ impl MarkArgs {
 /// Descriptors that may go to clients, three for each: the others are for logs and hooks.
 fn descriptors() -> usize {
     let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-    usize::try_from(soft).unwrap_or(usize::MAX).saturating_sub(256)
+    usize::try_from(soft)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(256)
 }

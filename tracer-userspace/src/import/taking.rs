@@ -79,7 +79,8 @@ impl Reading<'_> {
         if entry.body.tool.is_none() && entry.body.count > 0 {
             let is_one_command = entry.body.container.is_none() && entry.workload != HOST;
             let spans = &self.settings.spans;
-            entry.body.tool = spans::flow::tool(spans, &entry.body, &entry.workload, is_one_command);
+            entry.body.tool =
+                spans::flow::tool(spans, &entry.body, &entry.workload, is_one_command);
         }
     }
 

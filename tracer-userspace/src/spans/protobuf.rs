@@ -81,7 +81,10 @@ impl ExportTraceServiceRequest {
     pub fn spans(&self) -> Decoded {
         let mut decoded = Decoded::default();
         for group in &self.resource_spans {
-            let attributes = group.resource.as_ref().map(|found| values(&found.attributes));
+            let attributes = group
+                .resource
+                .as_ref()
+                .map(|found| values(&found.attributes));
             let resource = Resource::of(&attributes.unwrap_or_default());
             for span in group.scope_spans.iter().flat_map(|scope| &scope.spans) {
                 decoded.take(&span.raw(), &resource);

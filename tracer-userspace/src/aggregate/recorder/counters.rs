@@ -5,9 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use tracer_common::limits::loss;
 
 use super::{Output, Recorder, Settings, Subject};
-use crate::aggregate::{
-    drift::Watch, recorded::Recorded, spans::Spans, workload::WorkloadError,
-};
+use crate::aggregate::{drift::Watch, recorded::Recorded, spans::Spans, workload::WorkloadError};
 
 /// What this process has done so far.
 #[derive(Clone, Copy, Debug, Default)]
