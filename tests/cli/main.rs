@@ -22,6 +22,7 @@ mod replay;
 mod report;
 mod review;
 mod rules;
+mod spans;
 mod tools;
 mod verify;
 mod ways_out;

@@ -260,6 +260,11 @@ pub struct InputFlags {
     #[arg(long)]
     pub allow_incomplete: bool,
 
+    /// What agents have exported by OpenTelemetry, as JSON, a request a line: tells the tools of
+    /// flows of which the log does not. May be repeated
+    #[arg(long, value_name = "FILE")]
+    pub spans: Vec<PathBuf>,
+
     /// Stop at the first line or packet that cannot be used
     #[arg(long)]
     pub strict: bool,

@@ -35,6 +35,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("published_ranges", published_ranges),
     #[cfg(feature = "rings")]
     ("rings", rings),
+    ("spans", spans),
     ("suricata", suricata),
     ("tetragon", tetragon),
     ("tls", tls),
@@ -49,6 +50,24 @@ pub fn dns(bytes: &[u8]) {
         let _ = names::read(message);
         rest = &rest[length..];
     }
+}
+
+/// OTLP, in either encoding.
+pub fn spans(bytes: &[u8]) {
+    let mut book = crate::spans::book::Book::default();
+    if let Ok(decoded) = crate::spans::json::decode(bytes) {
+        book.add(decoded.spans);
+    }
+    #[cfg(feature = "capture")]
+    if let Ok(decoded) = crate::spans::protobuf::decode(bytes) {
+        book.add(decoded.spans);
+    }
+    let subject = crate::spans::book::Subject {
+        last_ns: u64::MAX,
+        is_one_command: true,
+        ..Default::default()
+    };
+    let _ = book.find(&subject);
 }
 
 /// The first bytes of a connection: proxies, HTTP, TLS.

@@ -31,6 +31,8 @@
 pub mod aggregate;
 pub mod analysis;
 pub mod cli;
+#[cfg(feature = "capture")]
+pub mod collector;
 pub mod commands;
 #[cfg(feature = "capture")]
 pub mod conntrack;
@@ -62,5 +64,6 @@ pub mod redact;
 pub mod render;
 pub mod report;
 pub mod settings;
+pub mod spans;
 pub mod wire;
 pub mod workload_name;

@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: brings a machine to where the project builds, and with `--tests` to
 //! where its tests run. Doing it again changes nothing.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -97,8 +97,14 @@ const NODE: [(&str, &str, &str); 2] = [
     ),
 ];
 
-/// The clients of the tests of names, and their virtual environment.
+/// Python's clients and agents, and their virtual environment.
 const CLIENTS: &str = "tests/clients";
+
+/// Lists of packages for it, and pip's options for each.
+const PYTHON_PACKAGES: &[(&str, &[&str])] = &[
+    ("requirements.txt", &[]),
+    ("requirements-llm-guard.txt", &["--no-deps"]),
+];
 
 /// One thing a machine needs: look, do, say.
 pub(crate) struct Step<'a> {
@@ -254,26 +260,37 @@ fn node_modules() -> Result<()> {
 
 fn python_clients() -> Result<()> {
     let venv = Path::new(CLIENTS).join(".venv");
-    let here = |program: &str| venv.join("bin").join(program);
     Step {
         what: "the Python packages of tests/clients",
-        why: "real clients say names in their own way, HTTP/3 too",
-        is_done: &|| here("uv").exists() && here("httpx").exists(),
-        act: &|| {
-            if check(plain("python3", "-m venv --clear").arg(&venv)).is_err() {
-                // Debian's Python leaves that out.
-                install(&["python3-venv"])?;
-                check(plain("python3", "-m venv --clear").arg(&venv))?;
-            }
-            let wanted = Path::new(CLIENTS).join("requirements.txt");
-            check(
-                Command::new(here("pip"))
-                    .args(["install", "--quiet", "--requirement"])
-                    .arg(wanted),
-            )
-        },
+        why: "real clients and real agents, each with ways of its own",
+        is_done: &|| has_packages(&venv),
+        act: &|| make_venv(&venv),
     }
     .take()
+}
+
+/// Whether what is wanted now is what was installed last.
+fn has_packages(venv: &Path) -> bool {
+    PYTHON_PACKAGES.iter().all(|(list, _)| {
+        let wanted = fs::read(Path::new(CLIENTS).join(list)).ok();
+        wanted.is_some() && wanted == fs::read(venv.join(list)).ok()
+    })
+}
+
+fn make_venv(venv: &Path) -> Result<()> {
+    if check(plain("python3", "-m venv --clear").arg(venv)).is_err() {
+        // Debian's Python leaves that out.
+        install(&["python3-venv"])?;
+        check(plain("python3", "-m venv --clear").arg(venv))?;
+    }
+    for (list, options) in PYTHON_PACKAGES {
+        let wanted = Path::new(CLIENTS).join(list);
+        let mut pip = Command::new(venv.join("bin/pip"));
+        pip.args(["install", "--quiet"]).args(*options);
+        check(pip.arg("--requirement").arg(&wanted))?;
+        fs::copy(wanted, venv.join(list))?;
+    }
+    Ok(())
 }
 
 fn mount(kind: &str, at: &str, why: &str) -> Result<()> {
@@ -287,7 +304,7 @@ fn mount(kind: &str, at: &str, why: &str) -> Result<()> {
 }
 
 fn is_mounted(kind: &str, at: &str) -> bool {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     mounts.lines().any(|line| {
         let mut words = line.split(' ').skip(1);
         words.next() == Some(at) && words.next() == Some(kind)

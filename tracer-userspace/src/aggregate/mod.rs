@@ -12,6 +12,7 @@
 //! | [`account`] | what the logs hold of what was taken out of the kernel |
 //! | [`recovery`] | going on where the daemon before this one stopped |
 //! | `rewrites` | whose connections the host has rewritten |
+//! | [`spans`] | what agents export, and the flows that wait for it |
 //! | `recorded` | a workload in the recorder's hands |
 //! | [`recorder`] | the one owner of the aggregation: takes batches in, writes records out |
 
@@ -24,6 +25,7 @@ mod recorded;
 pub mod recorder;
 pub mod recovery;
 mod rewrites;
+pub mod spans;
 pub mod table;
 pub mod wire;
 pub mod workload;

@@ -43,6 +43,7 @@ use super::{
     preexisting::Preexisting,
     recorded::Recorded,
     rewrites::Rewrites,
+    spans::Spans,
     table::Table,
     wire::Wire,
     workload::{Continuity, Keeping, Workload, WorkloadError},
@@ -158,6 +159,10 @@ pub struct Recorder {
     is_reopening: bool,
     /// Holds flows against policies, if anybody asked for it.
     drift: Option<Watch>,
+    /// What agents export, if anybody listens for it.
+    spans: Option<Spans>,
+    /// Flows are told whether or not their spans may have come.
+    is_ending: bool,
     /// Knows on whose behalf flows are, if anybody listens.
     marks: Option<Shared>,
 }
@@ -197,8 +202,15 @@ impl Recorder {
             hooks: Hooks::default(),
             is_reopening: false,
             drift: None,
+            spans: None,
+            is_ending: false,
             marks: None,
         }
+    }
+
+    /// Says of flows what agents' spans say of their time.
+    pub fn listen_to(&mut self, spans: Spans) {
+        self.spans = Some(spans);
     }
 
     /// Asks for hooks on the cgroups of selected containers, below `mount`.
@@ -443,8 +455,10 @@ impl Recorder {
 
     fn forget_processes(&mut self, reason: SweepReason, began_ns: u64) {
         self.processes.swept(began_ns);
+        // Flows that wait for spans are told later by as much.
+        let waiting_ns = self.spans.as_ref().map_or(0, Spans::wait_ns);
         match reason {
-            SweepReason::Interval => self.processes.told(began_ns),
+            SweepReason::Interval => self.processes.told(began_ns.saturating_sub(waiting_ns)),
             SweepReason::Pressure | SweepReason::News | SweepReason::End => {}
         }
     }
@@ -496,6 +510,7 @@ impl Recorder {
             }
             // At the end `finish` writes out.
             SweepReason::End => {
+                self.is_ending = true;
                 self.tell_registered()?;
                 self.tell_dns(true)?;
                 self.tell_flows()?;

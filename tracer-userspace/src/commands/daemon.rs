@@ -26,6 +26,7 @@ use super::{
     engines::Engines,
     live::{self, Bounds, PROC},
     marks::MarkArgs,
+    otlp::OtlpArgs,
     takeover::{self, PinArgs, Takeover},
 };
 use crate::{
@@ -91,6 +92,8 @@ pub struct DaemonArgs {
     ready_file: Option<PathBuf>,
     #[command(flatten)]
     drift: DriftArgs,
+    #[command(flatten)]
+    otlp: OtlpArgs,
     #[command(flatten)]
     engines: Engines,
     #[command(flatten)]
@@ -187,6 +190,9 @@ async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> any
     let (sender, commands) = mpsc::channel(COMMANDS);
     if let Some(watch) = args.drift.start(sender.clone())? {
         recorder.watch_drift(watch);
+    }
+    if let Some(spans) = args.otlp.listen()? {
+        recorder.listen_to(spans);
     }
     recorder.watch_with(sender, &cgroup2.mount);
     let mut terms = if pins.is_some() {

@@ -1,13 +1,13 @@
 //! What verbs that read logs have in common: reading, choosing a workload, refusing what is
 //! incomplete.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::anyhow;
 
 use crate::{
     cli::InputFlags,
-    commands::{Failure, progress::Progress},
+    commands::{Failure, progress::Progress, spans_file},
     import::{self, Imported},
     output::terminal,
     policy::Observations,
@@ -58,6 +58,7 @@ fn read(arguments: &InputFlags, wanted: Wanted) -> anyhow::Result<Imported> {
         local: arguments.local.clone(),
         runs: arguments.runs,
         identified: wanted == Wanted::Evidence,
+        spans: Arc::new(spans_file::read(&arguments.spans)?),
         ..import::Settings::default()
     };
     let inputs = import::find(&arguments.inputs)?;

@@ -27,6 +27,8 @@ mod mark;
 mod marks;
 #[cfg(feature = "capture")]
 mod names;
+#[cfg(feature = "capture")]
+mod otlp;
 mod policies;
 mod policy;
 mod policy_file;
@@ -42,6 +44,7 @@ mod report;
 mod run;
 #[cfg(feature = "capture")]
 mod run_cgroup;
+mod spans_file;
 #[cfg(feature = "capture")]
 mod summary;
 #[cfg(feature = "capture")]

@@ -27,6 +27,7 @@ use super::{
     launch::{self, Account, OWN_FAILURE},
     live::{self, Bounds, PROC},
     marks::MarkArgs,
+    otlp::OtlpArgs,
     repetition::{Repeat, Repetition},
     run_cgroup::RunCgroup,
     summary,
@@ -66,6 +67,8 @@ pub struct RunArgs {
     user: Option<String>,
     #[command(flatten)]
     repeat: Repeat,
+    #[command(flatten)]
+    otlp: OtlpArgs,
     #[command(flatten)]
     marks: MarkArgs,
     #[command(flatten)]
@@ -161,6 +164,9 @@ async fn record(
     loaded.attach_connection_events();
     loaded.attach_cgroup(cgroup.path())?;
     let mut recorder = recorder(args, &run.words, cgroup2, &cgroup, &loaded)?;
+    if let Some(spans) = args.otlp.listen()? {
+        recorder.listen_to(spans);
+    }
     recorder.begin()?;
     let socket = mark_socket();
     let listening = args

@@ -43,7 +43,10 @@ use ipnet::IpNet;
 pub use inputs::{Input, find};
 pub use problems::{Problem, Problems};
 
-use crate::policy::{Workloads, observe};
+use crate::{
+    policy::{Workloads, observe},
+    spans::book::Book,
+};
 use contents::Contents;
 use source::Reading;
 
@@ -66,6 +69,8 @@ pub struct Settings {
     pub identified: bool,
     /// How many bytes of the inputs were read so far, for whoever looks on.
     pub read: Arc<AtomicU64>,
+    /// What agents have exported about the same time.
+    pub spans: Arc<Book>,
 }
 
 /// What counts as one run.
@@ -90,6 +95,7 @@ impl Default for Settings {
             runs: Runs::default(),
             identified: true,
             read: Arc::default(),
+            spans: Arc::default(),
         }
     }
 }

@@ -18,7 +18,11 @@ use crate::{
         translation::Left,
     },
     record::{Channel, Record},
+    spans,
 };
+
+/// The daemon's workload of whatever is in no container.
+const HOST: &str = "host";
 
 impl Reading<'_> {
     /// Observes what was summed.
@@ -38,7 +42,8 @@ impl Reading<'_> {
 
     pub(super) fn take(&mut self, parsed: Parsed, contents: &mut Contents) {
         match parsed {
-            Parsed::Record(record) => {
+            Parsed::Record(mut record) => {
+                self.ask_spans(&mut record);
                 contents.is_ours = true;
                 contents.records += 1;
                 contents.recordings.follow(&record);
@@ -62,6 +67,20 @@ impl Reading<'_> {
             }
             Parsed::Told(told) => self.told(told, contents),
             Parsed::UnknownType => contents.unknown_types += 1,
+        }
+    }
+
+    /// What the log does not say of a flow's tool. Spans that do not say whose they are were given for
+    /// these inputs, so they are taken for the one command that a log may be of.
+    fn ask_spans(&self, record: &mut Record) {
+        let Record::Flow(entry) = record else {
+            return;
+        };
+        if entry.body.tool.is_none() && entry.body.count > 0 {
+            let is_one_command = entry.body.container.is_none() && entry.workload != HOST;
+            let spans = &self.settings.spans;
+            entry.body.tool =
+                spans::flow::tool(spans, &entry.body, &entry.workload, is_one_command);
         }
     }
 

@@ -74,6 +74,9 @@ pub struct Use {
     pub tid: Option<u32>,
     #[serde(default)]
     pub caller: Vec<String>,
+    /// Takes back what was said of the thread before.
+    #[serde(default)]
+    pub inherit: bool,
 }
 
 /// Why a message changes nothing.

@@ -180,10 +180,11 @@ impl Session {
             open.users.insert(tid);
         }
         let thread = self.threads.entry(tid).or_default();
-        let said = Frame::Used(call, wanted.caller);
-        match thread.frames.last_mut() {
-            Some(top @ Frame::Used(..)) => *top = said,
-            Some(Frame::Began(_)) | None => thread.frames.push(said),
+        if let Some(Frame::Used(..)) = thread.frames.last() {
+            thread.frames.pop();
+        }
+        if !wanted.inherit {
+            thread.frames.push(Frame::Used(call, wanted.caller));
         }
         let told = tell(world, tid, thread);
         if thread.is_idle() {

@@ -33,7 +33,7 @@ enum Forbidden {
 }
 
 const PURE: &[&str] = &[
-    "decode", "wire", "foreign", "policy", "render", "analysis", "ranges", "report",
+    "decode", "wire", "foreign", "policy", "render", "analysis", "ranges", "report", "spans",
 ];
 const RIGHT: &[&str] = &[
     "policy", "render", "import", "analysis", "foreign", "ranges", "report", "record",

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use tracer_common::limits::loss;
 
 use super::{Output, Recorder, Settings, Subject};
-use crate::aggregate::{drift::Watch, recorded::Recorded, workload::WorkloadError};
+use crate::aggregate::{drift::Watch, recorded::Recorded, spans::Spans, workload::WorkloadError};
 
 /// What this process has done so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,6 +94,7 @@ impl Recorder {
         .chain(self.machine_counters())
         .chain(self.mark_counters())
         .chain(self.drift.iter().flat_map(Watch::counters))
+        .chain(self.spans.iter().flat_map(Spans::counters))
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
     }

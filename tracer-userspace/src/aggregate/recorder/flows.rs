@@ -70,6 +70,7 @@ impl Recorder {
     }
 
     pub(super) fn tell_until_full(&mut self) -> Result<(), WorkloadError> {
+        let told_before = self.spans_are_told_before();
         // The table lends its entries while records are made, which needs the rest of `self`.
         let mut table = std::mem::take(&mut self.table);
         let mut result = Ok(());
@@ -84,11 +85,15 @@ impl Recorder {
                 Attribution::Known(_) if self.stays_inside(key) => return true,
                 Attribution::Known(origin) => origin,
             };
+            if tally.first_ns() >= told_before && !self.is_ending(&origin) {
+                return false;
+            }
             for told in told {
                 let mut flow = self.flow(key, tally, told, &origin);
                 self.name(key, tally, told, &mut flow);
                 self.label(key, &mut flow);
                 self.tell_tool(key, tally, told, &mut flow);
+                self.ask_spans(tally, told, &origin, &mut flow);
                 match self.tell_flow(Box::new(flow), &origin) {
                     Ok((record, full)) => {
                         is_full |= full;
@@ -106,6 +111,43 @@ impl Recorder {
         });
         self.table = table;
         result
+    }
+
+    /// Flows that began from then on wait for spans that are still to come.
+    fn spans_are_told_before(&mut self) -> u64 {
+        let is_crowded = self.table.len() > self.settings.table_limit;
+        let now_ns = self.clock.monotonic_ns();
+        let now = self.clock.wall(now_ns);
+        let Some(spans) = &mut self.spans else {
+            return u64::MAX;
+        };
+        spans.take_in(now);
+        match self.is_ending || is_crowded {
+            true => u64::MAX,
+            false => now_ns.saturating_sub(spans.wait_ns()),
+        }
+    }
+
+    /// Whether this is the last that is told of a run.
+    fn is_ending(&self, origin: &Origin) -> bool {
+        let recorded = self.workloads.get(&origin.workload);
+        recorded.is_some_and(|recorded| recorded.ending.contains(&origin.run))
+    }
+
+    /// What markers have not said. What became of attempts has no time of its own: it is told as
+    /// the attempts were.
+    fn ask_spans(&self, tally: &mut Tally, told: &Told, origin: &Origin, flow: &mut Flow) {
+        let Some(spans) = &self.spans else {
+            return;
+        };
+        if flow.tool.is_some() {
+            return;
+        }
+        if told.count > 0 || told.translated.is_some() {
+            let is_one_command = matches!(self.subject, Subject::Command { .. });
+            tally.tool = spans.tool(flow, &origin.workload, is_one_command);
+        }
+        flow.tool.clone_from(&tally.tool);
     }
 
     /// Names a flow. A record that only tells what became of attempts says of them what the record
