@@ -201,10 +201,18 @@ pub(crate) fn fuzzing() -> Result<()> {
 /// What `cargo xtask vm` needs.
 pub(crate) fn virtual_machines() -> Result<()> {
     for (program, package, why) in [
-        ("qemu-system-x86_64", "qemu-system-x86", "boots other kernels"),
+        (
+            "qemu-system-x86_64",
+            "qemu-system-x86",
+            "boots other kernels",
+        ),
         ("cpio", "cpio", "packs what is in the guest"),
         ("depmod", "kmod", "finds the guest's modules"),
-        ("strip", "binutils", "leaves debugging information out of the guest"),
+        (
+            "strip",
+            "binutils",
+            "leaves debugging information out of the guest",
+        ),
     ] {
         Step {
             what: program,

@@ -119,7 +119,11 @@ fn passes(
 ) -> Result<bool> {
     let began = Instant::now();
     let initramfs = guest::pack(kernel, programs, steps)?;
-    eprintln!("vm: {}: booting, {} MiB of files", kernel.name, mebibytes(&initramfs)?);
+    eprintln!(
+        "vm: {}: booting, {} MiB of files",
+        kernel.name,
+        mebibytes(&initramfs)?
+    );
     let console = Path::new(FOLDER).join(format!("{}.console", kernel.name));
     let boot = machine::Boot {
         kernel,
@@ -143,7 +147,11 @@ fn passes(
         log.display()
     );
     if !told.came_to_its_end() {
-        eprintln!("vm: {}: the console ends with:\n{}", kernel.name, tail(&console));
+        eprintln!(
+            "vm: {}: the console ends with:\n{}",
+            kernel.name,
+            tail(&console)
+        );
     }
     Ok(told.is_good())
 }
@@ -161,7 +169,9 @@ fn tail(path: &Path) -> String {
 
 /// Builds what runs inside: programs, and the targets of tests. Their paths.
 fn build() -> Result<Vec<PathBuf>> {
-    check(&mut cargo("build --package tracer-userspace --package tests --bins"))?;
+    check(&mut cargo(
+        "build --package tracer-userspace --package tests --bins",
+    ))?;
     let mut line = "test --package tests --no-run --message-format json".to_owned();
     for target in plan::TARGETS {
         line.push_str(&format!(" --test {target}"));
@@ -175,8 +185,13 @@ fn build() -> Result<Vec<PathBuf>> {
     }
     let told = String::from_utf8_lossy(&output.stdout);
     let tests = told.lines().filter_map(executable);
-    let programs = ["egress-tracer", "little-internet", "sample-agent", "load-generator"]
-        .map(|name| Path::new("target/debug").join(name));
+    let programs = [
+        "egress-tracer",
+        "little-internet",
+        "sample-agent",
+        "load-generator",
+    ]
+    .map(|name| Path::new("target/debug").join(name));
     Ok(tests.chain(programs).collect())
 }
 

@@ -19,17 +19,56 @@ const INIT: &str = include_str!("init.sh");
 
 /// Programs that the tests call. A test that needs another one fails by saying so.
 const PROGRAMS: [&str; 43] = [
-    "awk", "bash", "bpftool", "cat", "chmod", "chown", "cp", "curl", "cut", "date", "dd", "dig",
-    "dnsmasq", "env", "grep", "head", "id", "ip", "ip6tables-restore", "iptables-restore", "kill",
-    "ldd", "ln", "ls", "mkdir", "modprobe", "mount", "mv", "nft", "nsenter", "openssl", "rm",
-    "sed", "seq", "setpriv", "sh", "sleep", "ss", "touch", "true", "umount", "unshare", "zstd",
+    "awk",
+    "bash",
+    "bpftool",
+    "cat",
+    "chmod",
+    "chown",
+    "cp",
+    "curl",
+    "cut",
+    "date",
+    "dd",
+    "dig",
+    "dnsmasq",
+    "env",
+    "grep",
+    "head",
+    "id",
+    "ip",
+    "ip6tables-restore",
+    "iptables-restore",
+    "kill",
+    "ldd",
+    "ln",
+    "ls",
+    "mkdir",
+    "modprobe",
+    "mount",
+    "mv",
+    "nft",
+    "nsenter",
+    "openssl",
+    "rm",
+    "sed",
+    "seq",
+    "setpriv",
+    "sh",
+    "sleep",
+    "ss",
+    "touch",
+    "true",
+    "umount",
+    "unshare",
+    "zstd",
 ];
 
 /// Applets of the host's static busybox for what else a first process does.
 const APPLETS: [&str; 5] = ["reboot", "sync", "uname", "timeout", "tr"];
 
 /// Settings that libraries read.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 8] = [
     "/etc/group",
     "/etc/ld.so.cache",
     "/etc/nsswitch.conf",
@@ -37,6 +76,7 @@ const SETTINGS: [&str; 7] = [
     "/etc/protocols",
     "/etc/services",
     "/etc/ssl/openssl.cnf",
+    "/usr/lib/ssl/openssl.cnf",
 ];
 
 /// Folders of plug-ins and modules, with their libraries, as far as they are there.
@@ -44,13 +84,24 @@ const FOLDERS: [&str; 2] = ["/usr/lib/x86_64-linux-gnu/xtables", "/usr/lib/pytho
 
 /// Of Python's library, what no script of the tests imports.
 const NOT_OF_PYTHON: [&str; 9] = [
-    "__pycache__", "config-3.11-x86_64-linux-gnu", "distutils", "ensurepip", "idlelib", "lib2to3",
-    "pydoc_data", "test", "tkinter",
+    "__pycache__",
+    "config-3.11-x86_64-linux-gnu",
+    "distutils",
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "pydoc_data",
+    "test",
+    "tkinter",
 ];
 
 /// Where a module may be that a test needs, below the folder of modules.
 const MODULES: [&str; 6] = [
-    "kernel/arch", "kernel/crypto", "kernel/drivers/net", "kernel/drivers/vhost", "kernel/lib",
+    "kernel/arch",
+    "kernel/crypto",
+    "kernel/drivers/net",
+    "kernel/drivers/vhost",
+    "kernel/lib",
     "kernel/net",
 ];
 
@@ -95,6 +146,8 @@ pub(crate) fn pack(kernel: &Kernel, programs: &[PathBuf], steps: &[Step]) -> Res
         tree.modules(modules)?;
     }
     tree.text("init", INIT, 0o755)?;
+    // Tests put one of their own over it.
+    tree.text("etc/resolv.conf", "", 0o644)?;
     let plan: String = steps.iter().map(Step::line).collect();
     tree.text("plan", &plan, 0o644)?;
     tree.archive(&Path::new(FOLDER).join(format!("{}.cpio", kernel.name)))
@@ -105,8 +158,19 @@ impl Tree {
         let folder = tempfile::tempdir().context("no temporary folder")?;
         let top = folder.path();
         for place in [
-            "usr/bin", "usr/lib", "usr/lib64", "etc", "proc", "sys", "dev", "run", "tmp", "root",
-            "tests", "var/lib", "var/tmp",
+            "usr/bin",
+            "usr/lib",
+            "usr/lib64",
+            "etc",
+            "proc",
+            "sys",
+            "dev",
+            "run",
+            "tmp",
+            "root",
+            "tests",
+            "var/lib",
+            "var/tmp",
         ] {
             fs::create_dir_all(top.join(place))?;
         }
@@ -128,7 +192,9 @@ impl Tree {
 
     /// Where a path of the guest is in the tree.
     fn place(&self, path: &Path) -> PathBuf {
-        self.folder.path().join(path.strip_prefix("/").unwrap_or(path))
+        self.folder
+            .path()
+            .join(path.strip_prefix("/").unwrap_or(path))
     }
 
     /// Copies a file; what a link points at, if it is one.
@@ -175,7 +241,11 @@ impl Tree {
     fn all_of(&mut self, folder: &Path) -> Result<()> {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             if NOT_OF_PYTHON.contains(&name.as_str()) {
                 continue;
             }
@@ -194,7 +264,11 @@ impl Tree {
     fn modules(&self, from: &Path) -> Result<()> {
         let release = from.file_name().context("modules without a release")?;
         let to = Path::new("/usr/lib/modules").join(release);
-        for name in ["modules.order", "modules.builtin", "modules.builtin.modinfo"] {
+        for name in [
+            "modules.order",
+            "modules.builtin",
+            "modules.builtin.modinfo",
+        ] {
             self.copy(&from.join(name), &to.join(name))?;
         }
         for place in MODULES.map(|place| (from.join(place), to.join(place))) {
@@ -206,7 +280,13 @@ impl Tree {
         }
         let depmod = find("depmod").context("no depmod on this machine")?;
         let mut index = Command::new(depmod);
-        output(index.arg("-b").arg(self.folder.path().join("usr")).arg(release)).map(drop)
+        output(
+            index
+                .arg("-b")
+                .arg(self.folder.path().join("usr"))
+                .arg(release),
+        )
+        .map(drop)
     }
 
     fn text(&self, name: &str, text: &str, mode: u32) -> Result<()> {
@@ -226,7 +306,9 @@ impl Tree {
             .spawn()?;
         let names = list.stdout.take().context("no list of files")?;
         let status = Command::new("cpio")
-            .args(["--null", "--create", "--format", "newc", "--quiet", "--owner", "0:0"])
+            .args([
+                "--null", "--create", "--format", "newc", "--quiet", "--owner", "0:0",
+            ])
             .current_dir(self.folder.path())
             .stdin(names)
             .stdout(File::create(to)?)

@@ -69,7 +69,11 @@ fn fetch(series: &str, folder: &Path) -> Result<PathBuf> {
         }
     };
     eprintln!("vm: fetching {name}");
-    output(Command::new("apt-get").args(["download", "-qq", &name]).current_dir(folder))?;
+    output(
+        Command::new("apt-get")
+            .args(["download", "-qq", &name])
+            .current_dir(folder),
+    )?;
     fetched(series, folder)?.with_context(|| format!("{name} was not fetched"))
 }
 
@@ -77,7 +81,8 @@ fn fetch(series: &str, folder: &Path) -> Result<PathBuf> {
 fn newest(series: &str) -> Option<String> {
     let escaped = series.replace('.', "\\.");
     let pattern = format!("^linux-image-{escaped}\\.[0-9][-.+a-z0-9]*-cloud-amd64$");
-    let found = output(Command::new("apt-cache").args(["search", "--names-only", &pattern])).ok()?;
+    let found =
+        output(Command::new("apt-cache").args(["search", "--names-only", &pattern])).ok()?;
     let names = found.lines().filter_map(|line| line.split(' ').next());
     names.max_by_key(|name| numbers(name)).map(str::to_owned)
 }
@@ -125,7 +130,10 @@ mod tests {
 
     #[test]
     fn ten_comes_after_nine() {
-        let names = ["linux-image-6.1.0-9-cloud-amd64", "linux-image-6.1.0-10-cloud-amd64"];
+        let names = [
+            "linux-image-6.1.0-9-cloud-amd64",
+            "linux-image-6.1.0-10-cloud-amd64",
+        ];
         let newest = names.into_iter().max_by_key(|name| numbers(name));
         assert_eq!(newest, Some(names[1]));
     }

@@ -32,8 +32,16 @@ pub(crate) struct Boot<'a> {
 pub(crate) fn run(boot: &Boot<'_>, budget: Duration, mut each: impl FnMut(&str)) -> Result<()> {
     let mut command = Command::new("qemu-system-x86_64");
     command
-        .args(["-accel", boot.accel, "-cpu", "max", "-smp", "2", "-m", "3072"])
-        .args(["-display", "none", "-nodefaults", "-no-user-config", "-no-reboot"])
+        .args([
+            "-accel", boot.accel, "-cpu", "max", "-smp", "2", "-m", "3072",
+        ])
+        .args([
+            "-display",
+            "none",
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+        ])
         .arg("-serial")
         .arg(format!("file:{}", boot.console.display()))
         .args(["-serial", "stdio"])
@@ -45,7 +53,11 @@ pub(crate) fn run(boot: &Boot<'_>, budget: Duration, mut each: impl FnMut(&str))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     let mut machine = Process::spawn(&mut command)?;
-    let said = machine.child().stdout.take().context("QEMU has no stdout")?;
+    let said = machine
+        .child()
+        .stdout
+        .take()
+        .context("QEMU has no stdout")?;
     let (sender, lines) = channel();
     // Ends with the machine.
     thread::spawn(move || {
@@ -147,8 +159,14 @@ mod tests {
             "test run::b ... FAILED",
             "skipped: c",
         ];
-        let shown: Vec<_> = lines.into_iter().filter_map(|line| told.take_in(line)).collect();
-        assert_eq!(shown, ["ok      live run::a", "FAILED  live run::b", "skipped: c"]);
+        let shown: Vec<_> = lines
+            .into_iter()
+            .filter_map(|line| told.take_in(line))
+            .collect();
+        assert_eq!(
+            shown,
+            ["ok      live run::a", "FAILED  live run::b", "skipped: c"]
+        );
         assert!(!told.is_good() && !told.came_to_its_end());
         assert_eq!(
             told.summary(),
