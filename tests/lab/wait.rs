@@ -1,6 +1,7 @@
 //! Waiting for something to become true.
 
 use std::{
+    env,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -8,6 +9,9 @@ use std::{
 use anyhow::{Result, bail};
 
 const PAUSE: Duration = Duration::from_millis(25);
+
+/// How many times longer than a test says it waits: on an emulated processor, say.
+const PATIENCE: &str = "EGRESS_TRACER_PATIENCE";
 
 /// Asks again and again until `probe` has an answer. `what` is for the error message.
 ///
@@ -19,6 +23,8 @@ pub fn wait_until<T>(
     mut probe: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let start = Instant::now();
+    let times = env::var(PATIENCE).ok().and_then(|times| times.parse().ok());
+    let limit = limit * times.unwrap_or(1);
     loop {
         if let Some(answer) = probe()? {
             return Ok(answer);

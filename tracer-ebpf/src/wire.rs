@@ -112,8 +112,9 @@ pub(crate) fn is_any_dns<const N: usize>(ports: [u32; N]) -> bool {
 /// Sends the `length` bytes at `from` of the packet, in as many pieces as that takes.
 #[inline(always)]
 pub(crate) fn send(skb: *mut __sk_buff, piece: &mut Piece, from: u32, length: u32) {
+    let length = forget(length);
     piece.total = length;
-    let begin = piece.offset;
+    let begin = forget(piece.offset);
     let mut sent = 0;
     for _ in 0..MAX_PIECES {
         if sent >= length {
@@ -121,7 +122,7 @@ pub(crate) fn send(skb: *mut __sk_buff, piece: &mut Piece, from: u32, length: u3
         }
         let left = forget(length - sent);
         piece.offset = begin.wrapping_add(sent);
-        let at = from + sent;
+        let at = forget(from + sent);
         if left <= SMALL_PIECE as u32 {
             send_piece::<SMALL_PIECE>(skb, piece, at, left);
         } else if left <= MIDDLE_PIECE as u32 {

@@ -68,7 +68,7 @@ const PROGRAMS: [&str; 43] = [
 const APPLETS: [&str; 5] = ["reboot", "sync", "uname", "timeout", "tr"];
 
 /// Settings that libraries read.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 8] = [
     "/etc/group",
     "/etc/ld.so.cache",
     "/etc/nsswitch.conf",
@@ -76,6 +76,7 @@ const SETTINGS: [&str; 7] = [
     "/etc/protocols",
     "/etc/services",
     "/etc/ssl/openssl.cnf",
+    "/usr/lib/ssl/openssl.cnf",
 ];
 
 /// Folders of plug-ins and modules, with their libraries, as far as they are there.
@@ -145,6 +146,8 @@ pub(crate) fn pack(kernel: &Kernel, programs: &[PathBuf], steps: &[Step]) -> Res
         tree.modules(modules)?;
     }
     tree.text("init", INIT, 0o755)?;
+    // Tests put one of their own over it.
+    tree.text("etc/resolv.conf", "", 0o644)?;
     let plan: String = steps.iter().map(Step::line).collect();
     tree.text("plan", &plan, 0o644)?;
     tree.archive(&Path::new(FOLDER).join(format!("{}.cpio", kernel.name)))

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The guest's first process: mounts what a machine has, follows /plan, and ends the machine. What
 # it says goes to the second serial port, where the kernel does not interrupt.
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin HOME=/root TMPDIR=/tmp
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin HOME=/root TMPDIR=/tmp EGRESS_TRACER_PATIENCE=10
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
