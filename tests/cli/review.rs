@@ -11,7 +11,9 @@ fn world() -> World {
             "w",
             "192.0.2.1",
             443,
-            ",\"exe\":\"/usr/bin/curl\",\"bytes_sent\":10,\"bytes_received\":20",
+            ",\"exe\":\"/usr/bin/curl\",\"cmdline\":[\"curl\",\"-s\",\"a\\u001b[2J\"],\
+             \"container\":{\"id\":\"ab12\",\"runtime\":\"docker\",\"name\":\"web\",\
+             \"image\":\"shop:1\"},\"bytes_sent\":10,\"bytes_received\":20",
         ),
         flow(
             "w",
@@ -65,6 +67,9 @@ fn the_worst_comes_first_and_each_decision_is_saved() {
         .shows("2 decision(s) saved, 1 candidate(s) left")
         .shows("1 time(s), in 1 of 1 run(s)");
     let ran = ran.shows("10 sent, 20 received").shows("by          curl");
+    let ran = ran
+        .shows("command     curl -s a")
+        .shows("container   web (shop:1)");
     assert!(!ran.out.contains('\u{1b}'));
     assert!(ran.out.lines().all(|line| line.chars().count() <= 200));
     let text = world.read("policy.toml");

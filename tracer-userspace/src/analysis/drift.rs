@@ -31,10 +31,7 @@ pub fn drift(policy: &Policy, evidence: &Evidence, today: Date, soon: u16) -> Ve
         let each = seen.by_tool();
         let judged = each.flat_map(|each| known.judge(&each, today, &mut used));
         let differing: BTreeSet<Difference> = judged
-            .map(|difference| Difference {
-                tool: seen.tools(),
-                ..difference
-            })
+            .map(|difference| difference.of_tools(seen.tools()))
             .collect();
         for difference in differing {
             together.entry(difference).or_default().push(seen);

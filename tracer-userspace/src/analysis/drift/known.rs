@@ -21,6 +21,13 @@ pub(super) struct Difference {
     entry: Option<usize>,
 }
 
+impl Difference {
+    /// The same of all the tools that it may have been.
+    pub(super) fn of_tools(self, tool: Option<String>) -> Self {
+        Self { tool, ..self }
+    }
+}
+
 /// The entries, ready to be asked about addresses and names. Those for tools speak of what was seen
 /// for these tools alone.
 pub(super) struct Known<'p> {
