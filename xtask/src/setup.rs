@@ -172,9 +172,6 @@ fn for_tests() -> Result<()> {
         .take()?;
     }
     deny()?;
-    if cfg!(target_arch = "x86_64") {
-        virtual_machines()?;
-    }
     node_modules()?;
     python_clients()?;
     mount("bpf", "/sys/fs/bpf", "pinned maps and programs")?;

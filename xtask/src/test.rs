@@ -12,7 +12,6 @@ use lab::Docker;
 use crate::{
     lint, setup,
     shell::{ask, cargo, check, interrupted, plain, survive_interrupts},
-    vm,
 };
 
 /// What came of one step.
@@ -26,14 +25,13 @@ struct Outcome {
 pub(crate) fn run() -> Result<ExitCode> {
     survive_interrupts()?;
     let mut outcomes = Vec::new();
-    let steps: [(&'static str, &dyn Fn() -> Result<()>); 7] = [
+    let steps: [(&'static str, &dyn Fn() -> Result<()>); 6] = [
         ("setup", &|| setup::run(true)),
         ("lint", &lint::run),
         ("dependencies", &dependencies),
         ("build", &build),
         ("unprivileged tests", &unprivileged),
         ("privileged tests", &privileged),
-        ("other kernels", &other_kernels),
     ];
     for (name, step) in steps {
         if interrupted() {
@@ -103,15 +101,6 @@ fn privileged() -> Result<()> {
         );
     }
     check(&mut test)
-}
-
-/// The core of those again, on kernels that people have.
-fn other_kernels() -> Result<()> {
-    if let Some(why) = vm::obstacle() {
-        eprintln!("test: skipped: {why}");
-        return Ok(());
-    }
-    vm::run(&vm::Arguments::core())
 }
 
 /// Starting the daemon takes root: where this process is not, the tests start it themselves.

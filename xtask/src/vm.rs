@@ -53,17 +53,6 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// As `cargo xtask test` calls it.
-    pub(crate) fn core() -> Self {
-        Self {
-            kernels: Vec::new(),
-            all: false,
-            minutes: None,
-            test: Vec::new(),
-            accel: "tcg".to_owned(),
-        }
-    }
-
     fn budget(&self) -> Duration {
         let default = if self.all { 90 } else { 10 };
         Duration::from_secs(60 * self.minutes.unwrap_or(default))
@@ -73,6 +62,9 @@ impl Arguments {
 /// The verb. Fails when a test fails on one of the kernels, or does not come to its end.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::virtual_machines()?;
+    if let Some(why) = obstacle() {
+        bail!(why);
+    }
     let folder = Path::new(FOLDER);
     fs::create_dir_all(folder).with_context(|| FOLDER.to_owned())?;
     let series = SERIES.map(str::to_owned);
@@ -100,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// Why nothing can be booted here, if so.
-pub(crate) fn obstacle() -> Option<String> {
+fn obstacle() -> Option<String> {
     let missing = ["qemu-system-x86_64", "cpio", "depmod", "dpkg"]
         .into_iter()
         .find(|program| find(program).is_none());

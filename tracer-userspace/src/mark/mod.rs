@@ -48,7 +48,6 @@ impl Shared {
     }
 
     /// For one lookup or one change. What a panicking thread has left is whole enough.
-    #[must_use]
     pub fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
