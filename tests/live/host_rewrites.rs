@@ -67,7 +67,7 @@ fn sent(log: &Log, ip: &str, port: u16) -> Vec<Option<String>> {
         assert_eq!(to["by"], "host", "{flow}");
         Some(format!("{} {}", to["ip"].as_str().unwrap(), to["port"]))
     };
-    let mut all: Vec<_> = log.to(ip, Some(port)).map(place).collect();
+    let mut all: Vec<_> = log.later_too(ip, Some(port)).map(place).collect();
     all.sort();
     all.dedup();
     all

@@ -38,7 +38,7 @@ fn load_file(net: &Namespace, path: &Path) {
 /// What left in place of `ip` and `port`, each once; `None`: what was asked for.
 fn left(log: &Log, ip: &str, port: u16) -> Vec<Option<String>> {
     let mut all: Vec<_> = log
-        .to(ip, Some(port))
+        .later_too(ip, Some(port))
         .map(|flow| {
             let to = flow.get("translated")?;
             Some(format!("{} {}", to["ip"].as_str().unwrap(), to["port"]))
