@@ -89,7 +89,7 @@ impl Log {
     #[must_use]
     pub fn names(&self, ip: &str) -> Vec<String> {
         let mut names: Vec<String> = self
-            .to(ip, None)
+            .later_too(ip, None)
             .filter_map(|flow| flow["names"].as_array())
             .flatten()
             .filter_map(|name| name["name"].as_str().map(str::to_owned))

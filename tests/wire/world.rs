@@ -206,7 +206,7 @@ pub(crate) fn agent() -> String {
 /// The names of a destination as `NAME SOURCE CONFIDENCE`, each once, sorted.
 pub(crate) fn names(log: &Log, ip: &str, port: u16) -> Vec<String> {
     let mut names: Vec<String> = log
-        .to(ip, Some(port))
+        .later_too(ip, Some(port))
         .filter_map(|flow| flow["names"].as_array())
         .flatten()
         .map(|name| {

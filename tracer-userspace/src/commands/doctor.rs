@@ -96,7 +96,7 @@ const UNSEEN: [(&str, &str); 4] = [
     ),
     (
         "Unix sockets",
-        "services of the host that are mounted into a container",
+        "connections on which nothing is sent, and datagrams that name the socket each time",
     ),
     (
         "later programs",
