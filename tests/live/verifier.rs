@@ -50,7 +50,7 @@ fn no_program_comes_near_what_the_verifier_gives_up_on() {
     assert!(measured.len() > 15, "{measured:?}");
     for (name, count) in &measured {
         println!("{name:22} {count}");
-        assert!(*count < LIMIT / 2, "{name}: {count}");
+        assert!(*count < LIMIT / 3 * 2, "{name}: {count}");
     }
     let Some(golden) = golden() else {
         println!("nothing was measured for this kernel: only the verifier's own limit counts");
