@@ -17,7 +17,7 @@ use super::{
 
 /// What is measured, as the load generator calls it; its name in the table; its goal.
 const CALLS: [(&str, &str, f64); 5] = [
-    ("tcp", "TCP connect+accept+close", 1.08),
+    ("tcp", "TCP connect+accept+close", 1.12),
     ("sendto", "unconnected UDP sendto", 1.28),
     ("send", "connected UDP send", 1.09),
     ("tls", "TLS connection", 1.03),
