@@ -217,9 +217,8 @@ pub(crate) fn is_ip4(skb: *mut __sk_buff) -> bool {
 
 /// The `T` at an offset, an integer or an array of some; `None` if the packet is shorter.
 ///
-/// Not zeroed first: for arrays the compiler calls memset, byte by byte, and before Linux 6.2 a
-/// program with a call to a function of its own is looked at with every number it ever holds. Those
-/// verifiers give up on it.
+/// Not zeroed first: for arrays the compiler calls memset, a function of the program's own, and the
+/// verifier of Linux 6.1 then looked at far more than without.
 #[inline(always)]
 pub(crate) fn load<T: Default + Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
