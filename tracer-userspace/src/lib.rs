@@ -14,8 +14,9 @@
 //! Beside `ebpf`, `inventory/` asks the kernel once for the connections that are open already, and
 //! `conntrack` from time to time for what the host rewrites (both by `netlink`).
 //!
-//! `mark/` listens to programs that say which of an agent's tools is at work, tells the kernel, and is
-//! asked by `aggregate/` what that means.
+//! Which of an agent's tools is at work is heard in two ways. `mark/` listens to programs that say so,
+//! tells the kernel, and is asked by `aggregate/` what that means. `collector/` receives OpenTelemetry's
+//! spans and `spans/` says what they tell of a flow's time, live and of files.
 //!
 //! `foreign/` reads other people's lists in force as policies, and `names/` fills the sets of a
 //! ruleset as the workload's questions are answered.
