@@ -80,7 +80,9 @@ impl Docker {
         let mut build = Command::new("docker");
         // BuildKit is a plug-in that not every machine has; the old builder needs no network.
         build.env("DOCKER_BUILDKIT", "0");
-        build.args(["build", "--quiet", "--force-rm", "--tag", &image.name]);
+        // No cache: a layer taken from the image of another test goes when that test removes it.
+        build.args(["build", "--quiet", "--no-cache", "--force-rm"]);
+        build.args(["--tag", &image.name]);
         output(build.arg(context.path()))?;
         Ok(image)
     }
