@@ -1,10 +1,6 @@
 //! How the daemon is told against which policies flows are held, and where drift is told.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use tokio::{
@@ -35,6 +31,17 @@ pub(super) struct DriftArgs {
     /// Send each drift record to this http:// address as well, as the body of a POST
     #[arg(long, value_name = "URL", requires = "policy")]
     webhook: Option<Url>,
+    /// The file of `ranges update`, for published ranges in the policies
+    #[arg(long, value_name = "FILE", requires = "policy")]
+    ranges: Option<PathBuf>,
+}
+
+/// Where policies are read from.
+#[derive(Clone, Debug)]
+struct Places {
+    policies: PathBuf,
+    /// Published ranges, where not in the usual place.
+    ranges: Option<PathBuf>,
 }
 
 impl DriftArgs {
@@ -46,19 +53,23 @@ impl DriftArgs {
         let Some(place) = &self.policy else {
             return Ok(None);
         };
+        let places = Places {
+            policies: place.clone(),
+            ranges: self.ranges.clone(),
+        };
         let seen = policies::state(place);
-        let (sender, receiver) = watch::channel(Arc::new(read(place)?));
-        tokio::spawn(follow(place.clone(), seen, sender));
+        let (sender, receiver) = watch::channel(Arc::new(read(&places)?));
+        tokio::spawn(follow(places, seen, sender));
         let webhook = self.webhook.clone().map(Webhook::spawn);
         Ok(Some(Watch::new(receiver, webhook, commands)))
     }
 }
 
 /// Until nobody holds flows against them any more. A mistake leaves the policies as they were.
-async fn follow(place: PathBuf, mut seen: policies::State, sender: watch::Sender<Arc<Policies>>) {
+async fn follow(places: Places, mut seen: policies::State, sender: watch::Sender<Arc<Policies>>) {
     while !sender.is_closed() {
         sleep(LOOK).await;
-        let looked = place.clone();
+        let looked = places.policies.clone();
         let Ok(state) = spawn_blocking(move || policies::state(&looked)).await else {
             return;
         };
@@ -66,10 +77,11 @@ async fn follow(place: PathBuf, mut seen: policies::State, sender: watch::Sender
             continue;
         }
         seen = state;
-        let changed = place.clone();
+        let changed = places.clone();
         match spawn_blocking(move || read(&changed)).await {
             Ok(Ok(policies)) => {
-                tracing::info!("{}: {} policies", place.display(), policies.len());
+                let place = places.policies.display();
+                tracing::info!("{place}: {} policies", policies.len());
                 sender.send_replace(Arc::new(policies));
             }
             Ok(Err(error)) => tracing::error!("the policies stay as they were: {error:#}"),
@@ -78,8 +90,8 @@ async fn follow(place: PathBuf, mut seen: policies::State, sender: watch::Sender
     }
 }
 
-fn read(place: &Path) -> anyhow::Result<Policies> {
-    let files = policies::read(place, None)?;
+fn read(places: &Places) -> anyhow::Result<Policies> {
+    let files = policies::read(&places.policies, places.ranges.as_deref())?;
     let joined = files.into_iter().map(|(name, file)| (name, file.joined()));
     Ok(joined.collect())
 }

@@ -73,6 +73,10 @@ pub struct NamesArgs {
     #[arg(long)]
     include_unreviewed: bool,
 
+    /// The file of `ranges update`, for published ranges in the policy
+    #[arg(long, value_name = "FILE")]
+    ranges: Option<PathBuf>,
+
     /// How long an address stays in its set after its TTL is over: clients outlive it
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = live::duration)]
     grace: Duration,
@@ -133,7 +137,7 @@ fn options(arguments: &NamesArgs) -> anyhow::Result<Options> {
 
 /// What the policy allows by name, and whose answers count.
 fn approved(arguments: &NamesArgs, scope: &Scope) -> Result<Approved, Failure> {
-    let file = PolicyFile::read(&arguments.policy, None)?;
+    let file = PolicyFile::read(&arguments.policy, arguments.ranges.as_deref())?;
     file.refuse_unknown_denials()?;
     let policy = file.joined();
     let none = || infer::evidence(&Observations::new(&*policy.workload, 0));

@@ -263,15 +263,8 @@ impl<'p> Known<'p> {
 
 fn figures(found: &Difference, seen: &[&Destination], runs: u64) -> String {
     let connections: u64 = seen.iter().map(|seen| seen.connections).sum();
-    let processes: BTreeSet<&str> = seen
-        .iter()
-        .flat_map(|seen| seen.processes.iter().map(String::as_str))
-        .collect();
-    let processes: Vec<&str> = processes.into_iter().collect();
-    let by = match processes.is_empty() {
-        true => String::new(),
-        false => format!(" by {}", processes.join(", ")),
-    };
+    let processes = listed(seen, |seen| &seen.processes);
+    let by = processes.map_or_else(String::new, |processes| format!(" by {processes}"));
     let tool = found.tool.as_ref();
     let by = tool.map_or_else(|| by.clone(), |tool| format!("{by} for tool {tool}"));
     let at = match (&found.to, seen) {
@@ -283,16 +276,19 @@ fn figures(found: &Difference, seen: &[&Destination], runs: u64) -> String {
     };
     let last = seen.iter().filter_map(|seen| seen.last_seen).max();
     let last = last.map_or_else(String::new, |time| format!(", last {time:.0}"));
-    let places: BTreeSet<&str> = seen
-        .iter()
-        .flat_map(|seen| seen.translated.iter().map(String::as_str))
-        .collect();
-    let places: Vec<&str> = places.into_iter().collect();
-    let left = match places.is_empty() {
-        true => String::new(),
-        false => format!(", left {}", places.join(", ")),
-    };
+    let places = listed(seen, |seen| &seen.translated);
+    let left = places.map_or_else(String::new, |places| format!(", left {places}"));
     format!("{connections} time(s) in {runs} run(s){by}{at}{last}{left}")
+}
+
+/// What all of them have of one kind, in order, each once. `None`: nothing.
+fn listed(seen: &[&Destination], of: fn(&Destination) -> &Vec<String>) -> Option<String> {
+    let all: BTreeSet<&str> = seen
+        .iter()
+        .flat_map(|seen| of(seen).iter().map(String::as_str))
+        .collect();
+    let all: Vec<&str> = all.into_iter().collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 /// Whether the address that is asked for is reviewed, and nothing that the host makes of it.
