@@ -1,8 +1,11 @@
-//! Kubernetes objects: NetworkPolicy through its published type, those of Cilium and Calico key by
-//! key, as their definitions (`cilium.io/v2`, `projectcalico.org/v3`) name them.
+//! Kubernetes objects, each through its published type: NetworkPolicy as the API's description has it,
+//! those of Cilium (`cilium.io/v2`) and Calico as their custom resource definitions have them.
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kcr_cilium_io::v2::ciliumnetworkpolicies::CiliumNetworkPolicy;
+use kcr_crd_projectcalico_org::v1::networkpolicies::NetworkPolicySpec as CalicoSpec;
 use proptest::prelude::*;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tracer_userspace::render::{
     BadOption, Format, NamedRule, Options, Pods, Rendered, RuleSet, Verdict,
@@ -67,8 +70,8 @@ fn mixed() -> RuleSet {
 }
 
 /// Fails on a key that the published type does not have: it would be lost on the way through.
-fn assert_is_network_policy(object: &Value) -> NetworkPolicy {
-    let typed: NetworkPolicy = serde_json::from_value(object.clone()).unwrap();
+fn assert_is<T: DeserializeOwned + Serialize>(object: &Value) -> T {
+    let typed: T = serde_json::from_value(object.clone()).unwrap();
     assert_eq!(&serde_json::to_value(&typed).unwrap(), object);
     typed
 }
@@ -76,7 +79,7 @@ fn assert_is_network_policy(object: &Value) -> NetworkPolicy {
 #[test]
 fn a_network_policy_is_one() {
     let (rendered, object) = made(Format::NetworkPolicy, &mixed(), Verdict::Drop);
-    let typed = assert_is_network_policy(&object);
+    let typed = assert_is::<NetworkPolicy>(&object);
     let spec = typed.spec.unwrap();
     assert_eq!(spec.policy_types.unwrap(), ["Egress"]);
     assert_eq!(typed.metadata.namespace.as_deref(), Some("shop"));
@@ -105,7 +108,20 @@ fn a_network_policy_is_one() {
 #[test]
 fn a_network_policy_is_one_whatever_it_is_about() {
     proptest!(config(), |(rules in rule_set())| {
-        assert_is_network_policy(&made(Format::NetworkPolicy, &rules, Verdict::Drop).1);
+        assert_is::<NetworkPolicy>(&made(Format::NetworkPolicy, &rules, Verdict::Drop).1);
+    });
+}
+
+#[test]
+fn ciliums_and_calicos_are_theirs_whatever_they_are_about() {
+    assert_is::<CiliumNetworkPolicy>(&made(Format::Cilium, &mixed(), Verdict::Drop).1);
+    // Its API server, which writes `projectcalico.org/v3`, stores the same under another version.
+    assert_is::<CalicoSpec>(&made(Format::Calico, &mixed(), Verdict::Log).1["spec"]);
+    proptest!(config(), |(rules in rule_set())| {
+        assert_is::<CiliumNetworkPolicy>(&made(Format::Cilium, &rules, Verdict::Drop).1);
+        for verdict in [Verdict::Drop, Verdict::Log] {
+            assert_is::<CalicoSpec>(&made(Format::Calico, &rules, verdict).1["spec"]);
+        }
     });
 }
 

@@ -1,8 +1,8 @@
 //! What a file is, told by its first bytes: gzip or zstd or neither, and a capture or lines.
 
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufReader, Cursor, Read};
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::MultiGzDecoder;
 
 use crate::import::capture;
 
@@ -16,9 +16,9 @@ const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
 
 /// The unpacked bytes of an input, by what they are.
 pub(super) enum Content<'r> {
-    Lines(Box<dyn BufRead + Send + 'r>),
+    Lines(Box<dyn Read + Send + 'r>),
     /// pcap or pcapng.
-    Capture(Box<dyn BufRead + Send + 'r>),
+    Capture(Box<dyn Read + Send + 'r>),
 }
 
 /// Unpacks and recognises.
@@ -35,22 +35,21 @@ pub(super) fn recognise<'r>(reader: impl Read + Send + 'r) -> io::Result<Content
     })
 }
 
-/// The unpacked bytes of `reader`.
-fn unpacked<'r>(mut reader: impl Read + Send + 'r) -> io::Result<Box<dyn BufRead + Send + 'r>> {
+/// The unpacked bytes of `reader`. Nothing is buffered but what is unpacked: whoever reads on does it
+/// in big pieces.
+fn unpacked<'r>(mut reader: impl Read + Send + 'r) -> io::Result<Box<dyn Read + Send + 'r>> {
     let mut head = Vec::with_capacity(4);
     reader.by_ref().take(4).read_to_end(&mut head)?;
     let is_gzip = head.starts_with(&GZIP);
     let is_zstd = head == ZSTD || head.get(1..) == Some(&ZSTD_SKIPPABLE) && head[0] & 0xf0 == 0x50;
-    let whole = BufReader::with_capacity(BUFFER, Cursor::new(head).chain(reader));
+    let whole = Cursor::new(head).chain(reader);
     if is_gzip {
-        return Ok(Box::new(BufReader::with_capacity(
-            BUFFER,
-            MultiGzDecoder::new(whole),
-        )));
+        let packed = BufReader::with_capacity(BUFFER, whole);
+        return Ok(Box::new(MultiGzDecoder::new(packed)));
     }
     if is_zstd {
-        let decoder = zstd::stream::read::Decoder::with_buffer(whole)?;
-        return Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)));
+        let packed = BufReader::with_capacity(BUFFER, whole);
+        return Ok(Box::new(zstd::stream::read::Decoder::with_buffer(packed)?));
     }
     Ok(Box::new(whole))
 }

@@ -2,7 +2,7 @@
 
 use std::{
     hash::{Hash, Hasher},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
 use jiff::Timestamp;
@@ -26,25 +26,41 @@ const MAX_DNS: usize = 2 + u16::MAX as usize;
 /// Datagrams of a client after which it will not begin to speak QUIC.
 const MAX_UNKNOWN_DATAGRAMS: u64 = 4;
 
+/// One end: the address, IPv4 as IPv6 (`::ffff:a.b.c.d`), and the port. Made anew for each packet,
+/// compared and hashed: small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct End(u128, u16);
+
+impl End {
+    fn of(end: SocketAddr) -> Self {
+        let ip = match end.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        Self(ip.to_bits(), end.port())
+    }
+
+    fn address(self) -> SocketAddr {
+        let ip = Ipv6Addr::from_bits(self.0).to_canonical();
+        SocketAddr::new(ip, self.1)
+    }
+}
+
 /// Both ends, in an order that does not depend on who sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) protocol: Protocol,
-    pub(super) low: SocketAddr,
-    pub(super) high: SocketAddr,
+    low: End,
+    high: End,
 }
 
 impl Hash for Key {
     /// In few words: for each packet it is done anew.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let ports = u64::from(self.low.port()) << 16 | u64::from(self.high.port());
+        let ports = u64::from(self.low.1) << 16 | u64::from(self.high.1);
         state.write_u64(u64::from(self.protocol.0) << 32 | ports);
-        for end in [self.low, self.high] {
-            match end.ip() {
-                IpAddr::V4(ip) => state.write_u64(u64::from(ip.to_bits())),
-                IpAddr::V6(ip) => state.write_u128(ip.to_bits()),
-            }
-        }
+        state.write_u128(self.low.0);
+        state.write_u128(self.high.0);
     }
 }
 
@@ -55,6 +71,7 @@ impl Key {
         source: SocketAddr,
         destination: SocketAddr,
     ) -> (Self, bool) {
+        let (source, destination) = (End::of(source), End::of(destination));
         let source_is_low = source <= destination;
         let (low, high) = if source_is_low {
             (source, destination)
@@ -67,6 +84,14 @@ impl Key {
             high,
         };
         (key, source_is_low)
+    }
+
+    pub(super) fn low(&self) -> SocketAddr {
+        self.low.address()
+    }
+
+    pub(super) fn high(&self) -> SocketAddr {
+        self.high.address()
     }
 }
 
@@ -128,9 +153,9 @@ impl Conversation {
     /// Client and server.
     pub(super) fn ends(&self, key: &Key) -> (SocketAddr, SocketAddr) {
         if self.client_is_low {
-            (key.low, key.high)
+            (key.low(), key.high())
         } else {
-            (key.high, key.low)
+            (key.high(), key.low())
         }
     }
 
