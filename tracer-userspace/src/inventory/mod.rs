@@ -5,6 +5,7 @@
 //! ```
 
 mod namespaces;
+pub mod open;
 mod owners;
 mod sockets;
 
