@@ -484,6 +484,17 @@ def one_set(address, port):
         s.close()
 
 
+def ask_again(address, port):
+    """Asks, and once more when a line comes."""
+    with socket.socket(family(address), socket.SOCK_DGRAM) as s:
+        s.sendto(TEXT, (address, port))
+        s.recv(100)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        s.sendto(TEXT, (address, port))
+        s.recv(100)
+
+
 def talk(address, port):
     """Says something for each line that comes, on one connection."""
     with socket.socket(family(address)) as s:

@@ -66,15 +66,21 @@ const WIRE_HOOKS: [(&str, &str); 2] = [
         "DNS answers: no name is proven; whether datagrams are answered; who spoke first: a UDP server's replies are recorded as egress",
     ),
 ];
+/// An iterator: it is never attached.
+const BOUND_BEFORE: &str = "bound_before";
 const SERVERS_UNSEEN: &str = "which UDP sockets are servers': their replies are recorded as egress";
 /// Those of ways that not everybody uses.
-const WAY_HOOKS: [(&str, &str); 4] = [
+const WAY_HOOKS: [(&str, &str); 5] = [
     (
         "sock_create",
         "what raw, ping and connected UDP-Lite sockets send",
     ),
     ("post_bind4", SERVERS_UNSEEN),
     ("post_bind6", SERVERS_UNSEEN),
+    (
+        BOUND_BEFORE,
+        "which UDP sockets were servers' before recording began: their replies are recorded as egress",
+    ),
     ("device_opened", "who opens a TUN or TAP device"),
 ];
 const CGROUP_HOOKS: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
@@ -515,6 +521,9 @@ fn load_one(ebpf: &mut Ebpf, name: &'static str, types: Option<&Btf>) -> Result<
         Program::CgroupSock(program) => program.load(),
         Program::CgroupDevice(program) => program.load(),
         Program::RawTracePoint(program) => program.load(),
+        Program::Iter(program) => {
+            program.load("udp", types.ok_or(LoadError::Missing("type information"))?)
+        }
         Program::BtfTracePoint(program) => {
             program.load(name, types.ok_or(LoadError::Missing("type information"))?)
         }

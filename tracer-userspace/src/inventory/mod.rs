@@ -7,6 +7,7 @@
 mod namespaces;
 pub mod open;
 mod owners;
+pub mod servers;
 mod sockets;
 
 use std::{collections::HashMap, path::PathBuf};
