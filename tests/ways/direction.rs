@@ -2,11 +2,13 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     process::Stdio,
+    time::Duration,
 };
 
-use lab::{Log, Process, egress_tracer};
+use lab::{Cgroup, Daemon, Log, Process, egress_tracer};
+use serde_json::Value;
 
 use crate::world::{SERVER, World, needs_root, path_text};
 
@@ -38,12 +40,7 @@ impl<'w> Served<'w> {
         let mut client = self.world.internet().namespace().command("python3");
         client.args([&script, peer[0], &self.world.client_address(), "7"]);
         lab::output(client.args(&peer[1..])).unwrap();
-        assert!(
-            tracer
-                .wait(std::time::Duration::from_secs(60))
-                .unwrap()
-                .success()
-        );
+        assert!(tracer.wait(Duration::from_secs(60)).unwrap().success());
         Log::read(&out.join("flows.jsonl")).unwrap()
     }
 
@@ -136,4 +133,64 @@ fn a_client_that_spoke_first_is_no_server() {
     assert!(said.contains("done"), "{said}");
     assert_eq!(directions(&log), ["egress sendmsg"], "{log:?}");
     assert_eq!(log.count(SERVER, 7), 3);
+}
+
+/// `way` of `ways.py` in `cgroup` and in the client's network, begun before anybody records.
+fn begun(world: &World, cgroup: &Cgroup, way: &str, address: &str) -> Process {
+    let mut command = cgroup.command("nsenter");
+    command
+        .arg(format!("--net={}", world.client().path().display()))
+        .args(["--", "python3", &path_text(&world.client_script())])
+        .args([way, address, "7"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut process = Process::spawn(&mut command).unwrap();
+    let mut line = String::new();
+    let stdout = process.child().stdout.as_mut().unwrap();
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    process
+}
+
+#[test]
+fn a_server_from_before_the_daemon_replies_and_a_client_does_not() {
+    needs_root!();
+    let world = World::new();
+    let (servers, clients) = (
+        Cgroup::new("server").unwrap(),
+        Cgroup::new("client").unwrap(),
+    );
+    let mut server = begun(&world, &servers, "serve", "0.0.0.0");
+    let mut client = begun(&world, &clients, "ask_again", SERVER);
+    let out = world.path("daemon");
+    let chosen = [&servers, &clients].map(Cgroup::relative);
+    let options = ["--cgroup", &chosen[0], "--cgroup", &chosen[1]];
+    let daemon = Daemon::start(&out, &options).unwrap();
+    let mut scan = world.internet().namespace().command("python3");
+    let script = path_text(&world.client_script());
+    let address = world.client_address();
+    lab::output(scan.args([&script, "scan", &address, "7", "20"])).unwrap();
+    client
+        .child()
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"\n")
+        .unwrap();
+    let limit = Duration::from_secs(60);
+    assert!(server.wait(limit).unwrap().success());
+    assert!(client.wait(limit).unwrap().success());
+    daemon.stop().unwrap();
+    let told = |name: &str| {
+        let log = Log::read(&out.join(&name[1..]).join("flows.jsonl")).unwrap();
+        let sent = |flow: &Value| flow["channel"] == "sendmsg";
+        let counts = log.flows().filter(|flow| sent(flow));
+        let count: u64 = counts.filter_map(|flow| flow["count"].as_u64()).sum();
+        (directions(&log), count)
+    };
+    assert_eq!(told(&chosen[0]), (vec!["reply sendmsg".to_owned()], 21));
+    assert_eq!(told(&chosen[1]), (vec!["egress sendmsg".to_owned()], 1));
+    let policy = out.join(&chosen[0][1..]).join("policy.toml");
+    let policy = fs::read_to_string(policy).unwrap_or_default();
+    assert!(!policy.contains("[[allow]]"), "{policy}");
 }

@@ -1,10 +1,19 @@
 //! What becomes of TCP connections.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{ChildStdin, ChildStdout, Stdio},
+    time::Duration,
+};
 
-use lab::{Cgroup, Daemon};
+use lab::{Cgroup, Daemon, Pins, Process};
 
-use crate::world::{HOLE, NOWHERE, RESETTER, SERVER, World, needs_root, sums};
+use crate::world::{HOLE, NOWHERE, RESETTER, SERVER, World, needs_root, path_text, sums};
+
+/// Connections are followed in so many sets of so many (`tracer_common::outcome`).
+const CONNECTION_SETS: u64 = 8192;
+const WAYS: u64 = 4;
 
 /// What the sample agent says, and what an echo server says back.
 const SAID: u64 = b"GET / HTTP/1.0\r\n\r\n".len() as u64;
@@ -90,4 +99,110 @@ fn outcomes_that_come_after_their_attempt_was_told_make_the_sums_agree() {
         (hole.count, hole.outcomes),
         (2, vec!["timeout 2".to_owned()])
     );
+}
+
+/// A connection in the client's network that says something when it is told to.
+struct Talk {
+    process: Process,
+    says: Option<ChildStdin>,
+    said: BufReader<ChildStdout>,
+}
+
+impl Talk {
+    const SAID: u64 = b"hello".len() as u64;
+
+    fn start(world: &World, cgroup: &Cgroup) -> Self {
+        let mut command = cgroup.command("nsenter");
+        command
+            .arg(format!("--net={}", world.client().path().display()))
+            .args(["--", "python3", &path_text(&world.client_script())])
+            .args(["talk", SERVER, "7"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut process = Process::spawn(&mut command).unwrap();
+        let says = process.child().stdin.take();
+        let said = BufReader::new(process.child().stdout.take().unwrap());
+        Self {
+            process,
+            says,
+            said,
+        }
+    }
+
+    fn say(&mut self) {
+        self.says.as_mut().unwrap().write_all(b"\n").unwrap();
+        let mut line = String::new();
+        self.said.read_line(&mut line).unwrap();
+        assert_eq!(line, "said\n");
+    }
+
+    /// Closes the connection.
+    fn end(mut self) {
+        self.says = None;
+        let status = self.process.wait(Duration::from_secs(60)).unwrap();
+        assert!(status.success());
+    }
+}
+
+#[test]
+fn what_was_said_on_an_open_connection_is_told_at_the_end_and_once() {
+    needs_root!();
+    let world = World::new();
+    let (cgroup, pins) = (Cgroup::new("ways").unwrap(), Pins::new());
+    let out = world.path("daemon");
+    let name = cgroup.relative();
+    let options = ["--cgroup", &name, "--pin", pins.argument()];
+    let daemon = Daemon::start(&out, &options).unwrap();
+    let mut talk = Talk::start(&world, &cgroup);
+    talk.say();
+    daemon.stop().unwrap();
+    let log = World::daemon_log(&out);
+    let found = sums(&log, SERVER, 7);
+    let said = (found.sent, found.received, found.ended);
+    assert_eq!(said, (Talk::SAID, Talk::SAID, 0), "{log:?}");
+    let open = |flow: &serde_json::Value| flow["still_open"] == 1;
+    assert!(log.later_too(SERVER, Some(7)).any(open), "{log:?}");
+    // Nobody listens; the next one tells what the first has not.
+    talk.say();
+    let daemon = Daemon::start(&out, &options).unwrap();
+    talk.say();
+    talk.end();
+    daemon.stop().unwrap();
+    let log = World::daemon_log(&out);
+    let found = sums(&log, SERVER, 7);
+    let said = (found.sent, found.received, found.ended, found.count);
+    assert_eq!(said, (3 * Talk::SAID, 3 * Talk::SAID, 1, 1), "{log:?}");
+}
+
+/// Of connections that give way to newer ones the end is not told: that is counted, not silent.
+#[test]
+fn connections_that_give_way_are_counted() {
+    const MORE: u64 = 2;
+    needs_root!();
+    let world = World::new();
+    let open = WAYS + MORE;
+    let way = path_text(&world.client_script());
+    let log = world.run(&[
+        "python3",
+        &way,
+        "one_set",
+        SERVER,
+        "7",
+        &CONNECTION_SETS.to_string(),
+        &open.to_string(),
+    ]);
+    let found = sums(&log, SERVER, 7);
+    assert_eq!(found.outcomes, [format!("established {open}")], "{log:?}");
+    assert_eq!((found.count, found.ended), (open, open - MORE));
+    let gaps: Vec<_> = log.of_type("gap").collect();
+    let [gap] = &gaps[..] else {
+        panic!("{gaps:?}");
+    };
+    assert_eq!(
+        (&gap["what"], &gap["severity"]),
+        (&"outcomes".into(), &"detail".into())
+    );
+    assert_eq!(gap["lost"], MORE);
+    let stats = log.of_type("stats").last().unwrap();
+    assert_eq!(stats["counters"]["connections_full"], MORE);
 }

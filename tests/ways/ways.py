@@ -433,6 +433,78 @@ def bound_client(address, port):
             s.recv(100)
 
 
+def ask(address, port):
+    with socket.socket(family(address), socket.SOCK_DGRAM) as s:
+        s.sendto(TEXT, (address, port))
+        s.recv(100)
+
+
+def ask_connected(address, port):
+    with socket.socket(family(address), socket.SOCK_DGRAM) as s:
+        s.connect((address, port))
+        s.send(TEXT)
+        s.recv(100)
+
+
+def ask_by_ping(address, _port):
+    with open("/proc/sys/net/ipv4/ping_group_range", "w") as groups:
+        groups.write("0 0")
+    with socket.socket(family(address), socket.SOCK_DGRAM, icmp(address)) as s:
+        s.sendto(echo_request(address), (address, 0))
+        s.recv(100)
+
+
+def tell(address, port):
+    """Says something to the first port and waits for no answer; asks at the one after it."""
+    with socket.socket(family(address), socket.SOCK_DGRAM) as s:
+        for _ in range(3):
+            s.sendto(TEXT, (address, port))
+    with socket.socket(family(address), socket.SOCK_DGRAM) as s:
+        s.connect((address, port))
+        s.send(TEXT)
+    ask(address, port + 1)
+
+
+def one_set(address, port):
+    """More connections at a time than a set of those that are followed has room for: sockets of which
+    the kernel's cookies differ by the number of sets. `one_set ADDRESS PORT SETS N`."""
+    so_cookie, sets, wanted = 57, int(sys.argv[4]), int(sys.argv[5])
+    kept = []
+    while len(kept) < wanted:
+        s = socket.socket()
+        cookie = struct.unpack("=Q", s.getsockopt(socket.SOL_SOCKET, so_cookie, 8))[0]
+        if kept and cookie % sets != kept[0][1]:
+            s.close()
+            continue
+        s.connect((address, port))
+        s.send(TEXT)
+        s.recv(100)
+        kept.append((s, cookie % sets))
+    for s, _ in kept:
+        s.close()
+
+
+def ask_again(address, port):
+    """Asks, and once more when a line comes."""
+    with socket.socket(family(address), socket.SOCK_DGRAM) as s:
+        s.sendto(TEXT, (address, port))
+        s.recv(100)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        s.sendto(TEXT, (address, port))
+        s.recv(100)
+
+
+def talk(address, port):
+    """Says something for each line that comes, on one connection."""
+    with socket.socket(family(address)) as s:
+        s.connect((address, port))
+        for _ in sys.stdin:
+            s.send(TEXT)
+            s.recv(100)
+            print("said", flush=True)
+
+
 def scan(address, port):
     """As many peers as ports are asked for, each from a socket of its own: `scan ADDRESS PORT N`."""
     for _ in range(int(sys.argv[4])):

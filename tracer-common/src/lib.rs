@@ -31,4 +31,4 @@ pub mod translation;
 pub mod wire;
 
 /// Raised whenever a type in this crate changes its layout or its meaning.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;

@@ -30,8 +30,12 @@ pub mod loss {
     pub const FIRST_UNKNOWN: u32 = 11;
     /// A new thread or process did not inherit its maker's tool call: too many have one.
     pub const CONTEXTS_FULL: u32 = 12;
+    /// A connection that was followed gave way to a newer one: of its end nothing is told.
+    pub const CONNECTIONS_FULL: u32 = 13;
+    /// That a datagram was answered was not noted: too many peers have answered.
+    pub const ANSWERS_FULL: u32 = 14;
     /// How many there are.
-    pub const COUNT: u32 = 13;
+    pub const COUNT: u32 = 15;
 }
 
 /// One cgroup's share of the flow table.

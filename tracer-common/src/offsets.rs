@@ -99,7 +99,8 @@ pub struct SocketOffsets {
     /// `vsock_sock.remote_addr.{svm_cid, svm_port}`
     pub vsock_cid: u32,
     pub vsock_port: u32,
-    pub reserved: u32,
+    /// `sock.sk_userlocks`: in bits, of which it has four.
+    pub user_locks: u32,
 }
 
 /// What Unix sockets need besides: read of those alone, so that other families pay nothing for it.

@@ -48,6 +48,14 @@ pub struct Connection {
     pub received: u64,
 }
 
+impl Connection {
+    /// Whether it is established, and this side is not done with it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.socket_cookie != 0 && self.settled != 0 && self.ended == 0
+    }
+}
+
 /// Connections are followed in sets of so many, found by the socket's cookie: no lock, no list.
 /// Where a set is full, what became of one of them stays unknown.
 pub const WAYS: usize = 4;

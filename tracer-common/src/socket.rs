@@ -32,6 +32,8 @@ pub struct Bound {
     /// address and port in one word, so that it is never half of one and half of another.
     pub last_heard: u64,
     pub last_spoken: u64,
+    /// The flow table's generation in which `last_heard` was.
+    pub heard_in: u64,
 }
 
 /// A bound socket and somebody at the other end.
@@ -54,6 +56,28 @@ pub mod first {
 /// Pairs of socket and peer of which it is known who spoke first. The oldest give way.
 pub const MAX_FIRST_SPEAKERS: usize = 32_768;
 
+/// From where datagrams have come back. The key of the set of answers; it has no value to speak of.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+pub struct Answer {
+    /// cgroup v2 id of the socket's maker.
+    pub cgroup_id: u64,
+    /// Network byte order; IPv4 as IPv4-mapped.
+    pub address: [u8; 16],
+    /// Host byte order; 0 where the protocol has none.
+    pub port: u16,
+    /// IP protocol number.
+    pub protocol: u16,
+    /// Always zero: a hash key is compared byte by byte.
+    pub reserved: u32,
+}
+
+/// How many answers are kept between two sweeps.
+pub const MAX_ANSWERS: usize = 8192;
+
+/// Pairs of socket and peer that are known to have been noted in this generation: a power of two.
+pub const NOTED_LATELY: usize = 1024;
+
 /// Bytes of a Unix socket's name that are kept: `sun_path` has 108.
 pub const UNIX_NAME_BYTES: usize = 128;
 
@@ -74,6 +98,8 @@ pub const MAX_UNIX_NAMES: usize = 1024;
 pub const MAX_CHOSEN: usize = 4096;
 
 const _: () = assert!(size_of::<Maker>() == 64);
-const _: () = assert!(size_of::<Bound>() == 24);
+const _: () = assert!(size_of::<Bound>() == 32);
 const _: () = assert!(size_of::<Peer>() == 32);
+const _: () = assert!(size_of::<Answer>() == 32);
+const _: () = assert!(NOTED_LATELY.is_power_of_two());
 const _: () = assert!(size_of::<UnixName>() == 8 + UNIX_NAME_BYTES);

@@ -13,6 +13,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     flow::FlowKey,
+    limits::loss,
     offsets::SocketOffsets,
     outcome::{CONNECTION_SETS, Connection, Outcomes, WAYS},
 };
@@ -20,7 +21,7 @@ use tracer_common::{
 use crate::{
     atomic::swap,
     flow::settle,
-    maps::{CONNECTIONS, socket_offset},
+    maps::{CONNECTIONS, count_loss, socket_offset},
     process::member,
 };
 
@@ -83,6 +84,12 @@ fn place_for(cookie: u64) -> Option<*mut Connection> {
         if way as u64 == cookie / CONNECTION_SETS as u64 % WAYS as u64 {
             place = each;
         }
+    }
+    // Of an attempt that is not settled the record will say `unknown`; of one that is over all is
+    // told.
+    // SAFETY: as above.
+    if unsafe { (*place).is_open() } {
+        count_loss(loss::CONNECTIONS_FULL, 1);
     }
     Some(place)
 }

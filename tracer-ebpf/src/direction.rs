@@ -17,7 +17,7 @@ use tracer_common::{
 
 use crate::{
     atomic,
-    maps::{BOUND, FIRST_SPEAKERS, SPEAKERS_NOTED, count_loss, stored},
+    maps::{BOUND, FIRST_SPEAKERS, SPEAKERS_NOTED, count_loss, generation, stored},
     packet::{Glance, ends, load},
 };
 
@@ -84,18 +84,21 @@ pub(crate) fn has_heard(ctx: &SockAddrContext, key: &FlowKey, cookie: u64) -> bo
         }) == first::PEER
 }
 
-/// A datagram has come for a socket that is not connected.
+/// A datagram has come for a socket that is not connected. Whether it is an answer that is to be
+/// noted.
 #[inline(always)]
-pub(crate) fn heard(skb: *mut __sk_buff, sk: *mut bpf_sock, glance: &Glance) {
+pub(crate) fn heard(skb: *mut __sk_buff, sk: *mut bpf_sock, glance: &Glance) -> bool {
     let Some(bound) = stored(&BOUND, sk) else {
-        return;
+        return true;
     };
-    if glance.source != 0 && spoken_by(glance) == bound.last_heard {
-        return;
+    let generation = generation();
+    let is_again = glance.source != 0 && spoken_by(glance) == bound.last_heard;
+    if is_again && generation == bound.heard_in {
+        return false;
     }
-    let Some(ends) = ends(skb) else { return };
+    let Some(ends) = ends(skb) else { return false };
     let Some(port) = load::<u16>(skb, ends.transport) else {
-        return;
+        return false;
     };
     let port = u16::from_be(port);
     let word = in_a_word(&ends.source, port);
@@ -105,10 +108,13 @@ pub(crate) fn heard(skb: *mut __sk_buff, sk: *mut bpf_sock, glance: &Glance) {
         address: ends.source,
         port: u64::from(port),
     };
-    if note(&peer, first::PEER) && bound.heard_since == 0 {
+    let is_first = note(&peer, first::PEER);
+    if is_first && bound.heard_since == 0 {
         bound.heard_since = noted() + 1;
     }
     bound.last_heard = word;
+    bound.heard_in = generation;
+    !is_first && who_was_first(&peer) == first::US
 }
 
 /// Whether somebody who spoke first here may have given way to others.

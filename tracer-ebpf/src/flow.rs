@@ -14,7 +14,7 @@ use tracer_common::{
 
 use crate::{
     atomic, emit,
-    maps::{FLOWS, FlowTable, QUOTAS, STATE, cgroup_quota, count_loss},
+    maps::{FLOWS, FlowTable, QUOTAS, cgroup_quota, count_loss, generation},
     process::Caller,
 };
 
@@ -317,10 +317,7 @@ fn quota_of(cgroup_id: u64) -> Option<*mut CgroupQuota> {
 /// which the table's own size bounds.
 #[inline(always)]
 fn take_share(quota: *mut CgroupQuota, most: u64) -> bool {
-    let generation = match STATE.get(0) {
-        Some(state) => state.generation,
-        None => 0,
-    };
+    let generation = generation();
     // SAFETY: the pointer is a map value.
     unsafe {
         if (*quota).generation != generation {

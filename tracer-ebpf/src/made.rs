@@ -110,6 +110,14 @@ pub(crate) fn left(ctx: &impl EbpfContext, skb: *mut __sk_buff, sk: *mut bpf_soc
     true
 }
 
+/// Whether a socket's packets are counted as they leave.
+#[inline(always)]
+pub(crate) fn is_counted(sk: *mut bpf_sock) -> bool {
+    // SAFETY: the verifier has seen that this is a full socket.
+    let (kind, protocol) = unsafe { ((*sk).type_, (*sk).protocol) };
+    channel_of(kind, protocol).is_some()
+}
+
 #[inline(always)]
 fn channel_of(kind: u32, protocol: u32) -> Option<u8> {
     match (kind, protocol) {

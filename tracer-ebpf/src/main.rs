@@ -11,6 +11,7 @@
 //! | [`connection`] | following stream connections |
 //! | [`context`] | for which tool call a thread works |
 //! | [`direction`] | who spoke first |
+//! | [`answers`] | whether datagrams are answered |
 //! | [`emit`] | news to userspace: never the truth |
 //! | [`process`] | who is calling, and which process a task is |
 //! | [`image`] | what program a process runs: command line and paths |
@@ -26,6 +27,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod answers;
 mod atomic;
 mod connection;
 mod context;

@@ -15,7 +15,10 @@ use tracer_common::{
     offsets::{ABSENT, Offsets, ProcessOffsets, SocketOffsets, UnixOffsets},
     outcome::{CONNECTION_SETS, ConnectionSet},
     process::Forked,
-    socket::{Bound, MAX_CHOSEN, MAX_FIRST_SPEAKERS, MAX_UNIX_NAMES, Maker, Peer, UnixName},
+    socket::{
+        Answer, Bound, MAX_ANSWERS, MAX_CHOSEN, MAX_FIRST_SPEAKERS, MAX_UNIX_NAMES, Maker,
+        NOTED_LATELY, Peer, UnixName,
+    },
     translation::{Asked, FirstAsked, MAX_TRANSLATIONS, Translation},
     wire::{DNS_PORTS, MAX_UNFINISHED, Piece},
 };
@@ -66,6 +69,15 @@ pub(crate) static FIRST_SPEAKERS: LruHashMap<Peer, u64, MAX_FIRST_SPEAKERS> = Lr
 /// How many were noted there, ever.
 #[btf_map]
 pub(crate) static SPEAKERS_NOTED: Array<u64, 1> = Array::new();
+
+/// From where datagrams have come back, since userspace last took them out. A set.
+#[btf_map]
+pub(crate) static ANSWERS: HashMap<Answer, u64, MAX_ANSWERS, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
+
+/// What was noted there a moment ago, in a word each: who answers again costs no lookup in a hash.
+#[btf_map]
+pub(crate) static LATELY: Array<u64, NOTED_LATELY> = Array::new();
 
 /// For what each thread works, by its id in the initial pid namespace.
 #[btf_map]
@@ -254,6 +266,15 @@ pub(crate) fn reads_verdict() -> bool {
 #[inline(always)]
 pub(crate) fn offsets() -> Offsets {
     OFFSETS.load()
+}
+
+/// Which flow table is being written to.
+#[inline(always)]
+pub(crate) fn generation() -> u64 {
+    match STATE.get(0) {
+        Some(state) => state.generation,
+        None => 0,
+    }
 }
 
 /// Adds to one of the [`loss`] counters.

@@ -112,6 +112,8 @@ pub(crate) struct Glance {
     /// IPv4 source and destination, network byte order; 0 for IPv6.
     pub(crate) source: u32,
     pub(crate) destination: u32,
+    /// The source in four bytes, of either family: those of IPv6 taken together.
+    pub(crate) source_folded: u32,
     pub(crate) source_port: u32,
     pub(crate) destination_port: u32,
     /// The first byte of what it carries.
@@ -137,6 +139,7 @@ pub(crate) fn glance(skb: *mut __sk_buff) -> Glance {
             if data + IP4_FIRST < end && *packet == IP4_WITHOUT_OPTIONS {
                 glance.is_plain = 1;
                 glance.source = word_at(packet, IP4_SOURCE as usize);
+                glance.source_folded = glance.source;
                 glance.destination = word_at(packet, IP4_DESTINATION as usize);
                 glance.source_port = port_at(packet, IP4_HEADER);
                 glance.destination_port = port_at(packet, IP4_HEADER + 2);
@@ -144,6 +147,8 @@ pub(crate) fn glance(skb: *mut __sk_buff) -> Glance {
             }
         } else if data + IP6_FIRST < end && *packet.add(IP6_NEXT_HEADER as usize) == IPPROTO_UDP {
             glance.is_plain = 1;
+            let word = |n: usize| word_at(packet, IP6_SOURCE as usize + 4 * n);
+            glance.source_folded = word(0) ^ word(1) ^ word(2) ^ word(3);
             glance.source_port = port_at(packet, IP6_PORTS);
             glance.destination_port = port_at(packet, IP6_PORTS + 2);
             glance.first = u32::from(*packet.add(IP6_FIRST));

@@ -113,6 +113,10 @@ pub struct Flow {
     pub via: Option<Via>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outcomes: BTreeMap<Outcome, u64>,
+    /// Of datagrams: whether one has come back from there since this key's last record. Absent of
+    /// everything else, and where that is not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<bool>,
     /// Since this key's last record. See `docs/log.md` for what is counted.
     pub count: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -128,7 +132,11 @@ pub struct Flow {
     /// Connections that are over, of this record's or of earlier ones'; the bytes are theirs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<u64>,
-    /// Of those, reset by the other side after an earlier record had told them as established.
+    /// Connections that are open, as recording ends: the bytes are theirs as well, as far as no record
+    /// has told them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub still_open: Option<u64>,
+    /// Of those that are over, reset by the other side after an earlier record had told them as established.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset_later: Option<u64>,
     /// From established to the end, summed over those that are over.

@@ -1,5 +1,6 @@
 //! The programs, one file per kernel path.
 
+mod bound;
 mod cgroup;
 mod connect;
 mod datagram;

@@ -8,6 +8,7 @@ use tracer_common::wire::{DNS_STREAM_BYTES, FIRST_SEGMENTS, kind};
 
 use super::{bytes_of, mapped, packets::IPPROTO_TCP};
 use crate::{
+    answers,
     direction::heard,
     first_words,
     packet::{Ends, Segment, ends, glance, length_after, load, segment},
@@ -230,8 +231,11 @@ pub(super) fn udp_sent(skb: *mut __sk_buff, sk: *mut bpf_sock) {
 pub(super) fn udp_received(skb: *mut __sk_buff, sk: *mut bpf_sock, port: u32) {
     let glance = glance(skb);
     // Before anything is said of its contents: a datagram may be empty.
-    if port == 0 {
-        heard(skb, sk, &glance);
+    if port != 0 || heard(skb, sk, &glance) {
+        answers::note(skb, &glance);
+    }
+    if port != 0 && !is_dns(port) {
+        return;
     }
     if glance.is_plain != 0 && !is_dns(glance.source_port) {
         return;

@@ -41,6 +41,16 @@ pub fn gaps(
             "what became of connections was not counted: there was no room in the flow table (raise --table-entries)",
         ),
         (
+            loss::CONNECTIONS_FULL,
+            GapKind::Outcomes,
+            "connections gave way to newer ones before they were over: how much was said on them, and for how long, is not told",
+        ),
+        (
+            loss::ANSWERS_FULL,
+            GapKind::Outcomes,
+            "that datagrams were answered was not noted: too many have answered at a time",
+        ),
+        (
             loss::REPLIES_FULL,
             GapKind::Replies,
             "replies of UDP servers were not counted: more peers than are told",

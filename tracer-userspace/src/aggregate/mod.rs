@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`table`] | counts per flow since they were last written |
 //! | `outcomes` | what became of one flow's attempts |
+//! | `answers` | which flows' datagrams were answered |
 //! | [`losses`] | from the kernel's counters to `gap` records |
 //! | `preexisting` | connections that were open already, each told once |
 //! | [`wire`] | from parts of packets to names |
@@ -17,6 +18,7 @@
 //! | [`recorder`] | the one owner of the aggregation: takes batches in, writes records out |
 
 pub mod account;
+mod answers;
 pub mod drift;
 pub mod losses;
 mod outcomes;

@@ -63,6 +63,16 @@ pub struct Lifetimes {
     pub duration_ns: u64,
     pub bytes_sent: u64,
     pub bytes_received: u64,
+    /// Connections that are open, of which the bytes are told ahead.
+    #[serde(default)]
+    pub still_open: u64,
+}
+
+/// Bytes of connections that are open which are told, and come again with their end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Ahead {
+    sent: u64,
+    received: u64,
 }
 
 /// What became of one flow's attempts.
@@ -77,6 +87,8 @@ pub struct Attempts {
     /// Not told.
     untold: Counts,
     lifetimes: Lifetimes,
+    #[serde(default)]
+    ahead: Ahead,
 }
 
 impl Attempts {
@@ -110,8 +122,19 @@ impl Attempts {
         lifetimes.syn_retransmits += u64::from(news.syn_retransmits);
         lifetimes.ended += ended;
         lifetimes.duration_ns += news.duration_ns;
-        lifetimes.bytes_sent += news.bytes_sent;
-        lifetimes.bytes_received += news.bytes_received;
+        lifetimes.bytes_sent += untold(news.bytes_sent, &mut self.ahead.sent);
+        lifetimes.bytes_received += untold(news.bytes_received, &mut self.ahead.received);
+    }
+
+    /// So many connections are open, and so much was said on them. What of that is told now does not
+    /// come again with their ends.
+    pub fn look(&mut self, open: u64, sent: u64, received: u64) {
+        let lifetimes = &mut self.lifetimes;
+        lifetimes.still_open = open;
+        lifetimes.bytes_sent += sent.saturating_sub(self.ahead.sent);
+        lifetimes.bytes_received += received.saturating_sub(self.ahead.received);
+        self.ahead.sent = self.ahead.sent.max(sent);
+        self.ahead.received = self.ahead.received.max(received);
     }
 
     /// A reset takes the place of `established`, unless that was told already.
@@ -155,6 +178,13 @@ impl Attempts {
         self.untold = Counts::default();
         self.lifetimes = Lifetimes::default();
     }
+}
+
+/// What of `bytes` was not told `ahead`.
+fn untold(bytes: u64, ahead: &mut u64) -> u64 {
+    let told = bytes.min(*ahead);
+    *ahead -= told;
+    bytes - told
 }
 
 #[cfg(test)]
@@ -223,6 +253,36 @@ mod tests {
         });
         let (counts, lifetimes) = attempts.news();
         assert_eq!((counts.sum(), lifetimes.reset_later), (0, 1));
+        assert!(!attempts.is_waiting());
+    }
+
+    #[test]
+    fn what_was_told_of_open_connections_is_not_told_again() {
+        let ended = |bytes_sent, bytes_received| Outcomes {
+            ended: 1,
+            bytes_sent,
+            bytes_received,
+            ..Outcomes::default()
+        };
+        let mut attempts = begun(2, 0);
+        attempts.learn(&Outcomes {
+            established: 2,
+            ..Outcomes::default()
+        });
+        let told = |attempts: &mut Attempts| {
+            let (_, news) = attempts.news();
+            attempts.was_told();
+            (news.still_open, news.bytes_sent, news.bytes_received)
+        };
+        attempts.look(2, 30, 7);
+        assert_eq!(told(&mut attempts), (2, 30, 7));
+        attempts.look(2, 32, 7);
+        assert_eq!(told(&mut attempts), (2, 2, 0));
+        attempts.learn(&ended(15, 4));
+        assert_eq!(told(&mut attempts), (0, 0, 0));
+        attempts.learn(&ended(25, 4));
+        // 40 and 8 in all.
+        assert_eq!(told(&mut attempts), (0, 8, 1));
         assert!(!attempts.is_waiting());
     }
 }

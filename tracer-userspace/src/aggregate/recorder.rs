@@ -53,7 +53,7 @@ use crate::{
     ebpf::{
         batch::{Batch, Command, SweepReason},
         clock::ClockSample,
-        load::OUTCOME_HOOK,
+        load::{ANSWER_HOOK, OUTCOME_HOOK},
         losses::Losses,
         sys,
     },
@@ -178,7 +178,8 @@ impl Recorder {
             true => Preexisting::default(),
             false => Preexisting::never(),
         };
-        let table = Table::new(settings.start.missing.contains_key(OUTCOME_HOOK));
+        let lacks = |hook| settings.start.missing.contains_key(hook);
+        let table = Table::new(lacks(OUTCOME_HOOK), lacks(ANSWER_HOOK));
         Self {
             processes: Processes::new(read, settings.process_memory, settings.redactor.clone()),
             settings,
@@ -267,6 +268,14 @@ impl Recorder {
             }
             Batch::Translations(all) => {
                 self.translate(&all);
+                Ok(None)
+            }
+            Batch::Open(said) => {
+                self.table.said_so_far(&said);
+                Ok(None)
+            }
+            Batch::Answers(answers) => {
+                self.table.answer(&answers);
                 Ok(None)
             }
             Batch::SocketNames(names) => {

@@ -125,6 +125,7 @@ impl Recorder {
                 Content::Sweep(sweep) => {
                     self.absorb(&sweep.counts, now);
                     self.translate(&sweep.translations);
+                    self.table.answer(&sweep.answers);
                     self.table.swept();
                     self.tell_losses(sweep.losses)?;
                 }

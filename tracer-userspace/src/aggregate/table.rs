@@ -5,11 +5,18 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use tracer_common::{
     flow::{FlowKey, FlowValue, channel},
+    socket::Answer,
     translation::Translation,
 };
 
-use super::outcomes::{Attempts, Counts, Lifetimes};
-use crate::record::{Channel, Name, Tool};
+use super::{
+    answers::{Answers, Heard, answer_from, are_heard},
+    outcomes::{Attempts, Counts, Lifetimes},
+};
+use crate::{
+    inventory::open::SoFar,
+    record::{Channel, Name, Tool},
+};
 
 /// Places to which one flow was rewritten that are kept until they are told.
 const TRANSLATIONS: usize = 64;
@@ -29,6 +36,9 @@ const FOLLOWED: [u16; 2] = [6, 262];
 pub struct Table {
     /// Nobody tells what becomes of connections.
     is_blind: bool,
+    /// Nobody tells whether datagrams are answered.
+    is_deaf: bool,
+    answers: Answers,
     /// cgroups that are gone: of their connections nothing more is to be heard.
     gone: HashSet<u64>,
     /// Outcomes of flows that are not known any more.
@@ -58,6 +68,9 @@ pub struct Tally {
     /// Of connections that are followed.
     #[serde(default)]
     attempts: Attempts,
+    /// Of datagrams.
+    #[serde(default)]
+    heard: Heard,
     /// What the last record said, for those that only tell what became of it.
     #[serde(default)]
     pub names: Vec<Name>,
@@ -97,6 +110,8 @@ pub struct Told {
     /// Of `count`, or of earlier records' where it is waited for.
     pub outcomes: Counts,
     pub lifetimes: Lifetimes,
+    /// Of datagrams, where that is heard.
+    pub answered: Option<bool>,
     /// What left in place of what was asked for.
     pub translated: Option<Left>,
     /// CLOCK_MONOTONIC, nanoseconds.
@@ -105,11 +120,13 @@ pub struct Told {
 }
 
 impl Table {
-    /// An empty one. `is_blind`: nobody tells what becomes of connections.
+    /// An empty one. `is_blind`: nobody tells what becomes of connections; `is_deaf`: nor whether
+    /// datagrams are answered.
     #[must_use]
-    pub fn new(is_blind: bool) -> Self {
+    pub fn new(is_blind: bool, is_deaf: bool) -> Self {
         Self {
             is_blind,
+            is_deaf,
             ..Self::default()
         }
     }
@@ -129,6 +146,9 @@ impl Table {
         tally.count += value.count;
         tally.connects += value.connects;
         tally.sent += value.count;
+        if value.count > 0 {
+            tally.heard.begin();
+        }
         if is_followed {
             let last_ns = value.last_ns.max(value.first_ns);
             if value.count > 0 {
@@ -195,6 +215,40 @@ impl Table {
     pub fn swept(&mut self) {
         let late = std::mem::replace(&mut self.late, std::mem::take(&mut self.early));
         late.iter().for_each(|translation| self.place(translation));
+        self.hear();
+    }
+
+    /// What was said by now on connections that are open, whose attempts were taken in.
+    pub fn said_so_far(&mut self, said: &HashMap<FlowKey, SoFar>) {
+        for (key, sum) in said {
+            if let Some(tally) = self.tallies.get_mut(key) {
+                let attempts = &mut tally.attempts;
+                attempts.look(sum.connections, sum.sent, sum.received);
+            }
+        }
+    }
+
+    /// Notes from where datagrams have come back.
+    pub fn answer(&mut self, answers: &[Answer]) {
+        self.answers.add(answers);
+    }
+
+    /// Finds whose datagrams were answered.
+    fn hear(&mut self) {
+        let Self {
+            answers, tallies, ..
+        } = self;
+        answers.settle(|all| {
+            for (key, tally) in tallies.iter_mut().filter(|(key, _)| are_heard(key)) {
+                let left = tally.left.iter().map(|left| (left.address, left.port));
+                for (address, port) in left.chain([(key.address, key.port)]) {
+                    if let Some(is_found) = all.get_mut(&answer_from(key, address, port)) {
+                        *is_found = true;
+                        tally.heard.learn();
+                    }
+                }
+            }
+        });
     }
 
     fn place(&mut self, translation: &Translation) {
@@ -237,7 +291,7 @@ impl Table {
     /// Flows that have something to tell, or that are waited for.
     pub fn untold(&self) -> impl Iterator<Item = (&FlowKey, &Tally)> {
         let has_news = |(key, tally): &(&FlowKey, &Tally)| {
-            tally.attempts.is_waiting() || !tally.to_tell(key).is_empty()
+            tally.attempts.is_waiting() || !tally.to_tell(key, self.is_deaf).is_empty()
         };
         self.tallies.iter().filter(has_news)
     }
@@ -262,8 +316,9 @@ impl Table {
     /// are forgotten, unless they are waited for.
     pub fn tell(&mut self, mut tell: impl FnMut(&FlowKey, &mut Tally, &[Told]) -> bool) {
         let mut waiting = 0;
+        let is_deaf = self.is_deaf;
         self.tallies.retain(|key, tally| {
-            let told = tally.to_tell(key);
+            let told = tally.to_tell(key, is_deaf);
             if told.is_empty() {
                 waiting += usize::from(tally.attempts.is_waiting());
                 return tally.attempts.is_waiting() && waiting <= MAX_WAITING;
@@ -286,6 +341,7 @@ impl Tally {
             blocked: 0,
             established: 0,
             attempts: Attempts::default(),
+            heard: Heard::default(),
             names: Vec::new(),
             exe: None,
             tool: None,
@@ -312,7 +368,7 @@ impl Tally {
     }
 
     /// One record for each place that packets went to; the counts are the first one's.
-    fn to_tell(&self, key: &FlowKey) -> Vec<Told> {
+    fn to_tell(&self, key: &FlowKey, is_deaf: bool) -> Vec<Told> {
         let channel = channel_of(key.channel);
         let probes = self.new_probes();
         let own = Left {
@@ -322,7 +378,7 @@ impl Tally {
         };
         let translated: Vec<Option<Left>> = match self.left.is_empty() {
             true => {
-                let has_news = self.count > 0 || self.attempts.has_news();
+                let has_news = self.count > 0 || self.attempts.has_news() || self.heard.has_news();
                 vec![None; usize::from(has_news)]
             }
             false => {
@@ -346,6 +402,7 @@ impl Tally {
             first.count = self.count;
             (first.outcomes, first.lifetimes) = self.attempts.news();
             first.outcomes.established += self.established;
+            first.answered = (!is_deaf && are_heard(key)).then_some(self.heard.has_news());
         }
         if probes > 0 {
             all.push(self.span(Channel::UdpProbe, probes));
@@ -395,6 +452,7 @@ impl Tally {
             count,
             outcomes: Counts::default(),
             lifetimes: Lifetimes::default(),
+            answered: None,
             translated: None,
             first_ns: if is_old { self.told_ns } else { self.first_ns },
             last_ns: if is_old { self.told_ns } else { self.last_ns },
@@ -407,6 +465,7 @@ impl Tally {
         self.blocked = 0;
         self.established = 0;
         self.attempts.was_told();
+        self.heard.was_told();
         self.left.clear();
         self.told_ns = self.told_ns.max(self.last_ns);
         self.first_ns = u64::MAX;

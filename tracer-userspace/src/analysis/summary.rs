@@ -27,6 +27,8 @@ pub struct Summary {
     pub runs_recorded: u64,
     pub connections: u64,
     pub outcomes: BTreeMap<Outcome, u64>,
+    /// Whether any attempt was answered, where that is known of all.
+    pub answered: Option<bool>,
     pub bytes_sent: u64,
     pub bytes_received: u64,
     pub first_seen: Option<Timestamp>,
@@ -143,6 +145,7 @@ impl<'e> Summaries<'e> {
             incomplete: !self.evidence.complete,
             tools,
             outside_tools: outside_tools && self.knows_tools(),
+            answered: answered(&seen),
             ..Summary::default()
         };
         seen.into_iter()
@@ -164,6 +167,16 @@ impl<'e> Summaries<'e> {
             entry.to.covers(&Target::Name(named.to.clone())) && is_port(&named.service)
         });
         its.map(|named| named.runs).max().unwrap_or(0)
+    }
+}
+
+/// One answer will do; for none, all have to be known.
+fn answered(seen: &[&Destination]) -> Option<bool> {
+    let known: Vec<_> = seen.iter().map(|seen| seen.was_answered()).collect();
+    let is_silent = known.iter().all(|answered| *answered == Some(false));
+    match known.contains(&Some(true)) {
+        true => Some(true),
+        false => is_silent.then_some(false),
     }
 }
 

@@ -205,6 +205,7 @@ mod tests {
                     via_engine: false,
                     writable_path: false,
                     channel: crate::record::Channel::Connect,
+                    answered: None,
                     left: None,
                     tool: None,
                 },

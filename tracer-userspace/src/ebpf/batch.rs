@@ -1,6 +1,7 @@
 //! What passes between the reading task and the aggregation: batches one way, commands the other.
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
 };
@@ -8,6 +9,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tracer_common::{
     flow::{FlowKey, FlowValue},
+    socket::Answer,
     translation::Translation,
 };
 
@@ -15,7 +17,7 @@ use super::{clock::ClockSample, journal::Journal, losses::Losses};
 use crate::{
     conntrack::Listing,
     decode::{event::Event, process::ProcessEvent, wire::Piece},
-    inventory::Inventory,
+    inventory::{Inventory, open::SoFar},
 };
 
 /// What the kernel told, in the order in which it is to be taken in.
@@ -31,6 +33,10 @@ pub enum Batch {
     Counts(Vec<(FlowKey, FlowValue)>, ClockSample),
     /// What left in place of what was asked for, since the last sweep.
     Translations(Vec<Translation>),
+    /// What was said on connections that are open, whose counts were told.
+    Open(HashMap<FlowKey, SoFar>),
+    /// From where datagrams have come back, since the last sweep.
+    Answers(Vec<Answer>),
     /// What Unix sockets are called that the counts which follow may be about, by the key's word.
     SocketNames(Vec<(u64, String)>),
     /// What the host has rewritten by now.

@@ -4,10 +4,15 @@
 //! what it refuses, and the counts arrive here with the next sweep.
 
 use std::{
-    collections::BTreeSet, io, os::fd::AsFd as _, path::Path, sync::atomic::Ordering,
+    collections::{BTreeSet, HashMap},
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+    sync::atomic::Ordering,
     time::Duration,
 };
 
+use bytemuck::Pod;
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -17,13 +22,14 @@ use tokio_util::sync::CancellationToken;
 use tracer_common::{
     flow::{FlowKey, FlowValue},
     limits::{WAKE_INTERVAL_NS, loss},
+    outcome::ConnectionSet,
     socket::UnixName,
-    translation::Translation,
 };
 
 use super::{
     batch::{Batch, Command, SweepReason, Swept, Terms},
     clock::ClockSample,
+    journal::Sweep,
     load::{Hooked, Loaded, Sizes},
     losses::{Losses, read_losses},
     ring::{self, Ring},
@@ -40,6 +46,9 @@ use crate::{
     },
     inventory::{self, Inventory},
 };
+
+/// Where the kernel tells about processes.
+const PROC: &str = "/proc";
 
 /// Batches that may wait for the receiver.
 const CHANNEL: usize = 16;
@@ -75,8 +84,8 @@ pub fn spawn(
 
 /// What one sweep took out.
 struct Counted {
-    counts: Vec<(FlowKey, FlowValue)>,
-    translations: Vec<Translation>,
+    /// The losses are still to come.
+    sweep: Sweep,
     began: ClockSample,
 }
 
@@ -157,8 +166,10 @@ impl Capture {
                     .tables
                     .read_swept(|key, value| counts.push((*key, *value)))?;
                 let swept = Counted {
-                    counts,
-                    translations: Vec::new(),
+                    sweep: Sweep {
+                        counts,
+                        ..Sweep::default()
+                    },
                     began: ClockSample::now(),
                 };
                 self.hand_over(swept, SweepReason::Pressure).await
@@ -409,51 +420,60 @@ impl Capture {
             counts.push((*key, *value));
         })?;
         // After the counts that they are about. Taken out once the journal has them.
-        let mut translations = Vec::new();
-        sys::read_all(
-            self.loaded.translations.as_fd(),
-            sys::Batch::Look,
-            |translation: &Translation, _: &u64| translations.push(*translation),
-        )?;
+        let translations = read_set(&self.loaded.translations)?;
+        let answers = read_set(&self.loaded.answers)?;
         self.new_keys = 0;
         if let Some(log) = &mut self.loaded.log {
             log.flush();
         }
-        let swept = Counted {
+        let sweep = Sweep {
             counts,
             translations,
-            began,
+            answers,
+            ..Sweep::default()
         };
+        let swept = Counted { sweep, began };
         self.hand_over(swept, reason).await
     }
 
     /// Passes on what was swept, which leaves the kernel once the journal has it.
     async fn hand_over(&mut self, swept: Counted, reason: SweepReason) -> io::Result<()> {
-        let Counted {
-            counts,
-            translations,
-            began,
-        } = swept;
+        let Counted { mut sweep, began } = swept;
         // Now: whoever counted has left the kernel, and so has what it told before.
         self.read_processes().await?;
         self.read_wire().await?;
         self.update_losses()?;
         let generation = self.loaded.tables.generation();
-        self.keep(generation, &counts, &translations)?;
-        for translation in &translations {
+        sweep.losses = self.losses.clone();
+        self.keep(generation, &sweep)?;
+        for translation in &sweep.translations {
             sys::delete(self.loaded.translations.as_fd(), translation)?;
         }
+        for answer in &sweep.answers {
+            sys::delete(self.loaded.answers.as_fd(), answer)?;
+        }
         self.loaded.tables.empty()?;
+        let Sweep {
+            losses,
+            counts,
+            translations,
+            answers,
+        } = sweep;
         self.tell_names(&counts).await?;
         if !counts.is_empty() {
             self.send(Batch::Counts(counts, ClockSample::now())).await?;
         }
+        if reason == SweepReason::End {
+            self.tell_open().await?;
+        }
         if !translations.is_empty() {
             self.send(Batch::Translations(translations)).await?;
         }
+        if !answers.is_empty() {
+            self.send(Batch::Answers(answers)).await?;
+        }
         // After what left was read: whatever of that the host has rewritten is in its table by now.
         self.ask_host(reason == SweepReason::End).await?;
-        let losses = self.losses.clone();
         self.send(Batch::Swept {
             losses,
             reason,
@@ -461,6 +481,24 @@ impl Capture {
             generation,
         })
         .await
+    }
+
+    /// Passes on what was said on connections that are open. After the counts: a connection that ends
+    /// from now on is in none of those that this process tells.
+    async fn tell_open(&self) -> io::Result<()> {
+        let mut open = HashMap::new();
+        let map = self.loaded.connections.as_fd();
+        sys::read_all(map, sys::Batch::Look, |_: &u32, set: &ConnectionSet| {
+            let are_open = set.iter().filter(|each| each.is_open());
+            open.extend(are_open.map(|each| (each.socket_cookie, each.key)));
+        })?;
+        if open.is_empty() {
+            return Ok(());
+        }
+        let asked = move || inventory::open::so_far(PROC.into(), &open);
+        let said = tokio::task::spawn_blocking(asked).await;
+        self.send(Batch::Open(said.map_err(io::Error::other)?))
+            .await
     }
 
     /// Passes on what the Unix sockets are called that `counts` are about. No program that counted
@@ -507,17 +545,12 @@ impl Capture {
     }
 
     /// A disk that refuses costs no recording: only that a daemon killed now leaves a gap.
-    fn keep(
-        &mut self,
-        generation: u64,
-        counts: &[(FlowKey, FlowValue)],
-        translations: &[Translation],
-    ) -> io::Result<()> {
+    fn keep(&mut self, generation: u64, sweep: &Sweep) -> io::Result<()> {
         let Some(journal) = &mut self.terms.journal else {
             return Ok(());
         };
         let told = *self.terms.told.borrow();
-        let kept = journal.sweep(generation, &self.losses, counts, translations, told);
+        let kept = journal.sweep(generation, sweep, told);
         let Err(error) = kept else {
             self.is_refused = false;
             return Ok(());
@@ -583,6 +616,15 @@ impl Capture {
         self.read_news().await?;
         self.sweep(SweepReason::End).await
     }
+}
+
+/// What is in a map that is a set.
+fn read_set<T: Pod>(set: &OwnedFd) -> io::Result<Vec<T>> {
+    let mut found = Vec::new();
+    sys::read_all(set.as_fd(), sys::Batch::Look, |each: &T, _: &u64| {
+        found.push(*each);
+    })?;
+    Ok(found)
 }
 
 /// What is no IP socket has no network namespace either.

@@ -19,6 +19,7 @@ use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 use tracer_common::{
     flow::{FlowKey, FlowValue},
+    socket::Answer,
     translation::Translation,
 };
 
@@ -56,6 +57,7 @@ pub struct Sweep {
     pub losses: Losses,
     pub counts: Vec<(FlowKey, FlowValue)>,
     pub translations: Vec<Translation>,
+    pub answers: Vec<Answer>,
 }
 
 /// A sweep's JSON, before its counts.
@@ -64,6 +66,9 @@ struct Told {
     losses: Losses,
     /// Bytes of [`Translation`]s.
     translations: Vec<Vec<u8>>,
+    /// Bytes of [`Answer`]s.
+    #[serde(default)]
+    answers: Vec<Vec<u8>>,
 }
 
 #[repr(C)]
@@ -145,22 +150,15 @@ impl Journal {
     ///
     /// # Errors
     /// The disk refuses: then the sweep is not in the journal.
-    pub fn sweep(
-        &mut self,
-        generation: u64,
-        losses: &Losses,
-        counts: &[(FlowKey, FlowValue)],
-        translations: &[Translation],
-        told: u64,
-    ) -> io::Result<()> {
+    pub fn sweep(&mut self, generation: u64, sweep: &Sweep, told: u64) -> io::Result<()> {
         self.take_turns(told)?;
-        let bytes = |each: &Translation| bytemuck::bytes_of(each).to_vec();
         let json = serde_json::to_vec(&Told {
-            losses: losses.clone(),
-            translations: translations.iter().map(bytes).collect(),
+            losses: sweep.losses.clone(),
+            translations: bytes_of_all(&sweep.translations),
+            answers: bytes_of_all(&sweep.answers),
         })?;
-        self.start(generation, &json, counts.len() as u32);
-        for (key, value) in counts {
+        self.start(generation, &json, sweep.counts.len() as u32);
+        for (key, value) in &sweep.counts {
             let entry = Entry {
                 key: *key,
                 value: *value,
@@ -275,19 +273,26 @@ fn next(rest: &mut &[u8]) -> Option<(Header, Content)> {
         .map(bytemuck::pod_read_unaligned::<Entry>)
         .map(|entry| (entry.key, entry.value))
         .collect();
-    let Told {
-        losses,
-        translations,
-    } = serde_json::from_slice(bytes).ok()?;
-    let read = |bytes: &Vec<u8>| bytemuck::try_pod_read_unaligned(bytes).ok();
-    let translations = translations.iter().filter_map(read).collect();
+    let told: Told = serde_json::from_slice(bytes).ok()?;
     *rest = &rest[entries_end..];
     let sweep = Sweep {
-        losses,
+        losses: told.losses,
         counts,
-        translations,
+        translations: read_all(&told.translations),
+        answers: read_all(&told.answers),
     };
     Some((header, Content::Sweep(sweep)))
+}
+
+fn bytes_of_all<T: Pod>(all: &[T]) -> Vec<Vec<u8>> {
+    let bytes = |each| bytemuck::bytes_of(each).to_vec();
+    all.iter().map(bytes).collect()
+}
+
+/// What is not as long as it should be is left out.
+fn read_all<T: Pod>(all: &[Vec<u8>]) -> Vec<T> {
+    let read = |bytes: &Vec<u8>| bytemuck::try_pod_read_unaligned(bytes).ok();
+    all.iter().filter_map(read).collect()
 }
 
 #[cfg(test)]
@@ -297,14 +302,24 @@ mod tests {
 
     use super::*;
 
-    fn counts(n: usize) -> Vec<(FlowKey, FlowValue)> {
-        vec![(FlowKey::zeroed(), FlowValue::zeroed()); n]
+    fn sweep_of(n: usize) -> Sweep {
+        Sweep {
+            counts: vec![(FlowKey::zeroed(), FlowValue::zeroed()); n],
+            ..Sweep::default()
+        }
     }
 
-    fn translation() -> Translation {
-        Translation {
-            port: 7,
-            ..Translation::zeroed()
+    fn whole() -> Sweep {
+        Sweep {
+            translations: vec![Translation {
+                port: 7,
+                ..Translation::zeroed()
+            }],
+            answers: vec![Answer {
+                port: 8,
+                ..Answer::zeroed()
+            }],
+            ..sweep_of(3)
         }
     }
 
@@ -320,15 +335,7 @@ mod tests {
         for generation in 1..=9 {
             journal.news(generation, b"news").unwrap();
             let told = generation.saturating_sub(3);
-            journal
-                .sweep(
-                    generation,
-                    &Losses::default(),
-                    &counts(3),
-                    &[translation()],
-                    told,
-                )
-                .unwrap();
+            journal.sweep(generation, &whole(), told).unwrap();
             let kept = generations(root.path(), told);
             let expected: Vec<u64> = (told + 1..=generation).flat_map(|g| [g, g]).collect();
             assert_eq!(kept, expected);
@@ -336,12 +343,7 @@ mod tests {
         assert_eq!(read(root.path(), 8, 0), []);
         let frames = read(root.path(), 7, 8);
         assert_eq!(frames[0].content, Content::News(b"news".to_vec()));
-        let sweep = Sweep {
-            losses: Losses::default(),
-            counts: counts(3),
-            translations: vec![translation()],
-        };
-        assert_eq!(frames[1].content, Content::Sweep(sweep));
+        assert_eq!(frames[1].content, Content::Sweep(whole()));
     }
 
     #[test]
@@ -350,9 +352,7 @@ mod tests {
         let mut journal = Journal::begin(root.path(), 7).unwrap();
         for generation in 1..200 {
             let told = generation - 1;
-            journal
-                .sweep(generation, &Losses::default(), &counts(100), &[], told)
-                .unwrap();
+            journal.sweep(generation, &sweep_of(100), told).unwrap();
         }
         let bytes = |name: &str| fs::metadata(root.path().join(name)).unwrap().len();
         assert!(FILES.iter().map(|name| bytes(name)).sum::<u64>() < 60_000);
@@ -367,10 +367,8 @@ mod tests {
             let length = |name: &&str| fs::metadata(root.path().join(name)).unwrap().len();
             FILES.iter().map(length).sum::<u64>()
         };
-        let mut sweep = |generation, told| {
-            let counts = counts(20_000);
-            journal.sweep(generation, &Losses::default(), &counts, &[], told)
-        };
+        let large = sweep_of(20_000);
+        let mut sweep = |generation, told| journal.sweep(generation, &large, told);
         let refused = (1..100).find(|generation| sweep(*generation, 0).is_err());
         let last = refused.unwrap() - 1;
         assert!(bytes() <= 2 * MOST_BYTES);
@@ -384,12 +382,8 @@ mod tests {
     fn an_entry_that_was_cut_off_is_none() {
         let root = tempfile::tempdir().unwrap();
         let mut journal = Journal::begin(root.path(), 7).unwrap();
-        journal
-            .sweep(1, &Losses::default(), &counts(2), &[], 0)
-            .unwrap();
-        journal
-            .sweep(2, &Losses::default(), &counts(2), &[], 0)
-            .unwrap();
+        journal.sweep(1, &sweep_of(2), 0).unwrap();
+        journal.sweep(2, &sweep_of(2), 0).unwrap();
         let path = root.path().join(FILES[0]);
         let whole = fs::read(&path).unwrap();
         for length in whole.len() / 2..whole.len() {

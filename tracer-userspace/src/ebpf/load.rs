@@ -49,7 +49,7 @@ const ON_CGROUPS: [(&str, bpf_attach_type); 11] = [
     ("sendmsg6", bpf_attach_type::BPF_CGROUP_UDP6_SENDMSG),
     (EGRESS_HOOK, bpf_attach_type::BPF_CGROUP_INET_EGRESS),
     ("wire_egress", bpf_attach_type::BPF_CGROUP_INET_EGRESS),
-    ("wire_ingress", bpf_attach_type::BPF_CGROUP_INET_INGRESS),
+    (ANSWER_HOOK, bpf_attach_type::BPF_CGROUP_INET_INGRESS),
     ("sock_create", bpf_attach_type::BPF_CGROUP_INET_SOCK_CREATE),
     ("post_bind4", bpf_attach_type::BPF_CGROUP_INET4_POST_BIND),
     ("post_bind6", bpf_attach_type::BPF_CGROUP_INET6_POST_BIND),
@@ -62,19 +62,25 @@ const WIRE_HOOKS: [(&str, &str); 2] = [
         "DNS questions, and names in TLS, QUIC, HTTP and to proxies",
     ),
     (
-        "wire_ingress",
-        "DNS answers: no name is proven; who spoke first: a UDP server's replies are recorded as egress",
+        ANSWER_HOOK,
+        "DNS answers: no name is proven; whether datagrams are answered; who spoke first: a UDP server's replies are recorded as egress",
     ),
 ];
+/// An iterator: it is never attached.
+const BOUND_BEFORE: &str = "bound_before";
 const SERVERS_UNSEEN: &str = "which UDP sockets are servers': their replies are recorded as egress";
 /// Those of ways that not everybody uses.
-const WAY_HOOKS: [(&str, &str); 4] = [
+const WAY_HOOKS: [(&str, &str); 5] = [
     (
         "sock_create",
         "what raw, ping and connected UDP-Lite sockets send",
     ),
     ("post_bind4", SERVERS_UNSEEN),
     ("post_bind6", SERVERS_UNSEEN),
+    (
+        BOUND_BEFORE,
+        "which UDP sockets were servers' before recording began: their replies are recorded as egress",
+    ),
     ("device_opened", "who opens a TUN or TAP device"),
 ];
 const CGROUP_HOOKS: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
@@ -104,6 +110,8 @@ const CONNECTION_HOOKS: [(&str, &str); 2] = [
 ];
 /// What is not seen where the kernel's type information does not tell how Unix sockets are kept.
 const UNIX_UNSEEN: &str = "Unix sockets that lead out, such as a container engine's";
+/// Without it nobody tells whether datagrams are answered.
+pub const ANSWER_HOOK: &str = "wire_ingress";
 /// Without it no outcome is ever known.
 pub const OUTCOME_HOOK: &str = "inet_sock_set_state";
 
@@ -193,6 +201,10 @@ pub struct Loaded {
     pub losses: PerCpuArray<MapData, u64>,
     /// The set of what left in place of what was asked for.
     pub translations: OwnedFd,
+    /// Stream connections that are followed.
+    pub connections: OwnedFd,
+    /// The set of those who have answered datagrams.
+    pub answers: OwnedFd,
     /// What Unix sockets are called that lead out.
     pub unix_names: OwnedFd,
     pub foreign: Foreign,
@@ -259,6 +271,8 @@ pub fn load(sizes: Sizes, verbose: bool, pins: Option<&Pins>) -> Result<Loaded, 
     })?;
     let open = |ebpf: &mut Ebpf, name| owned_fd(take(ebpf, name)?).map_err(failed(name));
     let translations = open(&mut ebpf, "TRANSLATIONS")?;
+    let answers = open(&mut ebpf, "ANSWERS")?;
+    let connections = open(&mut ebpf, "CONNECTIONS")?;
     let unix_names = open(&mut ebpf, "UNIX_NAMES")?;
     let flag = open(&mut ebpf, "FIRST_ATTACHED")?;
     let choice = open(&mut ebpf, "CHOSEN")?;
@@ -267,6 +281,8 @@ pub fn load(sizes: Sizes, verbose: bool, pins: Option<&Pins>) -> Result<Loaded, 
     let foreign = Foreign::new(load_first(&mut ebpf), flag, own_tags(&ebpf));
     let mut loaded = Loaded {
         translations,
+        answers,
+        connections,
         unix_names,
         foreign,
         contexts,
@@ -505,6 +521,9 @@ fn load_one(ebpf: &mut Ebpf, name: &'static str, types: Option<&Btf>) -> Result<
         Program::CgroupSock(program) => program.load(),
         Program::CgroupDevice(program) => program.load(),
         Program::RawTracePoint(program) => program.load(),
+        Program::Iter(program) => {
+            program.load("udp", types.ok_or(LoadError::Missing("type information"))?)
+        }
         Program::BtfTracePoint(program) => {
             program.load(name, types.ok_or(LoadError::Missing("type information"))?)
         }

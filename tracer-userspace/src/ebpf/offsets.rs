@@ -84,6 +84,7 @@ fn processes(btf: &Btf, types: &mut Types) -> ProcessOffsets {
 }
 
 fn sockets(btf: &Btf, types: &mut Types) -> SocketOffsets {
+    let user_locks = bits(btf, types, "sock", "sk_userlocks").unwrap_or(ABSENT);
     let mut of = |of_struct, field| offset(btf, types, of_struct, field);
     let remote = of("vsock_sock", "remote_addr");
     let mut in_remote = |field| match (remote, of("sockaddr_vm", field)) {
@@ -103,7 +104,7 @@ fn sockets(btf: &Btf, types: &mut Types) -> SocketOffsets {
         family: in_common("skc_family"),
         vsock_cid,
         vsock_port,
-        reserved: 0,
+        user_locks,
         err: of("sock", "sk_err"),
         total_retrans: of("tcp_sock", "total_retrans"),
         bytes_acked: of("tcp_sock", "bytes_acked"),
@@ -182,12 +183,16 @@ type Types = HashMap<&'static str, Vec<Type>>;
 
 /// Byte offset of a direct member, or of a member of an anonymous struct or union within.
 fn offset(btf: &Btf, types: &mut Types, of_struct: &'static str, field: &str) -> u32 {
+    bits(btf, types, of_struct, field).map_or(ABSENT, |bits| bits / 8)
+}
+
+/// The same in bits.
+fn bits(btf: &Btf, types: &mut Types, of_struct: &'static str, field: &str) -> Option<u32> {
     types
         .entry(of_struct)
         .or_insert_with(|| btf.resolve_types_by_name(of_struct).unwrap_or_default())
         .iter()
         .find_map(|candidate| in_type(btf, candidate, field))
-        .unwrap_or(ABSENT)
 }
 
 fn in_type(btf: &Btf, candidate: &Type, field: &str) -> Option<u32> {
@@ -200,7 +205,7 @@ fn in_type(btf: &Btf, candidate: &Type, field: &str) -> Option<u32> {
         _ => return None,
     };
     members.iter().find_map(|member| {
-        let base = member.bit_offset() / 8;
+        let base = member.bit_offset();
         match btf.resolve_name(member) {
             Ok(name) if name == field => Some(base),
             Ok(name) if name.is_empty() => {

@@ -182,6 +182,33 @@ fn link(
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// Makes an iterator's program ready to run.
+///
+/// # Errors
+/// What `bpf(BPF_LINK_CREATE)` says.
+pub fn link_iterator(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.attach_type = bpf_attach_type::BPF_TRACE_ITER as u32;
+    let fd = bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: as for `link`.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Runs it for each object there is in the calling thread's namespaces. Returns when it has.
+///
+/// # Errors
+/// What `bpf(BPF_ITER_CREATE)` and reading from it say.
+pub fn iterate(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = zeroed_attr();
+    attr.iter_create.link_fd = link.as_raw_fd() as u32;
+    let fd = bpf(bpf_cmd::BPF_ITER_CREATE, &mut attr)?;
+    // SAFETY: as for `link`.
+    let mut objects = unsafe { std::fs::File::from_raw_fd(fd as i32) };
+    // The program writes nothing; reading is what makes it run.
+    io::copy(&mut objects, &mut io::sink()).map(drop)
+}
+
 /// The cookie of this process's network namespace (`SO_NETNS_COOKIE`, Linux 5.14).
 ///
 /// # Errors

@@ -184,6 +184,7 @@ fn imported<'f>(first: Option<jiff::Timestamp>, last: Option<jiff::Timestamp>) -
         via_engine: false,
         writable_path: false,
         channel: Channel::Import,
+        answered: None,
         left: Some(Left::AsAsked),
         tool: None,
     }

@@ -5,7 +5,9 @@
 //! ```
 
 mod namespaces;
+pub mod open;
 mod owners;
+pub mod servers;
 mod sockets;
 
 use std::{collections::HashMap, path::PathBuf};

@@ -18,6 +18,10 @@ use crate::netlink;
 
 /// `INET_DIAG_CGROUP_ID` (inet_diag.h), Linux 5.8.
 const CGROUP_ID: u16 = 21;
+/// `INET_DIAG_INFO`.
+const INFO: u16 = 2;
+/// `TCP_CLOSE_WAIT` (tcp_states.h).
+const CLOSE_WAIT: u8 = 8;
 
 /// One connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +48,7 @@ pub(super) struct Listed {
 /// modules in most).
 pub(super) fn is_supported() -> bool {
     [IPPROTO_TCP, IPPROTO_UDP].into_iter().all(|protocol| {
-        let tried = dump(AF_INET, protocol, waiting(protocol), |_| {});
+        let tried = dump(request(AF_INET, protocol, waiting(protocol)), |_| {});
         !matches!(tried, Err(error) if error.kind() == io::ErrorKind::NotFound)
     })
 }
@@ -58,12 +62,12 @@ pub(super) fn list(room: usize, left_out: &mut HashMap<u64, u64>) -> io::Result<
     let mut found = Vec::new();
     for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
         for family in [AF_INET, AF_INET6] {
-            dump(family, protocol, waiting(protocol), |response| {
+            dump(request(family, protocol, waiting(protocol)), |response| {
                 listening.insert((protocol, response.header.socket_id.source_port));
             })?;
         }
         for family in [AF_INET, AF_INET6] {
-            dump(family, protocol, connected(protocol), |response| {
+            dump(request(family, protocol, connected(protocol)), |response| {
                 // Without a cgroup it is what is left of a socket: TIME_WAIT by another name.
                 match cgroup_id(response) {
                     Some(cgroup_id) if found.len() >= room => {
@@ -140,14 +144,58 @@ fn cgroup_id(response: &InetResponse) -> Option<u64> {
     })
 }
 
+/// What was said on one TCP connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    /// Payload, each byte once; without SYN and FIN.
+    pub(super) sent: u64,
+    pub(super) received: u64,
+}
+
+/// Hands each open TCP connection to `take`, by its socket's cookie.
+///
+/// # Errors
+/// As [`list`].
+pub(super) fn said(mut take: impl FnMut(u64, Said)) -> io::Result<()> {
+    for family in [AF_INET, AF_INET6] {
+        let states = StateFlags::ESTABLISHED | StateFlags::CLOSE_WAIT;
+        let request = InetRequest {
+            extensions: ExtensionFlags::INFO,
+            ..request(family, IPPROTO_TCP, states)
+        };
+        dump(request, |response| {
+            let cookie = u64::from_ne_bytes(response.header.socket_id.cookie);
+            if let Some(said) = said_on(response) {
+                take(cookie, said);
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Out of `struct tcp_info` (tcp.h), which grows at its end.
+fn said_on(response: &InetResponse) -> Option<Said> {
+    const RECEIVED: usize = 128;
+    const SENT: usize = 200;
+    const SENT_AGAIN: usize = 208;
+    let nla = response.nlas.iter().find(|nla| nla.kind() == INFO)?;
+    let mut info = vec![0; nla.value_len()];
+    nla.emit_value(&mut info);
+    let counter = |at: usize| {
+        let bytes = info.get(at..at + 8)?.try_into().ok()?;
+        Some(u64::from_ne_bytes(bytes))
+    };
+    // The other side's FIN counts as one byte.
+    let has_ended = response.header.state == CLOSE_WAIT;
+    Some(Said {
+        sent: counter(SENT)?.saturating_sub(counter(SENT_AGAIN)?),
+        received: counter(RECEIVED)?.saturating_sub(u64::from(has_ended)),
+    })
+}
+
 /// Asks for all sockets of a kind and hands each to `take`.
-fn dump(
-    family: u8,
-    protocol: u8,
-    states: StateFlags,
-    mut take: impl FnMut(&InetResponse),
-) -> io::Result<()> {
-    let request = SockDiagMessage::InetRequest(request(family, protocol, states));
+fn dump(request: InetRequest, mut take: impl FnMut(&InetResponse)) -> io::Result<()> {
+    let request = SockDiagMessage::InetRequest(request);
     netlink::dump(NETLINK_SOCK_DIAG, request, |answer| {
         if let SockDiagMessage::InetResponse(response) = answer {
             take(&response);

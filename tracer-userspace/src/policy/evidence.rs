@@ -166,6 +166,9 @@ pub struct Destination {
     pub connections: u64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outcomes: BTreeMap<Outcome, u64>,
+    /// Of datagrams: whether any came back. Absent where that is not known of all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<bool>,
     /// Absent where nobody counted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub bytes_sent: u64,
@@ -282,6 +285,30 @@ impl Destination {
             })
         });
         certain.into_iter().chain(each)
+    }
+
+    /// Whether any attempt was answered. Where nothing is known of an attempt it was not, if it was a
+    /// connection that was followed; of what other tools tell nothing is known.
+    #[must_use]
+    pub fn was_answered(&self) -> Option<bool> {
+        let of = |outcome: &Outcome| self.outcomes.get(outcome).copied().unwrap_or(0);
+        let sum = |outcomes: &[Outcome]| outcomes.iter().map(of).fold(0, u64::saturating_add);
+        // A connection that was reset later was answered first.
+        let answered = sum(&[Outcome::Established, Outcome::Reset]) > 0 || self.bytes_received > 0;
+        let failed = sum(&[
+            Outcome::Refused,
+            Outcome::Timeout,
+            Outcome::Unreachable,
+            Outcome::Blocked,
+        ]);
+        let unknown = of(&Outcome::Unknown);
+        let was_followed = self.channels == [Channel::Connect];
+        let has_failed = failed > 0 && unknown == 0 || was_followed && unknown > 0;
+        match self.answered {
+            _ if answered => Some(true),
+            Some(known) => Some(known),
+            None => has_failed.then_some(false),
+        }
     }
 
     /// Whether it was reached by this name, or one below this wildcard.

@@ -277,6 +277,7 @@ fn figures(destination: &Destination, seen: &Seen) -> evidence::Destination {
         runs: seen.runs.len() as u64,
         connections: seen.count,
         outcomes: seen.outcomes.clone(),
+        answered: seen.answers.known(),
         bytes_sent: seen.bytes_sent,
         bytes_received: seen.bytes_received,
         first_seen: seen.first_seen,

@@ -119,6 +119,7 @@ fn observe(sightings: &[Sighting], max: usize) -> Observations {
             via_engine: sighting.host == 0,
             writable_path: sighting.process == 7,
             channel: Channel::Connect,
+            answered: [None, Some(false), Some(true)][usize::from(sighting.process) % 3],
             left: Some(match sighting.left {
                 0 => Left::AsAsked,
                 port => Left::To {
@@ -387,6 +388,7 @@ fn seen_at(hosts: impl Iterator<Item = u16>, port: u16) -> Vec<Entry> {
             via_engine: false,
             writable_path: false,
             channel: Channel::Connect,
+            answered: None,
             left: None,
             tool: None,
         };

@@ -48,11 +48,43 @@ pub struct Seen {
     /// A process ran from where the workload may write, or from memory.
     pub writable_path: bool,
     pub channels: BTreeSet<Channel>,
+    pub answers: Answers,
     pub left: LeftPlaces,
     /// By which names it may be allowed: the same for all that was counted in.
     pub believed: Believed,
     /// For which of the agent's tools: the same for all that was counted in. Absent where unknown.
     pub tool: Option<Tools>,
+}
+
+/// Whether datagrams were answered, as far as records say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// One was.
+    heard: bool,
+    /// Of some that left nobody says.
+    untold: bool,
+}
+
+impl Answers {
+    /// `None` where it is not known of all.
+    #[must_use]
+    pub fn known(self) -> Option<bool> {
+        match (self.heard, self.untold) {
+            (true, _) => Some(true),
+            (false, false) => Some(false),
+            (false, true) => None,
+        }
+    }
+
+    fn add(&mut self, figures: &Figures<'_>) {
+        self.heard |= figures.answered == Some(true);
+        self.untold |= figures.answered.is_none() && figures.count > 0;
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.heard |= other.heard;
+        self.untold |= other.untold;
+    }
 }
 
 /// The figures of one record.
@@ -73,6 +105,8 @@ pub struct Figures<'a> {
     /// The process ran from where the workload may write, or from memory.
     pub writable_path: bool,
     pub channel: Channel,
+    /// Of datagrams: whether one came back; `None`: the record does not say.
+    pub answered: Option<bool>,
     /// Where packets went; `None`: the record does not say.
     pub left: Option<Left>,
     /// The agent's tool, or those of which it is one.
@@ -106,6 +140,7 @@ impl Figures<'_> {
             via_engine: false,
             writable_path: false,
             channel,
+            answered: None,
             left: None,
             tool: None,
         }
@@ -136,6 +171,7 @@ impl<'a> From<&'a Flow> for Figures<'a> {
             via_engine: flow.via == Some(Via::Engine),
             writable_path: flow.process.exe.as_deref().is_some_and(is_writable),
             channel: flow.channel,
+            answered: flow.answered,
             left: match flow.translated {
                 Some(Translated { ip, port, by }) => Some(match by {
                     None => Left::To { ip, port },
@@ -182,6 +218,7 @@ impl Seen {
         self.via_engine |= figures.via_engine;
         self.writable_path |= figures.writable_path;
         self.channels.insert(figures.channel);
+        self.answers.add(figures);
         self.left.places.extend(figures.left);
         self.left.cut();
     }
@@ -222,6 +259,7 @@ impl Seen {
         self.via_engine |= other.via_engine;
         self.writable_path |= other.writable_path;
         self.channels.extend(&other.channels);
+        self.answers.merge(other.answers);
         self.left.places.extend(&other.left.places);
         self.left.more |= other.left.more;
         self.left.cut();

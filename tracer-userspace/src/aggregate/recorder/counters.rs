@@ -79,6 +79,8 @@ impl Recorder {
             ("processes_evicted", self.processes.all_evicted()),
             ("wire_pieces", self.counters.wire_pieces),
             ("outcomes_full", lost(loss::OUTCOMES_FULL)),
+            ("connections_full", lost(loss::CONNECTIONS_FULL)),
+            ("answers_full", lost(loss::ANSWERS_FULL)),
             ("replies_full", lost(loss::REPLIES_FULL)),
             ("first_unknown", lost(loss::FIRST_UNKNOWN)),
             ("outcomes_unmatched", self.counters.outcomes_unmatched),

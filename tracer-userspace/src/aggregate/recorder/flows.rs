@@ -156,7 +156,7 @@ impl Recorder {
     /// said that counted them: names run out, and processes are forgotten.
     fn name(&mut self, key: &FlowKey, tally: &mut Tally, told: &Told, flow: &mut Flow) {
         let is_aftermath = told.count == 0 && told.translated.is_none();
-        if is_aftermath && told.channel == Channel::Connect {
+        if is_aftermath {
             flow.names.clone_from(&tally.names);
             if flow.process.exe.is_none() {
                 flow.process.exe.clone_from(&tally.exe);
@@ -264,6 +264,7 @@ impl Recorder {
         let lifetimes = told.lifetimes;
         let ended = lifetimes.ended;
         let known = |figure: u64| (figure > 0 || ended > 0).then_some(figure);
+        let is_said = ended > 0 || lifetimes.still_open > 0;
         Flow {
             protocol,
             dest_ip,
@@ -286,15 +287,18 @@ impl Recorder {
             translated: told.translated.map(translated),
             via: origin.via,
             outcomes: told.outcomes.by_outcome(),
+            answered: told.answered,
             count: told.count,
-            bytes_sent: (ended > 0).then_some(lifetimes.bytes_sent),
-            bytes_received: known(lifetimes.bytes_received),
+            bytes_sent: is_said.then_some(lifetimes.bytes_sent),
+            bytes_received: (is_said || lifetimes.bytes_received > 0)
+                .then_some(lifetimes.bytes_received),
             latency_us: lifetimes
                 .latency_ns
                 .checked_div(lifetimes.established)
                 .map(|mean_ns| mean_ns / 1000),
             syn_retransmits: known(lifetimes.syn_retransmits),
             ended: known(ended),
+            still_open: (lifetimes.still_open > 0).then_some(lifetimes.still_open),
             reset_later: known(lifetimes.reset_later),
             duration_ms: (ended > 0).then_some(lifetimes.duration_ns / 1_000_000),
             first_seen: self.clock.wall(told.first_ns),

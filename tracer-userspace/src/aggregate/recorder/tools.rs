@@ -14,7 +14,7 @@ use crate::{
     },
     enrich::{cgroup::is_below, machine::Attribution},
     mark::{Origin, Shared, ledger::Announced},
-    record::{Channel, Flow, Record, Tool},
+    record::{Flow, Record, Tool},
 };
 
 /// What `last_ns` may be late by: the coarse clock's tick.
@@ -30,7 +30,7 @@ impl Recorder {
     /// record said that counted them.
     pub(super) fn tell_tool(&self, key: &FlowKey, tally: &mut Tally, told: &Told, flow: &mut Flow) {
         let is_aftermath = told.count == 0 && told.translated.is_none();
-        if is_aftermath && told.channel == Channel::Connect {
+        if is_aftermath {
             flow.tool.clone_from(&tally.tool);
             return;
         }

@@ -199,3 +199,72 @@ fn idle_flows_are_forgotten() {
     assert_eq!(told(&mut table).len(), 0);
     assert!(table.is_empty());
 }
+
+fn udp(port: u16) -> FlowKey {
+    FlowKey {
+        cgroup_id: 5,
+        protocol: 17,
+        port,
+        ..key(channel::SENDMSG)
+    }
+}
+
+fn answered(table: &mut Table) -> Vec<(u64, Option<bool>)> {
+    let mut all = Vec::new();
+    table.tell(|_, _, told| {
+        all.extend(told.iter().map(|t| (t.count, t.answered)));
+        true
+    });
+    all
+}
+
+#[test]
+fn datagrams_are_answered_or_not() {
+    let mut table = Table::default();
+    let answer = answer_from(&udp(53), [0; 16], 53);
+    table.absorb(&udp(514), &value(1, 0, 10));
+    table.answer(&[answer]);
+    table.swept();
+    assert_eq!(answered(&mut table), [(1, Some(false))]);
+    // Its answer came before the counts did.
+    table.absorb(&udp(53), &value(2, 0, 10));
+    table.swept();
+    assert_eq!(answered(&mut table), [(2, Some(true))]);
+    table.swept();
+    assert_eq!(answered(&mut table), []);
+}
+
+#[test]
+fn an_answer_that_comes_late_is_told_once() {
+    let mut table = Table::default();
+    let answer = answer_from(&udp(53), [0; 16], 53);
+    table.absorb(&udp(53), &value(2, 0, 10));
+    table.swept();
+    assert_eq!(answered(&mut table), [(2, Some(false))]);
+    table.answer(&[answer]);
+    table.swept();
+    assert_eq!(answered(&mut table), [(0, Some(true))]);
+    table.answer(&[answer]);
+    table.swept();
+    assert_eq!(answered(&mut table), []);
+}
+
+#[test]
+fn of_groups_and_streams_and_by_the_deaf_no_answer_is_told() {
+    let mut table = Table::default();
+    let group = FlowKey {
+        address: [0xff; 16],
+        ..udp(5353)
+    };
+    let stream = FlowKey {
+        protocol: 6,
+        ..key(channel::CONNECT)
+    };
+    for key in [group, stream] {
+        table.absorb(&key, &value(1, 0, 10));
+        assert_eq!(answered(&mut table), [(1, None)]);
+    }
+    let mut table = Table::new(false, true);
+    table.absorb(&udp(53), &value(1, 0, 10));
+    assert_eq!(answered(&mut table), [(1, None)]);
+}

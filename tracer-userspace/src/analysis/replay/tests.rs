@@ -40,6 +40,7 @@ fn seen_leaving(flows: &[(&str, &str, Option<Left>)]) -> Observations {
             via_engine: false,
             writable_path: false,
             channel: Channel::Connect,
+            answered: None,
             left: *left,
             tool: None,
         };

@@ -192,7 +192,7 @@ pub const RULES: [Rule; 28] = [
     figures(rule(
         "never-answered",
         Medium,
-        "No attempt was ever answered: the workload does not need it, or needs it and fails.",
+        "No attempt was ever answered, and no datagram: one-way as a log's, or the workload does not need it, or needs it and fails.",
         behaviour::never_answered,
     )),
     figures(rule(

@@ -1,10 +1,16 @@
 //! Each finding where it holds and where it does not.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-use std::collections::BTreeMap;
-
 use super::*;
-use crate::record::Outcome;
+use crate::{
+    analysis::summary::Summaries,
+    policy::{
+        infer::evidence,
+        observe::{Destination, Observations},
+        seen::Figures,
+    },
+    record::{Channel, Outcome},
+};
 
 fn entry(to: &str, ports: &[&str]) -> Entry {
     let ports = ports.iter().map(|port| port.parse().unwrap()).collect();
@@ -82,9 +88,6 @@ fn each_finding_from_figures_holds_where_it_should() {
     };
     let ids = |seen: &Summary| found("api.example.com", "443/tcp", Some(seen));
     assert_eq!(ids(&quiet), [""; 0]);
-    let refused = BTreeMap::from([(Outcome::Refused, 3)]);
-    let mixed = BTreeMap::from([(Outcome::Refused, 3), (Outcome::Established, 1)]);
-    let unknown = BTreeMap::from([(Outcome::Unknown, 3)]);
     for (summary, expected) in [
         (
             Summary {
@@ -117,21 +120,14 @@ fn each_finding_from_figures_holds_where_it_should() {
         ),
         (
             Summary {
-                outcomes: refused,
+                answered: Some(false),
                 ..quiet.clone()
             },
             Some("never-answered"),
         ),
         (
             Summary {
-                outcomes: mixed,
-                ..quiet.clone()
-            },
-            None,
-        ),
-        (
-            Summary {
-                outcomes: unknown,
+                answered: Some(true),
                 ..quiet.clone()
             },
             None,
@@ -189,4 +185,58 @@ fn the_documented_table_is_this_one() {
         "docs/findings.md should hold:\n{}",
         markdown()
     );
+}
+
+/// Whether `never-answered` is found of one destination, of which these records tell.
+fn is_silent(records: &[(Channel, Option<bool>, &[Outcome])]) -> bool {
+    let mut observations = Observations::new("w", 100);
+    for (channel, answered, outcomes) in records {
+        let destination = Destination {
+            ip: "192.0.2.1".parse().unwrap(),
+            service: "514/udp".parse().unwrap(),
+        };
+        let outcomes = outcomes.iter().map(|outcome| (*outcome, 1)).collect();
+        let figures = Figures {
+            answered: *answered,
+            outcomes: Some(&outcomes),
+            ..Figures::once(*channel)
+        };
+        observations.see("r", destination, &figures);
+    }
+    let evidence = evidence(&observations);
+    let seen = Summaries::new(&evidence).of(&entry("192.0.2.1", &["514/udp"]));
+    found("192.0.2.1", "514/udp", seen.as_ref()).contains(&"never-answered".to_owned())
+}
+
+#[test]
+fn what_was_never_answered() {
+    use {Channel::*, Outcome::*};
+    for (records, expected) in [
+        (&[(Connect, None, &[Refused][..])][..], true),
+        (&[(Connect, None, &[Unknown])], true),
+        (&[(Connect, None, &[Refused, Established])], false),
+        (&[(Connect, None, &[Reset])], false),
+        // One-way datagrams, and those that one day were answered.
+        (&[(Sendmsg, Some(false), &[Unknown])], true),
+        (&[(UdpConnect, Some(false), &[Unknown])], true),
+        (
+            &[
+                (Sendmsg, Some(false), &[Unknown]),
+                (Sendmsg, Some(true), &[Unknown]),
+            ],
+            false,
+        ),
+        // Of some of them nobody knows.
+        (&[(Sendmsg, None, &[Unknown])], false),
+        (
+            &[
+                (Sendmsg, Some(false), &[Unknown]),
+                (Sendmsg, None, &[Unknown]),
+            ],
+            false,
+        ),
+        (&[(Import, None, &[])], false),
+    ] {
+        assert_eq!(is_silent(records), expected, "{records:?}");
+    }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     os::{
-        fd::{AsFd as _, BorrowedFd},
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::fs::MetadataExt as _,
     },
     path::{Path, PathBuf},
@@ -13,8 +13,8 @@ use std::{
 use aya::{Ebpf, programs::Program};
 
 use super::{
-    CGROUP_HOOKS, CONNECTION_HOOKS, LoadError, Loaded, ON_CGROUPS, PROCESS_HOOKS, VERDICTS_UNSEEN,
-    WAY_HOOKS, WIRE_HOOKS, failed,
+    BOUND_BEFORE, CGROUP_HOOKS, CONNECTION_HOOKS, LoadError, Loaded, ON_CGROUPS, PROCESS_HOOKS,
+    VERDICTS_UNSEEN, WAY_HOOKS, WIRE_HOOKS, failed,
 };
 use crate::ebpf::{adopt::Found, foreign, objects::Tracepoint, sys};
 
@@ -157,6 +157,17 @@ impl Loaded {
                 self.missing.insert(name.to_owned(), unseen.to_owned());
             }
         }
+    }
+
+    /// What marks UDP sockets that were bound before the hooks were there; `None` where the kernel
+    /// refuses it.
+    #[must_use]
+    pub fn bound_before(&self) -> Option<OwnedFd> {
+        let program = program_fd(self.ebpf.as_ref()?, BOUND_BEFORE)?;
+        let linked = sys::link_iterator(program);
+        linked
+            .inspect_err(|error| tracing::warn!("servers from before are not known: {error}"))
+            .ok()
     }
 
     /// How many instructions the verifier looked at, by program, of those that are loaded. Linux 5.16.

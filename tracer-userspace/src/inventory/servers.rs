@@ -1,0 +1,29 @@
+//! UDP sockets that were bound before the hooks were there, marked by the kernel itself.
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
+};
+
+use super::{Inventory, Request, namespaces};
+use crate::ebpf::sys;
+
+/// Has `iterator` run in every network namespace. Where one cannot be entered, the replies of its
+/// servers are taken for egress. Blocks for a fraction of a millisecond for each namespace.
+pub fn mark(proc: PathBuf, iterator: &OwnedFd) {
+    let request = Request {
+        proc,
+        cgroup_mount: PathBuf::new(),
+        max_sockets: 0,
+    };
+    let mut not_entered = Inventory::default();
+    namespaces::visit(&request, &mut not_entered, |_inventory| {
+        sys::iterate(iterator.as_fd())
+    });
+    for namespace in not_entered.unlisted {
+        tracing::warn!(
+            "UDP servers of a network namespace are not known: {}",
+            namespace.reason
+        );
+    }
+}
