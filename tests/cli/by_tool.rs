@@ -97,11 +97,11 @@ fn a_new_tool_becomes_a_candidate_beside_the_approval() {
 }
 
 #[test]
-fn replay_says_that_rules_cannot_tell_tools_apart() {
+fn replay_says_which_rules_only_rules_per_tool_hold() {
     let replay =
         |world: &World| world.run(&["replay", "policy.toml", "log.jsonl", "--now", "2026-11-22"]);
     let ran = replay(&world(&by("Search", "exact"))).exits(0);
-    ran.shows("approved for a tool, which packet filters cannot tell")
+    ran.shows("approved for a tool, which only rules per tool can tell")
         .shows("tool Search");
     replay(&world(&by("Browse", "exact")))
         .exits(1)

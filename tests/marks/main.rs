@@ -5,6 +5,7 @@
 //! | `attribution` | who is held responsible: threads, forks, programs, tasks, pid namespaces |
 //! | `bounds` | floods, garbage, many calls, clients that die |
 //! | `daemon` | its socket, and contexts that outlive it |
+//! | `per_tool` | rules for one tool's cgroup |
 //! | `policy` | what is approved for one tool is not for another |
 //! | `verb` | `egress-tracer mark` |
 
@@ -13,6 +14,7 @@
 mod attribution;
 mod bounds;
 mod daemon;
+mod per_tool;
 mod policy;
 mod verb;
 mod world;

@@ -358,6 +358,16 @@ def chat():
         marks.end(tool)
 
 
+def fetch(url):
+    """Ends with 9 if that is refused."""
+    from urllib.request import urlopen
+
+    try:
+        urlopen(url, timeout=5).read()
+    except OSError:
+        sys.exit(9)
+
+
 def follow():
     """Does what comes on standard input: lines of Python's own words."""
     marks = None
