@@ -7,6 +7,7 @@
 //! | `daemon` | its socket, and contexts that outlive it |
 //! | `per_tool` | rules for one tool's cgroup |
 //! | `policy` | what is approved for one tool is not for another |
+//! | `stalled` | a daemon that does not answer in time |
 //! | `verb` | `egress-tracer mark` |
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
@@ -16,5 +17,6 @@ mod bounds;
 mod daemon;
 mod per_tool;
 mod policy;
+mod stalled;
 mod verb;
 mod world;

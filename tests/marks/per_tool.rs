@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{Cgroup, Daemon, Internet, Kind, Log, Namespace, Plan, Process, cgroup2_root, egress_tracer};
+use lab::{
+    Cgroup, Daemon, Internet, Kind, Log, Namespace, Plan, Process, cgroup2_root, egress_tracer,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -100,7 +102,14 @@ impl Agent {
         let (policy, rules) = (self.path("policy.toml"), self.path("rules.nft"));
         let mut render = tracer();
         render
-            .args(["render", "--format", "nftables", "--per-tool", "--verdict", "reject"])
+            .args([
+                "render",
+                "--format",
+                "nftables",
+                "--per-tool",
+                "--verdict",
+                "reject",
+            ])
             .args(["--cgroup", &self.cgroup.relative(), "-o"])
             .args([&rules, &policy])
             .args(NOW);
@@ -128,9 +137,15 @@ impl Agent {
     fn replay(&self, log: &Path) -> (Option<i32>, Value) {
         let mut replay = tracer();
         let policy = self.path("policy.toml");
-        replay.arg("replay").args([&policy, &log.to_owned()]).args(NOW);
+        replay
+            .arg("replay")
+            .args([&policy, &log.to_owned()])
+            .args(NOW);
         let ran = replay.args(["--json"]).output().unwrap();
-        (ran.status.code(), serde_json::from_slice(&ran.stdout).unwrap())
+        (
+            ran.status.code(),
+            serde_json::from_slice(&ran.stdout).unwrap(),
+        )
     }
 }
 
@@ -144,7 +159,9 @@ fn said(output: &Output) -> String {
 
 /// The cgroups that the header says to make first.
 fn first(rules: &str) -> Vec<String> {
-    let lines = rules.lines().filter_map(|line| line.split_once("mkdir -p '"));
+    let lines = rules
+        .lines()
+        .filter_map(|line| line.split_once("mkdir -p '"));
     lines
         .map(|(_, path)| path.trim_end_matches('\'').to_owned())
         .collect()
@@ -154,7 +171,9 @@ fn first(rules: &str) -> Vec<String> {
 fn judged(list: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let rows = list.as_array().into_iter().flatten();
-    let mut all: Vec<_> = rows.map(|row| (text(&row["to"]), text(&row["tool"]))).collect();
+    let mut all: Vec<_> = rows
+        .map(|row| (text(&row["to"]), text(&row["tool"])))
+        .collect();
     all.sort();
     all
 }
@@ -170,7 +189,7 @@ fn a_destination_is_reached_from_its_tools_cgroup_alone_and_replay_agrees() {
     let out = agent.path("out");
     let (name, socket) = (agent.cgroup.relative(), agent.path("mark.sock"));
     let socket = socket.to_str().unwrap();
-    let options = ["--no-pin", "--cgroup", &name, "--mark-socket", socket];
+    let options = ["--cgroup", &name, "--mark-socket", socket];
     let daemon = Daemon::start(&out, &options).unwrap();
 
     let tracer = egress_tracer().unwrap();
@@ -184,7 +203,10 @@ fn a_destination_is_reached_from_its_tools_cgroup_alone_and_replay_agrees() {
     for (before, is_open) in cases {
         let there = format!("http://{TOOLS}/");
         assert_eq!(agent.fetches(before, &there), is_open, "{before:?}");
-        assert!(agent.fetches(before, &format!("http://{ANYS}/")), "{before:?}");
+        assert!(
+            agent.fetches(before, &format!("http://{ANYS}/")),
+            "{before:?}"
+        );
     }
     // Which was there before is what the rules know: it stays.
     assert!(agent.tools_cgroup("OpenAIChat").exists());
@@ -202,8 +224,27 @@ fn a_destination_is_reached_from_its_tools_cgroup_alone_and_replay_agrees() {
     assert_eq!(code, Some(1), "{replayed:#}");
     let of = |to: &str, tool: &str| (to.to_owned(), tool.to_owned());
     let denied = judged(&replayed["denied"]);
-    assert_eq!(denied, [of(TOOLS, "-"), of(TOOLS, "WebSearch")], "{replayed:#}");
+    assert_eq!(
+        denied,
+        [of(TOOLS, "-"), of(TOOLS, "WebSearch")],
+        "{replayed:#}"
+    );
     assert_eq!(judged(&replayed["by_tool"]), [of(TOOLS, "OpenAIChat")]);
+
+    // Read back, they allow to all of the agent only what all of it may.
+    let in_force = lab::output(agent.client.command("nft").args(["-j", "list", "ruleset"]));
+    fs::write(agent.path("in-force.json"), in_force.unwrap()).unwrap();
+    let mut diff = Command::new(tracer);
+    let list = [agent.path("in-force.json"), out.join(&workload)];
+    let ran = diff.arg("diff").args(list).args(NOW).output().unwrap();
+    assert_eq!(ran.status.code(), Some(1), "{}", said(&ran));
+    assert!(
+        said(&ran).contains("chain egress_tool1 is for a part"),
+        "{}",
+        said(&ran)
+    );
+    let told = String::from_utf8(ran.stdout).unwrap();
+    assert!(told.contains(TOOLS) && !told.contains(ANYS), "{told}");
 
     // Marked, and in the agent's own cgroup: rules cannot know.
     let unseen = [tracer, "mark", "OpenAIChat", "--"];
@@ -267,8 +308,17 @@ fn a_command_runs_in_its_tools_cgroup_which_goes_with_the_last() {
     let inside = format!("0::{}/tool-a%2Fb", cgroup.relative());
     assert!(told.lines().any(|line| line == inside), "{told}");
     assert!(!place.exists());
-    assert_eq!(mark(&cgroup, &["/nonexistent"]).status().unwrap().code(), Some(127));
-    assert_eq!(mark(&cgroup, &["sh", "-c", "kill -9 $$"]).status().unwrap().code(), Some(137));
+    assert_eq!(
+        mark(&cgroup, &["/nonexistent"]).status().unwrap().code(),
+        Some(127)
+    );
+    assert_eq!(
+        mark(&cgroup, &["sh", "-c", "kill -9 $$"])
+            .status()
+            .unwrap()
+            .code(),
+        Some(137)
+    );
     assert!(!place.exists());
 
     // Whoever made it is not the last to leave.
@@ -314,5 +364,8 @@ fn a_cgroup_that_cannot_be_written_is_told_and_nothing_is_run() {
     assert_eq!(ran.status.code(), Some(125), "{}", said(&ran));
     assert!(ran.stdout.is_empty());
     let told = said(&ran);
-    assert!(told.contains("cannot make the cgroup") && told.lines().count() == 1, "{told}");
+    assert!(
+        told.contains("cannot make the cgroup") && told.lines().count() == 1,
+        "{told}"
+    );
 }

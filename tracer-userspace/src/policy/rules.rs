@@ -64,10 +64,18 @@ pub fn with_candidates(
 #[must_use]
 pub fn per_tool(policy: &Policy, make: impl Fn(&Policy) -> Rules) -> Rules {
     let only = |is_meant: &dyn Fn(&Entry) -> bool| Policy {
-        entries: policy.entries.iter().filter(|entry| is_meant(entry)).cloned().collect(),
+        entries: policy
+            .entries
+            .iter()
+            .filter(|entry| is_meant(entry))
+            .cloned()
+            .collect(),
         ..policy.clone()
     };
-    let named = policy.entries.iter().flat_map(|entry| entry.tools.iter().flatten());
+    let named = policy
+        .entries
+        .iter()
+        .flat_map(|entry| entry.tools.iter().flatten());
     let tools: BTreeSet<&String> = named.collect();
     let of_tool = |tool: &String| {
         let is_denied = |entry: &Entry| entry.status == Status::Denied && entry.tools.is_some();

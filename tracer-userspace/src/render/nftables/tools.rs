@@ -86,3 +86,81 @@ impl ToolParts {
         format!("{}_tool{}", self.chain, each.number)
     }
 }
+
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot parse its own text fails"
+)]
+mod tests {
+    use crate::render::{
+        Format, NamedRule, Options, Origin, RuleSet, Scope, ToolRules, Verdict, examples,
+    };
+
+    fn rules() -> RuleSet {
+        let mut set = examples::rule_set(Origin::Reviewed, &[("198.51.100.7/32", "443/tcp", "")]);
+        set.names.push(NamedRule {
+            name: "api.example".to_owned(),
+            service: "443/tcp".parse().unwrap(),
+            comment: String::new(),
+            expires: None,
+        });
+        let tools = vec![ToolRules {
+            tool: "a\"\n}; flush ruleset".to_owned(),
+            set: set.clone(),
+        }];
+        RuleSet { tools, ..set }
+    }
+
+    fn render(scope: Scope) -> (String, Vec<String>) {
+        let options = Options {
+            scope,
+            name_sets: true,
+            ..Options::new(Verdict::Drop)
+        };
+        let made = Format::Nftables.backend().render(&rules(), &options);
+        (made.text, made.omissions)
+    }
+
+    #[test]
+    fn a_tool_has_a_chain_that_only_its_cgroup_comes_to() {
+        let path = "/agent.slice".to_owned();
+        let (text, omissions) = render(Scope::Cgroup { path });
+        assert!(omissions.is_empty(), "{omissions:?}");
+        let cgroup = "agent.slice/tool-a%22%0A%7D%3B%20flush%20ruleset";
+        for line in [
+            format!("# First:       mkdir -p '/sys/fs/cgroup/{cgroup}'"),
+            format!("\t\tsocket cgroupv2 level 2 \"{cgroup}\" jump egress_tool1"),
+            "\tchain egress_tool1 {".to_owned(),
+            "\t\t# a??}; flush ruleset".to_owned(),
+            "\tset tool1_ipv4_ports {".to_owned(),
+            "\t\tip daddr . meta l4proto . th dport @tool1_ipv4_ports accept".to_owned(),
+        ] {
+            assert!(
+                text.lines().any(|each| each == line),
+                "{line}\nis not in\n{text}"
+            );
+        }
+        // The set of a name is filled for all who may use it, and declared once.
+        assert_eq!(
+            text.matches("set names4_tcp_443_api_example").count(),
+            1,
+            "{text}"
+        );
+        assert_eq!(
+            text.matches("@names4_tcp_443_api_example").count(),
+            2,
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn without_a_cgroup_tools_are_left_out() {
+        let (text, omissions) = render(Scope::Namespace);
+        assert_eq!(
+            omissions,
+            ["tool a??}; flush ruleset: only rules by cgroup can tell it"]
+        );
+        assert!(!text.contains("tool1"), "{text}");
+    }
+}
