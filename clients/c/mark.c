@@ -33,17 +33,22 @@ static int connect_to_daemon(void)
     return -1;
 }
 
-/* Says one message; whether the daemon agreed. When it has, the kernel knows. */
-static int say(int daemon, const char *message)
+/* Says one message; whether the daemon agreed. When it has, the kernel knows. When it does not answer,
+ * hanging up says that this program goes on without it: nothing is taken for certain any more. */
+static int say(int *daemon, const char *message)
 {
     char reply[4096];
-    ssize_t length;
+    ssize_t length = -1;
 
-    if (daemon < 0 || send(daemon, message, strlen(message), MSG_NOSIGNAL) < 0)
+    if (*daemon < 0)
         return 0;
-    length = recv(daemon, reply, sizeof reply - 1, 0);
-    if (length <= 0)
+    if (send(*daemon, message, strlen(message), MSG_NOSIGNAL) >= 0)
+        length = recv(*daemon, reply, sizeof reply - 1, 0);
+    if (length <= 0) {
+        close(*daemon);
+        *daemon = -1;
         return 0;
+    }
     reply[length] = 0;
     return strncmp(reply, "{\"ok\":true", 10) == 0;
 }
@@ -75,9 +80,9 @@ int main(int count, char **arguments)
     snprintf(begin, sizeof begin,
              "{\"op\":\"begin\",\"tool\":\"%.128s\",\"call\":\"c-1\",\"tid\":%ld}",
              arguments[1], syscall(SYS_gettid));
-    say(daemon, begin);
+    say(&daemon, begin);
     code = work(arguments[2], arguments[3]);
-    say(daemon, "{\"op\":\"end\",\"call\":\"c-1\"}");
+    say(&daemon, "{\"op\":\"end\",\"call\":\"c-1\"}");
     if (daemon >= 0)
         close(daemon);
     return code;

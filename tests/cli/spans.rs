@@ -64,6 +64,50 @@ fn what_the_log_says_counts_before_a_span() {
 }
 
 #[test]
+fn drift_and_verdict_are_by_destination_and_tool() {
+    let judge = |spans: &str| {
+        let world = World::new();
+        world.write("policy.toml", POLICY);
+        world.write("spans.jsonl", spans);
+        world.write("log.jsonl", whole("w", &flow("w", "192.0.2.1", 443, "")));
+        ["diff", "replay"].map(|verb| {
+            let words = [verb, "policy.toml", "log.jsonl", "--now", "2026-11-22"];
+            world.run(&[&words[..], &["--spans", "spans.jsonl"]].concat())
+        })
+    };
+    for ran in judge(&span("Search", -1, 1)) {
+        ran.exits(0);
+    }
+    for ran in judge(&span("Browse", -1, 1)) {
+        ran.exits(1).shows("Browse");
+    }
+    // It may have been either, and one of them may not; or none that is known.
+    let both = span("Search", -2, 1) + &span("Browse", -1, 2);
+    for ran in judge(&both) {
+        ran.exits(1).shows("Browse or Search");
+    }
+    for spans in [String::new(), span("Search", -9, -5)] {
+        for ran in judge(&spans) {
+            ran.exits(1);
+        }
+    }
+    for ran in judge("{\"resourceSpans\"") {
+        ran.exits(2).says("spans.jsonl: line 1");
+    }
+}
+
+#[test]
+fn coverage_counts_what_spans_tell() {
+    let world = World::new();
+    world.write("spans.jsonl", span("Search", -1, 1));
+    world.write("log.jsonl", whole("w", &flow("w", "192.0.2.1", 443, "")));
+    world
+        .run(&["coverage", "log.jsonl", "--spans", "spans.jsonl"])
+        .exits(0)
+        .shows("tool Search: 1 destination(s), 1 certainly its own, in 1 run(s)");
+}
+
+#[test]
 fn what_is_no_span_is_named_and_nothing_is_written() {
     let (ran, policy) = generate("{\"resourceSpans\":[]}\n{\"resource", "");
     ran.exits(2).says("spans.jsonl: line 2");

@@ -358,6 +358,117 @@ def chat():
         marks.end(tool)
 
 
+def fetch(url):
+    """Ends with 9 if that is refused."""
+    from urllib.request import urlopen
+
+    try:
+        urlopen(url, timeout=5).read()
+    except OSError:
+        sys.exit(9)
+
+
+class Late(Marks):
+    """A client that does not wait for long."""
+
+    def __init__(self):
+        super().__init__()
+        self.socket.settimeout(0.3)
+
+    def misses(self, op, **more):
+        try:
+            self.ask(op, **more)
+        except socket.timeout:
+            return self.socket.close()
+        raise AssertionError(f"the daemon has answered {op}")
+
+
+def state_of(pid, thread):
+    with open(f"/proc/{pid}/task/{thread}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0]
+
+
+def pause(pid, work):
+    """Does something while the daemon does nothing."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        # Each of its threads stops in its own time.
+        while not all(state_of(pid, thread) == "T" for thread in os.listdir(f"/proc/{pid}/task")):
+            time.sleep(0.005)
+        work()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def stalled():
+    daemon = os.getppid()
+    marks = Late()
+    # An ordinary one, of another process.
+    reader, writer = os.pipe()
+    other = os.fork()
+    if other == 0:
+        os.close(writer)
+        own = Marks()
+        own.begin("Other", "other")
+        os.read(reader, 1)
+        go(3)
+        subprocess.run(program("connect", 4), check=True)
+        os._exit(0)
+    marks.begin("Outer", "outer")
+    go(1)
+    # Longer than the daemon looks away: what was before is not in doubt.
+    time.sleep(2.5)
+
+    def meanwhile():
+        marks.misses("begin", tool="Inner", call="inner", tid=tid())
+        go(2)
+        os.write(writer, b"x")
+        assert os.waitpid(other, 0)[1] == 0
+
+    pause(daemon, meanwhile)
+    time.sleep(0.5)
+    go(5)
+    again = Marks()
+    again.begin("Outer", "outer")
+    go(6)
+    again.say("settled")
+    go(7)
+    time.sleep(2.5)
+    again.say("unsaid")
+    go(8)
+
+
+def ended():
+    """Its end is not heard."""
+    daemon = os.getppid()
+    marks = Late()
+    marks.begin("Over", "over")
+    pause(daemon, lambda: (marks.misses("end", call="over"), go(1)))
+    time.sleep(0.5)
+
+
+def bystander():
+    """A pool's worker serves a call that was not heard."""
+    daemon = os.getppid()
+    marks = Late()
+    reader, writer = os.pipe()
+    marks.begin("Known", "known")
+    worker = os.fork()
+    if worker == 0:
+        os.close(writer)
+        os.read(reader, 1)
+        go(1)
+        os._exit(0)
+
+    def meanwhile():
+        marks.misses("begin", tool="Unknown", call="unknown", tid=tid())
+        os.write(writer, b"x")
+        assert os.waitpid(worker, 0)[1] == 0
+
+    pause(daemon, meanwhile)
+    time.sleep(0.5)
+
+
 def follow():
     """Does what comes on standard input: lines of Python's own words."""
     marks = None

@@ -122,9 +122,14 @@ Examples:
   # One call of it, as the agent numbers them
   egress-tracer mark WebSearch --call run-7 -- ./search.sh
 
-Needs no privileges. Where no daemon listens the command is merely run.
+  # In a cgroup that rules can tell (`render --per-tool`)
+  sudo egress-tracer mark WebSearch --cgroup -- curl https://example.com/
 
-Exit codes: the command's own; 126 if it cannot be executed, 127 if it does not exist.";
+Needs no privileges, but for --cgroup, which writes to cgroup v2. Where no daemon listens the command is
+merely run.
+
+Exit codes: the command's own; 126 if it cannot be executed, 127 if it does not exist; with --cgroup,
+125 if the cgroup cannot be made or entered.";
 
 #[cfg(feature = "capture")]
 const DETACH_EXAMPLES: &str = "\

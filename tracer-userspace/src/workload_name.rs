@@ -1,4 +1,4 @@
-//! What a workload is called on disk: `[A-Za-z0-9._-]`, other bytes as `%XX`.
+//! What a workload, or a tool, is called on disk: `[A-Za-z0-9._-]`, other bytes as `%XX`.
 
 use sha2::{Digest, Sha256};
 
@@ -24,6 +24,13 @@ pub fn encode(name: &str) -> String {
         encoded.push_str(&piece);
     }
     encoded
+}
+
+/// What the cgroup is called in which a tool's commands run, below that of its agent: no tool's name
+/// is one of the kernel's own files there.
+#[must_use]
+pub fn tool_cgroup(tool: &str) -> String {
+    format!("tool-{}", encode(tool))
 }
 
 fn encode_byte(byte: u8, first: bool) -> String {

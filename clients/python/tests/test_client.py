@@ -315,6 +315,47 @@ class Trouble(Case):
         self.assertFalse(any(thread.is_alive() for thread in threads))
         self.assertEqual(len(server.said), 1)
 
+    def test_a_daemon_that_was_given_up_is_told_when_it_knows_all_again(self) -> None:
+        with Server(lambda m: None if m["op"] == "begin" else b'{"ok":true}', self.path):
+            works()
+        server = self.serve()
+        _calls.daemon._retry_at = 0.0
+        with egress_tracer.tool("open", call="1"):
+            pass
+        self.assertEqual([m["op"] for m in server.said], ["hello", "settled", "begin", "end"])
+        _calls.daemon.forget()
+        with egress_tracer.tool("open", call="2"):
+            pass
+        self.assertEqual([m["op"] for m in server.said[4:]], ["hello", "begin", "end"])
+
+    def test_what_a_signals_handler_cannot_say_is_not_kept_from_the_daemon(self) -> None:
+        server = self.serve()
+        with egress_tracer.tool("interrupted", call="1"):
+            # As in a handler that runs while its thread waits for an answer.
+            _calls._thread.is_speaking = True
+            try:
+                with egress_tracer.tool("handler"):
+                    pass
+            finally:
+                _calls._thread.is_speaking = False
+        enough = time.monotonic() + 10
+        while not server.of("unsaid") and time.monotonic() < enough:
+            time.sleep(0.01)
+        self.assertEqual(server.of("unsaid"), [{"op": "unsaid"}])
+        self.assertFalse(_calls.daemon.is_connected)
+
+    def test_a_thread_says_again_on_a_new_connection_for_whom_it_works(self) -> None:
+        server = self.serve()
+        with egress_tracer.tool("search", call="1"):
+            call = _calls.current()
+            _calls.use(call)
+            _calls.use(call)
+            _calls.daemon._leave()
+            _calls.daemon._retry_at = 0.0
+            _calls.is_there()
+            _calls.use(call)
+        self.assertEqual([m["call"] for m in server.of("use")], ["1", "1"])
+
     def test_a_failing_daemon_is_left_alone_for_longer_and_longer(self) -> None:
         pauses = []
         for _ in range(8):

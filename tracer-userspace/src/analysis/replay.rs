@@ -54,8 +54,7 @@ pub struct Replay {
     pub unused_names: Vec<String>,
     /// What the policy says and packet filters cannot.
     pub left_out: Vec<String>,
-    /// Approved for the tool that went there. Packet filters cannot tell one tool from another, so
-    /// that the rules alone would deny it.
+    /// Approved for the tool that went there. Only rules per tool let it pass, in the tool's cgroup.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub by_tool: Vec<Judged>,
 }
@@ -97,7 +96,7 @@ pub struct Wide {
 }
 
 /// Holds what was observed against the rules, and against `for_tools`, approvals for certain tools,
-/// which no rules hold.
+/// which only rules per tool hold.
 #[must_use]
 pub fn replay(rules: &RuleSet, for_tools: &[&Entry], observations: &Observations) -> Replay {
     let evaluator = Evaluator::new(rules);

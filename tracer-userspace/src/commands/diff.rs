@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, anyhow, bail};
@@ -14,6 +15,7 @@ use jiff::Timestamp;
 use super::{
     Failure,
     policy_file::{self, PolicyFile},
+    spans_file,
 };
 use crate::{
     analysis::drift::{self, Drift, Level},
@@ -77,6 +79,11 @@ pub struct DiffArgs {
     /// Where the workload of a capture is, as for `generate`; may be repeated
     #[arg(long, value_name = "CIDR", value_parser = cli::network)]
     local: Vec<IpNet>,
+
+    /// What agents have exported by OpenTelemetry, as for `generate`: tells the tools of flows of which
+    /// the log does not. May be repeated
+    #[arg(long, value_name = "FILE")]
+    spans: Vec<PathBuf>,
 
     /// Stop at the first line or packet that cannot be used
     #[arg(long)]
@@ -204,6 +211,7 @@ fn read(workload: Option<&str>, arguments: &DiffArgs) -> anyhow::Result<Workload
         workload: workload.map(str::to_owned),
         strict: arguments.strict,
         local: arguments.local.clone(),
+        spans: Arc::new(spans_file::read(&arguments.spans)?),
         ..Settings::default()
     };
     if arguments.inputs.iter().any(|path| is_policy(path)) {

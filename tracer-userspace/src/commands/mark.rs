@@ -1,14 +1,23 @@
 //! `mark`: becomes a command, all of whose flows are one tool's.
 
 use std::{
+    env,
     ffi::OsString,
     io,
     os::unix::process::CommandExt as _,
+    path::Path,
     process::{Command, ExitCode},
 };
 
+use anyhow::Context as _;
 use clap::Args;
 
+use super::{
+    child::{Signals, exit_code, wait},
+    launch::OWN_FAILURE,
+    live::{self, PROC},
+    tool_cgroup::ToolCgroup,
+};
 use crate::{
     mark::client::{self, Client},
     output::terminal::tell,
@@ -23,6 +32,9 @@ pub struct MarkArgs {
     /// The agent's own id of this call [default: the process id]
     #[arg(long, value_name = "ID")]
     call: Option<String>,
+    /// Run the command in a cgroup of the tool's, below our own, for rules per tool
+    #[arg(long)]
+    cgroup: bool,
     /// The command and its arguments
     #[arg(
         last = true,
@@ -33,11 +45,44 @@ pub struct MarkArgs {
     command: Vec<OsString>,
 }
 
-/// Becomes the command; returns only if that cannot be. Where nobody listens it is merely run.
+/// Becomes the command, or runs it in the tool's cgroup. Where nobody listens it is merely run.
 ///
 /// # Errors
 /// None: told in one sentence, with the exit codes of shells.
 pub fn mark(args: &MarkArgs) -> ExitCode {
+    if !args.cgroup {
+        return become_marked(args);
+    }
+    match run_in_cgroup(args) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            tell(&format!("{error:#}"));
+            ExitCode::from(OWN_FAILURE)
+        }
+    }
+}
+
+/// Another of us becomes the command, and this one takes the cgroup away afterwards.
+fn run_in_cgroup(args: &MarkArgs) -> anyhow::Result<u8> {
+    live::runtime()?.block_on(async {
+        let mut signals = Signals::watch().context("cannot watch for signals")?;
+        let cgroup = ToolCgroup::enter(&args.tool, Path::new(PROC))?;
+        let program = env::current_exe().context("cannot find this program")?;
+        let mut command = tokio::process::Command::new(program);
+        command.arg("mark").arg(&args.tool);
+        if let Some(call) = &args.call {
+            command.arg("--call").arg(call);
+        }
+        let child = command.arg("--").args(&args.command).spawn();
+        let child = child.context("cannot start the command")?;
+        cgroup.leave().context("cannot leave the tool's cgroup")?;
+        let status = wait(child, &mut signals).await?;
+        Ok(exit_code(status))
+    })
+}
+
+/// Returns only if it cannot be the command.
+fn become_marked(args: &MarkArgs) -> ExitCode {
     let place = client::place();
     match Client::connect(&place) {
         // Said on a connection that ends with the exec: the process is what counts.

@@ -1,6 +1,8 @@
 //! One thin function a verb, and how each of them ends.
 
 mod apart;
+#[cfg(feature = "capture")]
+mod child;
 mod coverage;
 #[cfg(feature = "capture")]
 mod daemon;
@@ -49,6 +51,8 @@ mod spans_file;
 mod summary;
 #[cfg(feature = "capture")]
 mod takeover;
+#[cfg(feature = "capture")]
+mod tool_cgroup;
 
 #[cfg(feature = "capture")]
 pub use self::{

@@ -23,7 +23,8 @@ use crate::{
     output::terminal,
     policy::{
         Observations, infer,
-        rules::{self, SeenAt},
+        model::Policy,
+        rules::{self, Rules, SeenAt},
     },
     render::{DEFAULT_TABLE, Options, Scope, Verdict},
 };
@@ -68,6 +69,10 @@ pub struct NamesArgs {
     /// The nftables table (family inet) with the sets; TABLE_names is made beside it
     #[arg(long, value_name = "TABLE", default_value = DEFAULT_TABLE)]
     nft_table: String,
+
+    /// Names approved for certain tools too, where the rules were made with --per-tool
+    #[arg(long)]
+    per_tool: bool,
 
     /// Candidates too, which nobody has approved
     #[arg(long)]
@@ -144,9 +149,15 @@ fn approved(arguments: &NamesArgs, scope: &Scope) -> Result<Approved, Failure> {
     let evidence = file.evidence.clone().unwrap_or_else(none);
     let today = policy_file::today(arguments.now);
     let seen_at = SeenAt::from(scope);
-    let made = match arguments.include_unreviewed {
-        true => rules::with_candidates(&policy, &evidence, seen_at, today),
-        false => rules::reviewed(&policy, &evidence, seen_at, today),
+    let make = |policy: &Policy| -> Rules {
+        match arguments.include_unreviewed {
+            true => rules::with_candidates(policy, &evidence, seen_at, today),
+            false => rules::reviewed(policy, &evidence, seen_at, today),
+        }
+    };
+    let made = match arguments.per_tool {
+        true => rules::per_tool(&policy, make),
+        false => make(&policy),
     };
     let (approved, omissions) = Approved::of(&made.set);
     for omission in &omissions {

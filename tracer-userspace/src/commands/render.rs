@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
-use clap::Args;
+use anyhow::{Context as _, anyhow};
+use clap::{Args, ValueEnum as _};
 use jiff::{Timestamp, civil::Date};
 
 use super::{
@@ -16,10 +16,11 @@ use crate::{
     policy::{
         Observations, aggregate, infer,
         model::{Entry, Policy, Service, Status},
-        rules::{self, SeenAt},
+        rules::{self, Rules, SeenAt},
     },
     record::Protocol,
-    render::{Format, Naming, Options, RuleSet, Verdict},
+    render::{Format, Naming, Options, RuleSet, Scope, Verdict},
+    workload_name::tool_cgroup,
 };
 
 const EXAMPLES: &str = "\
@@ -30,12 +31,20 @@ Examples:
   # What they will be on New Year's Day, when some approvals have expired
   egress-tracer render policy.toml --format nftables --now 2027-01-01
 
+  # What is approved for one tool: for commands in its cgroup, as `mark --cgroup` starts them
+  egress-tracer render policy.toml --format nftables --cgroup agent.slice --per-tool
+
   # For Kubernetes
   egress-tracer render policy.toml --format cilium --pod-label app=shop
 
 Exit codes: 0 done; 1 nothing is approved, rules by name have no approved resolver, or the format
 cannot say everything (with --exact); 2 bad usage or input; 3 the evidence is incomplete. Only with 0
 something was written.";
+
+/// What rules per tool are about.
+const PER_TOOL: &str = "Entries for a tool hold for what runs in the tool's cgroup, as \
+    `egress-tracer mark --cgroup TOOL -- COMMAND` starts it. What a tool does inside of its agent's \
+    own process is the agent's: these entries do not hold for it.";
 
 /// Reviewed policy in, rules out.
 ///
@@ -63,6 +72,11 @@ pub struct RenderArgs {
     #[arg(long)]
     allow_incomplete: bool,
 
+    /// Entries for certain tools too, for what runs in the tool's cgroup below --cgroup, where
+    /// `mark --cgroup` starts it (nftables)
+    #[arg(long, requires = "cgroup")]
+    per_tool: bool,
+
     /// The file of `ranges update`, for published ranges in the policy
     #[arg(long, value_name = "FILE")]
     ranges: Option<PathBuf>,
@@ -85,6 +99,7 @@ pub(super) fn render(arguments: &RenderArgs) -> Result<(), Failure> {
         .backend()
         .check(&options)
         .map_err(anyhow::Error::from)?;
+    refuse_per_tool(arguments)?;
     let today = policy_file::today(arguments.now);
     let file = PolicyFile::read(&arguments.policy, arguments.ranges.as_deref())?;
     let policy = file.joined();
@@ -97,13 +112,16 @@ pub(super) fn render(arguments: &RenderArgs) -> Result<(), Failure> {
     file.refuse_unknown_denials()?;
     refuse(&policy, today, &options, arguments)?;
     let mut rules = rules(&file, &policy, &options, arguments)?;
+    check_tools(&rules, &options)?;
     let breadth = aggregate::tell_breadth(&mut rules);
     generate::tell_breadth(&rules.workload, &breadth);
     warn(&mut rules, &policy, &options, arguments);
     let rendered = format.backend().render(&rules, &options);
     generate::tell_omissions(&rendered.omissions, arguments.rules.exact)?;
-    let has_addresses = format.takes_addresses() && !rules.rules.is_empty();
-    let has_names = format.naming(&options) != Naming::Addresses && !rules.names.is_empty();
+    let has_rules = rules.parts().any(|part| !part.rules.is_empty());
+    let has_addresses = format.takes_addresses() && has_rules;
+    let has_named = rules.parts().any(|part| !part.names.is_empty());
+    let has_names = format.naming(&options) != Naming::Addresses && has_named;
     if !has_addresses && !has_names {
         return Err(Failure::No(
             "nothing that is approved can be said in this format; nothing was written".to_owned(),
@@ -118,6 +136,34 @@ pub(super) fn render(arguments: &RenderArgs) -> Result<(), Failure> {
         None => terminal::data(&rendered.text).context("cannot write to standard output")?,
     }
     Ok(())
+}
+
+/// Tools are told by cgroups, and cgroups by nftables.
+fn refuse_per_tool(arguments: &RenderArgs) -> anyhow::Result<()> {
+    if !arguments.per_tool || arguments.format == Format::Nftables {
+        return Ok(());
+    }
+    let format = arguments.format.to_possible_value();
+    let format = format.as_ref().map_or("", |value| value.get_name());
+    Err(anyhow!(
+        "--per-tool: {format} cannot tell one tool from another; nftables can, by cgroup"
+    ))
+}
+
+/// Whether the tools' cgroups can be matched.
+fn check_tools(rules: &RuleSet, options: &Options) -> anyhow::Result<()> {
+    let Scope::Cgroup { path } = &options.scope else {
+        return Ok(());
+    };
+    rules.tools.iter().try_for_each(|each| {
+        let path = format!("{path}/{}", tool_cgroup(&each.tool));
+        let scope = Scope::Cgroup { path };
+        let options = Options {
+            scope,
+            ..options.clone()
+        };
+        options.check().map_err(anyhow::Error::from)
+    })
 }
 
 /// Whether nftables rules need a set for this entry.
@@ -203,10 +249,15 @@ fn rules(
     }
     let today = policy_file::today(arguments.now);
     let seen_at = SeenAt::of(arguments.format, &options.scope);
-    let made = if arguments.include_unreviewed {
-        rules::with_candidates(policy, &evidence, seen_at, today)
-    } else {
-        rules::reviewed(policy, &evidence, seen_at, today)
+    let make = |policy: &Policy| -> Rules {
+        match arguments.include_unreviewed {
+            true => rules::with_candidates(policy, &evidence, seen_at, today),
+            false => rules::reviewed(policy, &evidence, seen_at, today),
+        }
+    };
+    let made = match arguments.per_tool {
+        true => rules::per_tool(policy, make),
+        false => make(policy),
     };
     Ok(aggregate::aggregate(made.set, &arguments.rules.aggregate))
 }
@@ -223,12 +274,20 @@ fn warn(rules: &mut RuleSet, policy: &Policy, options: &Options, arguments: &Ren
         );
         rules.warnings.insert(0, warning);
     }
-    if arguments.format == Format::Nftables && !rules.names.is_empty() {
+    if arguments.format == Format::Nftables && rules.parts().any(|part| !part.names.is_empty()) {
+        let per_tool = if rules.tools.is_empty() {
+            ""
+        } else {
+            " --per-tool"
+        };
         rules.warnings.push(format!(
-            "Rules by name: their sets are empty until `egress-tracer names POLICY --nft-table {}`, \
-             or dnsmasq, fills them.",
+            "Rules by name: their sets are empty until `egress-tracer names POLICY{per_tool} \
+             --nft-table {}`, or dnsmasq, fills them.",
             options.table
         ));
+    }
+    if !rules.tools.is_empty() {
+        rules.warnings.push(PER_TOOL.to_owned());
     }
     let ends = ends(rules, options, arguments.format);
     rules.warnings.extend(ends);
@@ -239,8 +298,10 @@ fn warn(rules: &mut RuleSet, policy: &Policy, options: &Options, arguments: &Ren
 
 /// When the first approvals are over, and what becomes of the rules then.
 fn ends(rules: &RuleSet, options: &Options, format: Format) -> Vec<String> {
-    let by_address = rules.rules.iter().filter_map(|rule| rule.expires).min();
-    let by_name = rules.names.iter().filter_map(|rule| rule.expires).min();
+    let by_address = rules.parts().flat_map(|part| &part.rules);
+    let by_address = by_address.filter_map(|rule| rule.expires).min();
+    let by_name = rules.parts().flat_map(|part| &part.names);
+    let by_name = by_name.filter_map(|rule| rule.expires).min();
     let says_names = format.naming(options) != Naming::Addresses;
     let by_name = by_name.filter(|_| says_names);
     let by_address = by_address.filter(|_| format.takes_addresses());

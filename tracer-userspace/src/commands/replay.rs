@@ -148,7 +148,7 @@ fn text(replay: &replay::Replay) -> String {
         replay.also_open.iter().map(wide).collect(),
     );
     part(
-        "approved for a tool, which packet filters cannot tell",
+        "approved for a tool, which only rules per tool can tell",
         replay.by_tool.iter().map(line).collect(),
     );
     part("allowed by name", replay.by_name.clone());

@@ -2,8 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    io::{self, IsTerminal as _},
-    os::unix::process::ExitStatusExt as _,
+    io,
     path::{Path, PathBuf},
     process::{ExitCode, ExitStatus},
     sync::Arc,
@@ -12,18 +11,14 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use tokio::{
     process::Child,
-    signal::unix::{self, SignalKind, signal},
     sync::{Notify, mpsc},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    child::{Signals, exit_code, wait},
     launch::{self, Account, OWN_FAILURE},
     live::{self, Bounds, PROC},
     marks::MarkArgs,
@@ -193,7 +188,7 @@ async fn record(
         .envs(run.line.iter().map(|line| ("EGRESS_TRACER_INPUT", line)))
         .spawn()
         .context("cannot start the command")?;
-    let waiting = wait(child, signals, cancel.clone());
+    let waiting = wait_and_end(child, signals, cancel.clone());
     let (_questions, mut answers) = mpsc::channel(1);
     let reopen = Notify::new();
     let feeding = live::feed(&mut recorder, &mut batches, &mut answers, &reopen, &cancel);
@@ -311,69 +306,12 @@ fn written(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Waits for the command, passing signals on to it, and then ends the recording.
-async fn wait(
-    mut child: Child,
+/// Waits for the command, and then ends the recording.
+async fn wait_and_end(
+    child: Child,
     signals: &mut Signals,
     cancel: CancellationToken,
 ) -> io::Result<ExitStatus> {
     let _end = cancel.drop_guard();
-    let pid = child
-        .id()
-        .and_then(|pid| i32::try_from(pid).ok())
-        .map(Pid::from_raw);
-    // A terminal sends these to the whole foreground group: the command has them already.
-    let from_terminal = io::stdin().is_terminal();
-    loop {
-        let received = tokio::select! {
-            status = child.wait() => return status,
-            received = signals.next() => received,
-        };
-        let has_it = from_terminal && matches!(received, Signal::SIGINT | Signal::SIGQUIT);
-        if let Some(pid) = pid.filter(|_| !has_it) {
-            // It may have ended meanwhile: then the wait above tells.
-            let _sent = kill(pid, received);
-        }
-    }
-}
-
-/// What is passed on to the command.
-struct Signals {
-    interrupt: unix::Signal,
-    quit: unix::Signal,
-    terminate: unix::Signal,
-    hangup: unix::Signal,
-    /// One of them has come.
-    any: bool,
-}
-
-impl Signals {
-    fn watch() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            any: false,
-        })
-    }
-
-    async fn next(&mut self) -> Signal {
-        let received = tokio::select! {
-            _ = self.interrupt.recv() => Signal::SIGINT,
-            _ = self.quit.recv() => Signal::SIGQUIT,
-            _ = self.terminate.recv() => Signal::SIGTERM,
-            _ = self.hangup.recv() => Signal::SIGHUP,
-        };
-        self.any = true;
-        received
-    }
-}
-
-/// 128+n for a command killed by signal n, as shells do.
-fn exit_code(status: ExitStatus) -> u8 {
-    let code = status
-        .code()
-        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    u8::try_from(code).unwrap_or(OWN_FAILURE)
+    wait(child, signals).await
 }

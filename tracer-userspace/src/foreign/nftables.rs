@@ -2,7 +2,8 @@
 //!
 //! Conditions that open no destination by themselves (an open connection, the loopback interface)
 //! are passed over. One that is not understood takes its rule out. The conditions under which a chain
-//! jumps to another are not looked at: they say whose traffic it is.
+//! jumps to another are not looked at: they say whose traffic it is. Only where a chain for one cgroup
+//! jumps to one for another cgroup in it, that one is not for all of the traffic: it is left out.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -50,14 +51,21 @@ pub(super) fn read(ruleset: &[Value], list: &mut List) {
         .filter_map(|chain| place(chain, "name"))
         .collect();
     let mut seen = begins.clone();
-    let mut waiting = begins;
-    while let Some(at) = waiting.pop() {
+    // Each with whether it is for one cgroup alone.
+    let mut waiting: Vec<(Place<'_>, bool)> = begins.into_iter().map(|at| (at, false)).collect();
+    while let Some((at, is_of_cgroup)) = waiting.pop() {
         for (_, rule) in rules.iter().filter(|(chain, _)| *chain == at) {
             for target in jumps(rule) {
                 let next = (at.0, at.1, target);
-                if !seen.contains(&next) {
+                let has_cgroup = asks_cgroup(rule);
+                if has_cgroup && is_of_cgroup {
+                    list.note(format!(
+                        "chain {target} is for a part of the cgroup alone, such as one tool: what it \
+                         allows is left out"
+                    ));
+                } else if !seen.contains(&next) {
                     seen.push(next);
-                    waiting.push(next);
+                    waiting.push((next, has_cgroup || is_of_cgroup));
                 }
             }
         }
@@ -350,6 +358,16 @@ fn last_day(moment: &str) -> Option<Date> {
         "00:00:00" => day.checked_sub(1.day()).ok(),
         _later => Some(day),
     }
+}
+
+/// Whether a rule is about the sockets of one cgroup v2.
+fn asks_cgroup(rule: &Value) -> bool {
+    let expressions = rule.get("expr").and_then(Value::as_array);
+    let mut expressions = expressions.into_iter().flatten();
+    expressions.any(|each| {
+        let key = each.pointer("/match/left/socket/key");
+        key.and_then(Value::as_str) == Some("cgroupv2")
+    })
 }
 
 fn jumps(rule: &Value) -> impl Iterator<Item = &str> {

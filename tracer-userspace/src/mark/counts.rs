@@ -11,8 +11,10 @@ pub struct Counts {
     pub messages: u64,
     /// Messages that changed nothing, by the code of the refusal.
     pub refused: BTreeMap<&'static str, u64>,
-    /// Of those, for want of room, by cgroup: since the last gap.
-    pub no_room: HashMap<u64, u64>,
+    /// Calls that could not be kept or not be heard, by cgroup: since the last gap.
+    pub untold: HashMap<u64, u64>,
+    /// How often a process became one of which not everything is known.
+    pub doubts: u64,
     pub begun: u64,
     /// Calls whose end nobody told.
     pub unended: u64,
@@ -40,6 +42,7 @@ impl Counts {
                 refused("unknown-call") + refused("duplicate-call"),
             ),
             ("mark_no_room", refused("limit")),
+            ("mark_doubts", self.doubts),
             ("calls_begun", self.begun),
             ("calls_unended", self.unended),
             ("calls_forgotten", self.forgotten),

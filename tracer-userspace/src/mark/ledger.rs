@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     counts::Counts,
+    doubt::Doubts,
     suspects::{NAMED, Origin, Sort, Span, Verdict, judge, settle},
 };
 use crate::record::{Attribution, Registered, Tool, ToolCall, ToolKind};
@@ -36,7 +37,8 @@ pub struct Call {
     tool: String,
     call_id: String,
     kind: ToolKind,
-    /// The cgroup of the process that said so.
+    /// The process that said so, and its cgroup.
+    pid: u32,
     cgroup_id: u64,
     opened: u64,
     closed: OnceLock<u64>,
@@ -93,6 +95,13 @@ struct Family {
     forgotten: Option<u64>,
     /// Tools of which a call was announced.
     called: HashSet<String>,
+    doubts: Doubts,
+}
+
+impl Family {
+    fn is_over(&self) -> bool {
+        self.open.is_empty() && self.closed.is_empty() && self.doubts.is_empty()
+    }
 }
 
 /// What somebody has registered.
@@ -120,6 +129,8 @@ pub struct Ledger {
     announced_names: usize,
     /// Up to when every flow is told.
     told: u64,
+    /// Something may have been said that is not heard yet.
+    is_behind: bool,
     pub counts: Counts,
 }
 
@@ -139,6 +150,7 @@ impl Ledger {
             announced: Vec::new(),
             announced_names: 0,
             told: 0,
+            is_behind: false,
             counts: Counts::default(),
         }
     }
@@ -162,6 +174,7 @@ impl Ledger {
             tool: new.tool,
             call_id: new.call_id,
             kind: new.kind,
+            pid: new.pid,
             cgroup_id: new.cgroup_id,
             opened: now,
             closed: OnceLock::new(),
@@ -277,10 +290,20 @@ impl Ledger {
         let own: Vec<Span> = context.calls.iter().map(|call| call.span()).collect();
         let meaning = &context.meaning;
         let caller = meaning.caller.clone();
+        let is_doubtful = self.is_doubtful(context, origin, first, last);
+        self.counts.unknown += u64::from(self.is_behind);
+        self.counts.all_unknown += u64::from(self.is_behind);
         match judge(meaning.sort, origin, &own, first, last) {
-            Verdict::One(attribution) => Some(one(&context.calls[0], attribution, caller)),
+            Verdict::One(attribution) if !is_doubtful => {
+                Some(one(&context.calls[0], attribution, caller))
+            }
+            Verdict::One(_) => {
+                let (all, _) = self.among(context, Some((first, last)));
+                Some(several(&all, true, false, caller))
+            }
             Verdict::Among { others } => {
                 let (all, is_cut) = self.among(context, others);
+                let is_cut = is_cut || is_doubtful;
                 let spans: Vec<Span> = all.iter().map(|call| call.span()).collect();
                 let is_kept = match origin {
                     Origin::Kept => true,
@@ -298,6 +321,43 @@ impl Ledger {
         }
     }
 
+    /// Whether the thread may have worked for a call that was never heard of. What a thread has said
+    /// itself is doubted if its own process was; what was inherited, if any process around was, since
+    /// the calls began.
+    fn is_doubtful(&self, context: &Context, origin: Origin, first: u64, last: u64) -> bool {
+        let is_doubted = |call: &Arc<Call>| {
+            let Some(family) = self.families.get(&call.cgroup_id) else {
+                return false;
+            };
+            match origin {
+                Origin::Own => family.doubts.about(call.pid, first, last),
+                Origin::Inherited | Origin::Kept | Origin::Unsure => {
+                    family.doubts.about_any(call.opened.min(first), last)
+                }
+            }
+        };
+        self.is_behind || context.calls.iter().any(is_doubted)
+    }
+
+    /// From `from` on, that process may have worked for calls that are not known.
+    pub fn doubt(&mut self, cgroup_id: u64, pid: u32, from: u64) {
+        let family = self.families.entry(cgroup_id).or_default();
+        family.doubts.begin(pid, from);
+        self.counts.doubts += 1;
+    }
+
+    /// Everything is known of that process again, or it has ended.
+    pub fn trust(&mut self, cgroup_id: u64, pid: u32, now: u64) {
+        if let Some(family) = self.families.get_mut(&cgroup_id) {
+            family.doubts.end(pid, now);
+        }
+    }
+
+    /// Whether something may have been said that is not heard yet.
+    pub fn is_behind(&mut self, is_behind: bool) {
+        self.is_behind = is_behind;
+    }
+
     /// The context's own calls and those that were open in their cgroup, and whether there are more.
     fn among(&self, context: &Context, others: Option<(u64, u64)>) -> (Vec<Arc<Call>>, bool) {
         let mut all = context.calls.clone();
@@ -309,6 +369,7 @@ impl Ledger {
         let own: HashSet<u64> = all.iter().map(|call| call.serial).collect();
         for family in cgroups.iter().filter_map(|id| self.families.get(id)) {
             is_cut |= family.forgotten.is_some_and(|ended| ended >= from);
+            is_cut |= family.doubts.about_any(from, to);
             // Those that ended before have ended before whatever comes first in the list.
             let ended = family.closed.iter().rev();
             let recent = ended.take_while(|call| call.span().closed.is_some_and(|at| at >= from));
@@ -377,9 +438,9 @@ impl Ledger {
             if let Some(last) = over.last().filter(|_| count > 0) {
                 family.forgotten = last.span().closed;
             }
+            family.doubts.forget(until);
         }
-        self.families
-            .retain(|_, family| !family.open.is_empty() || !family.closed.is_empty());
+        self.families.retain(|_, family| !family.is_over());
         self.closed -= over.len();
         for call in over {
             self.forget_contexts(call.serial, |number| !in_use.contains(&number));

@@ -23,6 +23,8 @@ pub enum Request {
     End { call: String },
     Use(Use),
     Shared,
+    Unsaid,
+    Settled,
 }
 
 #[derive(Debug, Deserialize)]
@@ -139,7 +141,7 @@ pub fn parse(message: &[u8]) -> Result<Request, Refusal> {
                 callers.len() <= CALLERS && callers.iter().all(|one| one.len() <= CALLER);
             wanted.call.as_ref().is_none_or(is_name) && are_callers
         }
-        Request::Shared => true,
+        Request::Shared | Request::Unsaid | Request::Settled => true,
     };
     is_fine.then_some(request).ok_or(Refusal::BadName)
 }
@@ -187,6 +189,8 @@ mod tests {
             r#"{"op":"hello","v":1,"client":"x","tools":["a"]}"#,
             r#"{"op":"end","call":"c"}"#,
             r#"{"op":"shared"}"#,
+            r#"{"op":"unsaid"}"#,
+            r#"{"op":"settled"}"#,
         ] {
             assert!(parse(fine.as_bytes()).is_ok(), "{fine}");
         }

@@ -27,11 +27,14 @@ use crate::{ebpf::clock::monotonic_now, record::Registered};
 /// What is not a session's.
 const LISTENER: u64 = 0;
 const STOP: u64 = 1;
+const CATCH_UP: u64 = 2;
 /// Sessions have two each, from here on: the connection, and the process.
-const FIRST: u64 = 2;
+const FIRST: u64 = 3;
 
 /// Messages of one client that are taken before the others have their turn.
 const TURN: usize = 32;
+/// Turns after which whoever does not wait for replies is not waited for: twice what a socket holds.
+const TURNS: usize = 16;
 /// Milliseconds between two looks for what was forgotten.
 const TIDY: u16 = 1000;
 /// Names that one process may register.
@@ -84,6 +87,7 @@ impl Server {
             EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
         )?);
         let mut room = Room::new(settings, listener, ledger, contexts, stop.clone())?;
+        room.world.ledger.hearing.begin(room.catch_up.clone());
         let thread = std::thread::Builder::new()
             .name("marks".to_owned())
             .spawn(move || {
@@ -110,18 +114,51 @@ impl Drop for Server {
 }
 
 struct Client {
-    /// `None` once it has hung up, while a call goes on until the process ends.
+    /// `None` once it has hung up, while a call goes on until the process ends, or a doubt.
     connection: Option<Connection>,
     session: Session,
     /// Found no room yet: nothing more is read until it has.
     unsent: Option<Vec<u8>>,
     names: usize,
+    /// When everything was read last that it had said.
+    heard: u64,
+    /// Whether anything that it said has changed something.
+    has_acted: bool,
+    /// Whether it has hung up without hearing what became of what it said.
+    is_unheard: bool,
+}
+
+impl Client {
+    fn new(connection: Connection, peer: Peer) -> Self {
+        Self {
+            connection: Some(connection),
+            session: Session::new(peer),
+            unsent: None,
+            names: 0,
+            heard: 0,
+            has_acted: false,
+            is_unheard: false,
+        }
+    }
+
+    /// It hangs up.
+    fn lose(&mut self, is_unheard: bool) {
+        self.connection = None;
+        self.is_unheard |= is_unheard;
+    }
+
+    /// Whether it goes on with something that we do not know: it did not wait for our word.
+    fn is_doubtful(&self) -> bool {
+        self.connection.is_none() && self.is_unheard && self.has_acted
+    }
 }
 
 struct Room {
     settings: Settings,
     listener: Listener,
     stop: Arc<EventFd>,
+    /// Somebody waits until all is heard.
+    catch_up: Arc<EventFd>,
     epoll: Epoll,
     clients: HashMap<u64, Client>,
     next: u64,
@@ -145,11 +182,14 @@ impl Room {
             EpollEvent::new(EpollFlags::EPOLLIN, LISTENER),
         )?;
         epoll.add(&*stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
+        let catch_up = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        epoll.add(&catch_up, EpollEvent::new(EpollFlags::EPOLLIN, CATCH_UP))?;
         let limits = settings.limits;
         Ok(Self {
             settings,
             listener,
             stop,
+            catch_up: Arc::new(catch_up),
             epoll,
             clients: HashMap::new(),
             next: 1,
@@ -179,6 +219,7 @@ impl Room {
                 match event.data() {
                     STOP => return Ok(()),
                     LISTENER => self.accept(),
+                    CATCH_UP => self.catch_up(),
                     token => self.hear(token, event.events()),
                 }
             }
@@ -222,14 +263,33 @@ impl Room {
         self.epoll.add(peer.pidfd(), readable(token + 1))?;
         self.epoll.add(connection.fd(), readable(token))?;
         self.world.ledger.lock().counts.connections += 1;
-        let client = Client {
-            connection: Some(connection),
-            session: Session::new(peer),
-            unsent: None,
-            names: 0,
-        };
-        self.clients.insert(number, client);
+        self.clients.insert(number, Client::new(connection, peer));
         Ok(())
+    }
+
+    /// Hears everything that was said up to now, and says so.
+    fn catch_up(&mut self) {
+        let _many = self.catch_up.read();
+        let hearing = self.world.ledger.hearing.clone();
+        let asked = hearing.asked();
+        self.hear_all();
+        hearing.answer(asked);
+    }
+
+    /// Reads what clients have said up to now, also of those who do not stop.
+    fn hear_all(&mut self) {
+        let begun = monotonic_now();
+        self.accept();
+        let all: Vec<u64> = self.clients.keys().copied().collect();
+        for number in all {
+            for _ in 0..TURNS {
+                self.hear(FIRST + 2 * number, EpollFlags::EPOLLIN);
+                let client = self.clients.get(&number);
+                if client.is_none_or(|client| client.heard >= begun || client.unsent.is_some()) {
+                    break;
+                }
+            }
+        }
     }
 
     fn hear(&mut self, token: u64, events: EpollFlags) {
@@ -237,6 +297,11 @@ impl Room {
         let Some(mut client) = self.clients.remove(&number) else {
             return;
         };
+        if !is_process && client.connection.is_none() {
+            // It waits for its process to end.
+            self.clients.insert(number, client);
+            return;
+        }
         if is_process {
             let _gone = self.epoll.delete(client.session.peer.pidfd());
             // What it still had to say.
@@ -251,7 +316,8 @@ impl Room {
             self.read(&mut client, token);
         }
         let is_over = client.connection.is_none()
-            && !client.session.hang_up(&mut self.world, monotonic_now());
+            && !client.session.hang_up(&mut self.world, monotonic_now())
+            && !self.is_to_be_watched(&client);
         if is_over {
             let _gone = self.epoll.delete(client.session.peer.pidfd());
         } else {
@@ -259,8 +325,42 @@ impl Room {
         }
     }
 
+    /// A client that has hung up: whether its process is in doubt from now on, until it ends.
+    fn is_to_be_watched(&mut self, client: &Client) -> bool {
+        if !client.is_doubtful() {
+            return false;
+        }
+        self.doubt(client);
+        let cgroup_id = client.session.peer.cgroup_id;
+        let counts = &mut self.world.ledger.lock().counts;
+        *counts.untold.entry(cgroup_id).or_default() += 1;
+        let pid = client.session.peer.pid;
+        let mut others = self.clients.values();
+        !others.any(|other| other.session.peer.pid == pid && other.is_doubtful())
+    }
+
+    /// Since it was last heard, its process may have worked for what is not known.
+    fn doubt(&self, client: &Client) {
+        let Peer { cgroup_id, pid, .. } = client.session.peer;
+        let mut ledger = self.world.ledger.lock();
+        ledger.doubt(cgroup_id, pid, client.heard);
+    }
+
+    /// All that is open is known again of this process.
+    fn settle(&mut self, client: &Client) {
+        let Peer { cgroup_id, pid, .. } = client.session.peer;
+        let mut ledger = self.world.ledger.lock();
+        ledger.trust(cgroup_id, pid, monotonic_now());
+        drop(ledger);
+        self.clients.retain(|_, other| {
+            let is_it = other.session.peer.pid == pid;
+            !(is_it && other.is_doubtful() && other.session.is_idle())
+        });
+    }
+
     /// Takes what a client says, in turns with the others. Hangs up when it does.
     fn read(&mut self, client: &mut Client, token: u64) {
+        let begun = monotonic_now();
         let mut buffer = [0; MESSAGE];
         for _ in 0..TURN {
             let Some(connection) = client
@@ -271,7 +371,10 @@ impl Room {
                 return;
             };
             match connection.receive(&mut buffer) {
-                Ok(Arrival::Nothing) => return,
+                Ok(Arrival::Nothing) => {
+                    client.heard = begun;
+                    return;
+                }
                 Ok(Arrival::Message {
                     pid,
                     length,
@@ -283,16 +386,16 @@ impl Room {
                     };
                     self.answer(client, token, outcome);
                 }
-                Ok(Arrival::End) | Err(_) => {
-                    client.connection = None;
-                    return;
-                }
+                Ok(Arrival::End) => return client.lose(false),
+                // The kernel says that a reply was not read.
+                Err(_) => return client.lose(true),
             }
         }
     }
 
     fn answer(&mut self, client: &mut Client, token: u64, outcome: Result<Done, Refusal>) {
         self.count(client, outcome);
+        client.has_acted |= outcome.is_ok();
         let reply = protocol::reply(outcome);
         let Some(connection) = &client.connection else {
             return;
@@ -303,7 +406,7 @@ impl Room {
                 client.unsent = Some(reply);
                 self.want(client, token, EpollFlags::EPOLLOUT);
             }
-            Err(_) => client.connection = None,
+            Err(_) => client.lose(true),
         }
     }
 
@@ -315,7 +418,7 @@ impl Room {
         match connection.reply(&reply) {
             Ok(true) => self.want(client, token, EpollFlags::EPOLLIN),
             Ok(false) => client.unsent = Some(reply),
-            Err(_) => client.connection = None,
+            Err(_) => client.lose(true),
         }
     }
 
@@ -325,7 +428,7 @@ impl Room {
         };
         let mut event = EpollEvent::new(flags, token);
         if self.epoll.modify(connection.fd(), &mut event).is_err() {
-            client.connection = None;
+            client.lose(true);
         }
     }
 
@@ -336,22 +439,33 @@ impl Room {
             *counts.refused.entry(refusal.code()).or_default() += 1;
             if refusal == Refusal::Limit {
                 let cgroup_id = client.session.peer.cgroup_id;
-                *counts.no_room.entry(cgroup_id).or_default() += 1;
+                *counts.untold.entry(cgroup_id).or_default() += 1;
             }
         }
     }
 
     fn obey(&mut self, client: &mut Client, pid: u32, message: &[u8]) -> Result<Done, Refusal> {
-        let world = &mut self.world;
-        let session = &mut client.session;
-        if pid != session.peer.pid {
+        if pid != client.session.peer.pid {
             return Err(Refusal::NotYours);
         }
+        let request = protocol::parse(message)?;
+        let is_hello = matches!(request, Request::Hello(_));
+        let done = self.act(client, request);
+        if done == Err(Refusal::Limit) && !is_hello {
+            // It goes on, with a call that we have no room for.
+            self.doubt(client);
+        }
+        done
+    }
+
+    fn act(&mut self, client: &mut Client, request: Request) -> Result<Done, Refusal> {
+        let world = &mut self.world;
+        let session = &mut client.session;
         let thread = |session: &Session, tid: Option<u32>| match tid {
             Some(tid) => session.peer.thread(tid).ok_or(Refusal::NoThread),
             None => Ok(session.peer.pid),
         };
-        match protocol::parse(message)? {
+        match request {
             Request::Hello(hello) => return greet(world, client, hello),
             Request::Begin(begin) => {
                 let tid = match begin.scope {
@@ -367,12 +481,16 @@ impl Room {
                 session.work_for(world, wanted, tid, monotonic_now())?;
             }
             Request::Shared => session.share(world)?,
+            Request::Unsaid => self.doubt(client),
+            Request::Settled => self.settle(client),
         }
         Ok(Done::Fine)
     }
 
     /// Forgets what is over, and closes what was forgotten.
     fn tidy(&mut self, now: u64) -> io::Result<()> {
+        // So that a doubt does not begin long before its reason.
+        self.hear_all();
         if self.world.contexts.is_resting() {
             self.world.ledger.lock().forget(&HashSet::new());
             return Ok(());
@@ -400,6 +518,7 @@ impl Room {
     /// Nobody works for anybody once nobody listens.
     fn close(&mut self) {
         let now = monotonic_now();
+        self.world.ledger.hearing.end();
         for (_, mut client) in self.clients.drain() {
             client.session.die(&mut self.world, now);
         }

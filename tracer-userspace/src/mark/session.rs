@@ -233,9 +233,16 @@ impl Session {
         !self.calls.is_empty()
     }
 
+    /// Whether no call of it is open.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.calls.is_empty()
+    }
+
     /// The process has ended; its threads are out of the kernel's map by then.
     pub fn die(&mut self, world: &mut World, now: u64) {
         let mut ledger = world.ledger.lock();
+        ledger.trust(self.peer.cgroup_id, self.peer.pid, now);
         for (_, open) in self.calls.drain() {
             ledger.end(&open.call, now);
         }
@@ -262,6 +269,11 @@ impl Session {
             open.scope != Scope::Process && age > world.limits.age
         });
         let old: Vec<String> = old.map(|(id, _)| id.clone()).collect();
+        if !old.is_empty() {
+            // It may go on all the same.
+            let Peer { cgroup_id, pid, .. } = self.peer;
+            world.ledger.lock().doubt(cgroup_id, pid, now);
+        }
         for id in old {
             world.ledger.lock().counts.unended += 1;
             let _known = self.end(world, &id, now);

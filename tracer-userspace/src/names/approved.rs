@@ -47,7 +47,8 @@ impl Approved {
             denied: rules.denied.clone(),
             ..Self::default()
         };
-        for (name, packets, sets) in names::sets(rules, &mut omissions).iter() {
+        let parts = rules.parts().map(|part| names::sets(part, &mut omissions));
+        for (name, packets, sets) in names::Sets::joined(parts).iter() {
             let target = Target {
                 packets,
                 sets: sets.map(Arc::from),

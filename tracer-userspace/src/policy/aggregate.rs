@@ -14,7 +14,7 @@ use jiff::civil::Date;
 
 use crate::{
     policy::{denials::without, model::Service},
-    render::{Denied, Rule, RuleSet},
+    render::{Denied, Rule, RuleSet, ToolRules},
 };
 
 /// IPv4 prefixes are at most this long; longer ones are IPv6.
@@ -64,7 +64,7 @@ impl FromStr for Aggregate {
 /// merged: a wider rule outlives none of those that it takes the place of.
 #[must_use]
 pub fn aggregate(rules: RuleSet, ways: &[Aggregate]) -> RuleSet {
-    ways.iter().fold(rules, |rules, way| {
+    let mut merged = ways.iter().fold(rules, |rules, way| {
         let mut alike: BTreeMap<(Service, Option<Date>), Vec<Rule>> = BTreeMap::new();
         for rule in rules.rules {
             let key = (rule.service.clone(), rule.expires);
@@ -84,7 +84,16 @@ pub fn aggregate(rules: RuleSet, ways: &[Aggregate]) -> RuleSet {
             rules: merged,
             ..rules
         }
-    })
+    });
+    let each = |ToolRules { tool, set }| ToolRules {
+        tool,
+        set: aggregate(set, ways),
+    };
+    merged.tools = std::mem::take(&mut merged.tools)
+        .into_iter()
+        .map(each)
+        .collect();
+    merged
 }
 
 fn exact(service: &Service, group: &[Rule]) -> Vec<Rule> {
@@ -253,6 +262,13 @@ pub fn tell_breadth(rules: &mut RuleSet) -> Breadth {
             "" => told,
             comment => format!("{told}; {comment}"),
         };
+    }
+    for each in &mut rules.tools {
+        let more = tell_breadth(&mut each.set);
+        breadth.rules += more.rules;
+        breadth.wide += more.wide;
+        breadth.observed = breadth.observed.saturating_add(more.observed);
+        breadth.opened.0 += more.opened.0;
     }
     breadth
 }

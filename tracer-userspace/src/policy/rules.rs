@@ -21,7 +21,7 @@ use crate::{
         lacking,
         model::{Entry, Policy, Service, Status, Target},
     },
-    render::{NamedRule, Origin, Rule, RuleSet},
+    render::{NamedRule, Origin, Rule, RuleSet, ToolRules},
 };
 use building::Building;
 
@@ -58,6 +58,49 @@ pub fn with_candidates(
 ) -> Rules {
     let allowed = |entry: &&Entry| entry.status == Status::Candidate || entry.is_in_force(today);
     build(policy, evidence, Origin::Candidate, seen_at, allowed)
+}
+
+/// What `make` makes of the policy for everybody, and what it makes of it for each tool beside that.
+#[must_use]
+pub fn per_tool(policy: &Policy, make: impl Fn(&Policy) -> Rules) -> Rules {
+    let only = |is_meant: &dyn Fn(&Entry) -> bool| Policy {
+        entries: policy
+            .entries
+            .iter()
+            .filter(|entry| is_meant(entry))
+            .cloned()
+            .collect(),
+        ..policy.clone()
+    };
+    let named = policy
+        .entries
+        .iter()
+        .flat_map(|entry| entry.tools.iter().flatten());
+    let tools: BTreeSet<&String> = named.collect();
+    let of_tool = |tool: &String| {
+        let is_denied = |entry: &Entry| entry.status == Status::Denied && entry.tools.is_some();
+        let mut seen = only(&|entry| match &entry.tools {
+            Some(tools) => tools.contains(tool),
+            None => entry.status == Status::Denied,
+        });
+        let mut denied = seen.entries.iter().filter(|entry| is_denied(entry));
+        let has_holes = denied.any(|entry| !entry.to.is_name());
+        seen.entries.iter_mut().for_each(|entry| entry.tools = None);
+        let mut set = make(&seen).set;
+        if has_holes && !set.names.is_empty() {
+            let why = "an address that is denied to it alone is not kept out of its names' sets";
+            set.left_out.push(why.to_owned());
+        }
+        let tool = tool.clone();
+        ToolRules { tool, set }
+    };
+    let is_some = |each: &ToolRules| !(each.set.rules.is_empty() && each.set.names.is_empty());
+    // What is denied to a tool may be allowed to everybody: that is to be reported.
+    let mut rules = make(&only(&|entry| {
+        entry.tools.is_none() || entry.status == Status::Denied
+    }));
+    rules.set.tools = tools.into_iter().map(of_tool).filter(is_some).collect();
+    rules
 }
 
 /// The same for what takes addresses alone: in place of each name the addresses that it was seen to
@@ -146,6 +189,7 @@ fn build(
         }
     }
     building.report_shared(policy);
+    building.report_denied_to_tools(policy);
     // What nobody has reviewed has no end either: it is a dry run.
     let in_force = |end: Option<Date>| end.filter(|_| origin == Origin::Reviewed);
     let rules = building.rules.into_iter();
@@ -186,10 +230,12 @@ fn warnings(evidence: &Evidence) -> Vec<String> {
 
 /// The addresses of an entry, none for a name, or why no rule can express it.
 fn place(entry: &Entry) -> Result<Vec<IpNet>, String> {
-    if entry.tools.is_some() {
+    if let Some(tools) = &entry.tools {
         return Err(format!(
-            "{}: rules by address cannot tell one tool from another",
-            entry.to
+            "{}: for {} alone, which is documentation only: these rules cannot tell tools apart \
+             (nftables by cgroup can, with `render --per-tool`)",
+            entry.to,
+            tools.join(", ")
         ));
     }
     Ok(entry.to.networks())

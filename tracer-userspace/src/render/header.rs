@@ -8,6 +8,8 @@ use super::{
 
 /// The shell commands that a backend's output is handled with, without the way into the namespace.
 pub(super) struct Commands {
+    /// Before anything else; mostly nothing.
+    pub(super) first: Vec<String>,
     pub(super) check: Vec<String>,
     pub(super) apply: Vec<String>,
     pub(super) again: Vec<String>,
@@ -176,7 +178,8 @@ fn handling(scope: &Scope, commands: &Commands) -> Vec<String> {
         Scope::Forward { .. } | Scope::Cgroup { .. } => "",
     };
     let read_log = [format!("tshark -i nflog:{NFLOG_GROUP}")];
-    let steps: [(&str, &[String]); 6] = [
+    let steps: [(&str, &[String]); 7] = [
+        ("First", &commands.first),
         ("Check", &commands.check),
         ("Apply", &commands.apply),
         ("Apply again", &commands.again),

@@ -91,6 +91,7 @@ impl Iptables {
         let test = format!("{tool}-restore -w --noflush --test {file}");
         let destroy = self.sets.then(|| ipset::destroy(chain, self.family));
         Commands {
+            first: Vec::new(),
             // Looking a set up needs the set.
             check: fill.clone().into_iter().chain([test]).collect(),
             apply: fill.clone().into_iter().chain([restore]).collect(),

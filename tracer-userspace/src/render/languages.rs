@@ -137,6 +137,6 @@ pub fn list() -> String {
         let name = name.as_ref().map_or("", |value| value.get_name());
         out += &line(name, &format.language());
     }
-    out + "\nNo format can tell tools or processes apart. What one cannot say is named on standard \
+    out + "\nNo format can tell processes apart, and tools only nftables (`render --per-tool`). What one cannot say is named on standard \
            error and,\nwhere the format has comments, in the output; with --exact it is an error.\n"
 }

@@ -50,6 +50,8 @@ pub struct RuleSet {
     pub rules: Vec<Rule>,
     /// What is allowed by name. Sorted, no duplicates.
     pub names: Vec<NamedRule>,
+    /// What is allowed to one tool alone, beside all of this. Sorted; for nftables by cgroup.
+    pub tools: Vec<ToolRules>,
     /// What is denied by address: holes that nothing may fill again.
     pub denied: Vec<Denied>,
     /// What the policy allows and no backend can express, one sentence each.
@@ -67,11 +69,25 @@ impl RuleSet {
             origin,
             rules,
             names: Vec::new(),
+            tools: Vec::new(),
             denied: Vec::new(),
             left_out: Vec::new(),
             warnings: Vec::new(),
         }
     }
+
+    /// What everybody may, and then what each tool may.
+    pub fn parts(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.tools.iter().map(|each| &each.set))
+    }
+}
+
+/// What commands in the cgroup of one tool may, beside what everybody may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolRules {
+    /// Comes from the policy: every backend must escape it.
+    pub tool: String,
+    pub set: RuleSet,
 }
 
 /// Whether a person has looked at the rules.

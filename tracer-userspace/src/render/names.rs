@@ -92,7 +92,7 @@ pub(crate) struct Packets {
 
 /// One set for each name, service and address family: a set of addresses knows no ports, and one of
 /// two names would open the addresses of either for the ports of both.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sets {
     /// With the latest day on which one of the rules for it holds.
     sets: BTreeMap<(Name, Packets), Option<Date>>,
@@ -135,6 +135,16 @@ pub(crate) fn sets(rules: &RuleSet, omissions: &mut Vec<String>) -> Sets {
 }
 
 impl Sets {
+    /// Those of all of them, which are declared and filled once.
+    pub(crate) fn joined(all: impl IntoIterator<Item = Self>) -> Self {
+        let mut sets: BTreeMap<(Name, Packets), Option<Date>> = BTreeMap::new();
+        for (key, end) in all.into_iter().flat_map(|each| each.sets) {
+            let known = sets.entry(key).or_insert(end);
+            *known = known.zip(end).map(|(one, other)| one.max(other));
+        }
+        Self { sets }
+    }
+
     /// Each name, what it is allowed for, and its sets for IPv4 and IPv6.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Name, Packets, [String; 2])> {
         self.sets.keys().map(|(name, packets)| {

@@ -1,5 +1,7 @@
 //! One nftables table for IPv4 and IPv6: named sets of what is allowed, and a counted verdict.
 
+mod tools;
+
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
@@ -12,6 +14,7 @@ use super::{
     names, text,
 };
 use crate::record::Protocol;
+use tools::ToolParts;
 
 /// Writes a file for `nft -f`.
 #[derive(Clone, Copy, Debug)]
@@ -22,29 +25,23 @@ impl Backend for Nftables {
         if let Err(why) = options.check() {
             return header::refusal(rules, options, &why);
         }
-        let elements = match options.name_sets {
-            true => Elements::of(rules),
-            false => Elements::without_names(rules),
-        };
-        let mut omissions = elements.omissions;
-        let names = match options.name_sets {
-            true => names::sets(rules, &mut omissions),
-            false => names::Sets::default(),
-        };
+        let (general, mut omissions) = Part::of(rules, options, "");
+        let tools = ToolParts::of(rules, options, &mut omissions);
         omissions.extend(
             header::unselected(&options.scope)
                 .into_iter()
                 .map(header::unselected_omission),
         );
-        let text = header::text(rules, options, &commands(options), &omissions)
-            + &table(rules, options, &sets(elements.list), &names);
+        let text = header::text(rules, options, &commands(options, &tools), &omissions)
+            + &table(rules, options, &general, &tools);
         Rendered { text, omissions }
     }
 }
 
-fn commands(options: &Options) -> Commands {
+fn commands(options: &Options, tools: &ToolParts) -> Commands {
     let table = &options.table;
     Commands {
+        first: tools.cgroups(),
         check: vec!["nft -c -f rules.nft".to_owned()],
         apply: vec!["nft -f rules.nft".to_owned()],
         again: vec!["nft -f rules.nft  # replaces the table in one step".to_owned()],
@@ -170,33 +167,69 @@ fn sets(elements: Vec<Element>) -> BTreeMap<Kind, Set> {
     sets
 }
 
-fn table(
-    rules: &RuleSet,
-    options: &Options,
-    sets: &BTreeMap<Kind, Set>,
-    names: &names::Sets,
-) -> String {
+/// What is allowed to everybody, or to one tool: sets, and the rules that look into them.
+struct Part {
+    /// What the names of its sets begin with.
+    prefix: String,
+    sets: BTreeMap<Kind, Set>,
+    names: names::Sets,
+}
+
+impl Part {
+    /// With what cannot be expressed.
+    fn of(rules: &RuleSet, options: &Options, prefix: &str) -> (Self, Vec<String>) {
+        let elements = match options.name_sets {
+            true => Elements::of(rules),
+            false => Elements::without_names(rules),
+        };
+        let mut omissions = elements.omissions;
+        let names = match options.name_sets {
+            true => names::sets(rules, &mut omissions),
+            false => names::Sets::default(),
+        };
+        let part = Self {
+            prefix: prefix.to_owned(),
+            sets: sets(elements.list),
+            names,
+        };
+        (part, omissions)
+    }
+
+    /// Of its own sets: those of names are shared.
+    fn declarations(&self) -> String {
+        let sets = self.sets.iter();
+        sets.map(|(kind, set)| declaration(&self.name(*kind), *kind, set))
+            .collect()
+    }
+
+    fn name(&self, kind: Kind) -> String {
+        format!("{}{}", self.prefix, kind.name())
+    }
+
+    fn lookups(&self) -> String {
+        let lookup = |kind: &Kind| {
+            let (condition, fields, name) = (kind.condition(), kind.fields(), self.name(*kind));
+            format!("\t\t{condition}{fields} @{name} accept\n")
+        };
+        self.sets.keys().map(lookup).collect::<String>() + &self.names.lookups()
+    }
+}
+
+fn table(rules: &RuleSet, options: &Options, general: &Part, tools: &ToolParts) -> String {
     let name = &options.table;
     let mut out = format!(
         "\n# Declare, delete, define: one transaction, whether the table exists or not.\n\
          table inet {name}\ndelete table inet {name}\n\ntable inet {name} {{\n\
          \tcounter not_allowed {{\n\t}}\n"
     );
-    for (kind, set) in sets {
-        out += &declaration(*kind, set);
-    }
-    out += &names.declarations();
+    out += &general.declarations();
+    out += &tools.declarations();
+    out += &names::Sets::joined(tools.names().chain([general.names.clone()])).declarations();
+    out += &tools.chains();
     out += &format!("\n\tchain {} {{\n", options.chain);
     out += &fixed_block(&options.scope);
-    for kind in sets.keys() {
-        out += &format!(
-            "\t\t{}{} @{} accept\n",
-            kind.condition(),
-            kind.fields(),
-            kind.name()
-        );
-    }
-    out += &names.lookups();
+    out += &general.lookups();
+    out += &tools.jumps();
     out += &verdict_rules(&rules.workload, options.verdict);
     out += "\t}\n";
     out += &hook_chain(options);
@@ -204,8 +237,8 @@ fn table(
     out
 }
 
-fn declaration(kind: Kind, set: &Set) -> String {
-    let mut out = format!("\n\tset {} {{\n\t\ttypeof {}\n", kind.name(), kind.fields());
+fn declaration(name: &str, kind: Kind, set: &Set) -> String {
+    let mut out = format!("\n\tset {name} {{\n\t\ttypeof {}\n", kind.fields());
     if kind.networks {
         out += "\t\tflags interval\n";
     }
@@ -320,11 +353,7 @@ fn hook_chain(options: &Options) -> String {
 fn selectors(scope: &Scope) -> Vec<String> {
     match scope {
         Scope::Namespace => vec![String::new()],
-        Scope::Cgroup { path } => {
-            let path = path.strip_prefix('/').unwrap_or(path);
-            let level = path.split('/').count();
-            vec![format!("socket cgroupv2 level {level} \"{path}\" ")]
-        }
+        Scope::Cgroup { path } => vec![cgroup_match(path)],
         Scope::Forward { sources, interface } => {
             let interface = interface
                 .as_ref()
@@ -338,6 +367,13 @@ fn selectors(scope: &Scope) -> Vec<String> {
                 .collect()
         }
     }
+}
+
+/// The sockets that were made in a cgroup or below it.
+fn cgroup_match(path: &str) -> String {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let level = path.split('/').count();
+    format!("socket cgroupv2 level {level} \"{path}\" ")
 }
 
 fn source_match(source: &IpNet) -> String {

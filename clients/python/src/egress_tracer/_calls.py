@@ -49,7 +49,8 @@ class Call:
 
 
 class _Thread(threading.local):
-    """What the daemon was told last about this thread by ``use``: a call's id and the caller."""
+    """What the daemon was told last about this thread by ``use``: on which connection, a call's id
+    and the caller."""
 
     used: Optional[tuple] = None
     #: Set while the daemon is spoken to, which must not be marked itself.
@@ -137,6 +138,7 @@ def ask(message: Message) -> bool:
     """Says something to the daemon on behalf of this thread."""
     if _thread.is_speaking:
         # A signal's handler has come in between: it must not wait for what it interrupts.
+        daemon.give_up()
         return False
     _thread.is_speaking = True
     try:
@@ -159,7 +161,10 @@ def begin(tool: str, call: Optional[str], kind: str, scope: str, owner: object =
 
 def is_there() -> bool:
     """Whether a daemon listens. Connects if need be."""
-    if daemon.is_away or _thread.is_speaking:
+    if daemon.is_away:
+        return False
+    if _thread.is_speaking:
+        daemon.give_up()
         return False
     _thread.is_speaking = True
     try:
@@ -185,13 +190,13 @@ def use(call: Optional[Call], caller: Optional[List[str]] = None) -> None:
     if daemon.is_away:
         return
     wanted = (call.id if call else None, tuple(caller) if caller else ())
-    if _thread.used == wanted:
+    if _thread.used == (daemon.connections, *wanted):
         return
     said: Dict[str, Any] = {"op": "use", "call": wanted[0], "tid": threading.get_native_id()}
     if caller:
         said["caller"] = caller
     if ask(said):
-        _thread.used = wanted
+        _thread.used = (daemon.connections, *wanted)
     else:
         # Not for whom it should: then not for whom it did, either.
         _thread.used = _UNKNOWN

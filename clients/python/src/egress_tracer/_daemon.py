@@ -41,6 +41,10 @@ class Daemon:
         self._socket: Optional[socket.socket] = None
         self._pause = FIRST_PAUSE
         self._retry_at = 0.0
+        #: Whether the daemon may miss something of what is open.
+        self._is_doubted = False
+        #: How many connections there were: what was said on one is not known on the next.
+        self.connections = 0
         #: How often something could not be said, or was refused.
         self.unsaid = 0
         if inherited is not None:
@@ -70,10 +74,26 @@ class Daemon:
         self.unsaid += not agreed
         return agreed
 
+    def give_up(self) -> None:
+        """Goes on with something that cannot be said now, while another exchange is under way.
+
+        The daemon must not take what it knows of this process for all that there is.
+        """
+        self.unsaid += 1
+        self._is_doubted = True
+        connection = self._socket
+        if connection is not None:
+            try:
+                connection.send(b'{"op":"unsaid"}')
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # It is being left already, which says as much.
+
     def _locked(self, act: Callable[[], bool]) -> bool:
         # A thread waits for others here that are answered in turn. Once one of them has given up,
         # the others find that out at once.
         if not self._lock.acquire(timeout=4 * TIMEOUT):
+            self.give_up()
             return False
         try:
             if self._socket is None:
@@ -94,10 +114,16 @@ class Daemon:
         connection.connect(os.environ.get("EGRESS_TRACER_SOCKET") or DEFAULT_PATH)
         # Many calls may be open already; the program is not kept waiting for all of them.
         enough = time.monotonic() + TIMEOUT
+        self.connections += 1
         for message in self._greet():
             self._exchange(message)
             if time.monotonic() > enough:
+                self._is_doubted = True
                 break
+        else:
+            if self._is_doubted:
+                self._exchange({"op": "settled"})
+                self._is_doubted = False
         self._pause = FIRST_PAUSE
 
     def _exchange(self, message: Message) -> bool:
@@ -115,7 +141,9 @@ class Daemon:
 
     def _leave(self) -> None:
         if self._socket is not None:
+            # Without having heard the answer: the daemon sees that.
             self._socket.close()
+            self._is_doubted = True
         self._socket = None
         self._retry_at = time.monotonic() + self._pause
         self._pause = min(self._pause * 2, LONGEST_PAUSE)

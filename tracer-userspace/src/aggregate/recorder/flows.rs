@@ -38,6 +38,9 @@ impl Recorder {
     /// how far each log goes: what a closed segment has is never told again.
     pub(super) fn tell_flows(&mut self) -> Result<(), WorkloadError> {
         self.around.forget();
+        if let Some(marks) = &self.marks {
+            marks.catch_up();
+        }
         loop {
             self.tell_until_full()?;
             if !self.rotate_full() {

@@ -120,7 +120,7 @@ impl Recorder {
         };
         let mut ledger = marks.lock();
         ledger.told(until_ns);
-        let refused: HashMap<u64, u64> = std::mem::take(&mut ledger.counts.no_room);
+        let refused: HashMap<u64, u64> = std::mem::take(&mut ledger.counts.untold);
         let unknown = std::mem::take(&mut ledger.counts.unknown);
         drop(ledger);
         let mut gaps = calls_refused(&refused, |cgroup_id| self.concerned(cgroup_id));

@@ -161,6 +161,49 @@ fn each_finding_from_figures_holds_where_it_should() {
 }
 
 #[test]
+fn tools_that_an_entry_is_not_for_are_told_and_flows_outside_of_any() {
+    let ids = |tools: Option<&[&str]>, seen: &Summary| {
+        let tools = tools.map(|tools| tools.iter().map(|&tool| tool.to_owned()).collect());
+        let entry = Entry {
+            tools,
+            ..entry("api.example.com", &["443/tcp"])
+        };
+        let subject = Subject {
+            seen: Some(seen),
+            ..Subject::of(&entry)
+        };
+        let all = findings(&subject);
+        all.iter()
+            .map(|each| each.id.to_string())
+            .collect::<Vec<_>>()
+    };
+    let by = |tools: &[&str], outside_tools: bool| Summary {
+        runs: 2,
+        runs_recorded: 2,
+        tools: tools.iter().map(|&tool| tool.to_owned()).collect(),
+        outside_tools,
+        ..Summary::default()
+    };
+    let search = Some(&["Search"][..]);
+    assert_eq!(ids(search, &by(&["Search"], false)), [""; 0]);
+    assert_eq!(
+        ids(search, &by(&["Browse", "Search"], false)),
+        ["other-tool"]
+    );
+    assert_eq!(
+        ids(Some(&["Browse", "Search"]), &by(&["Search"], false)),
+        [""; 0]
+    );
+    // An entry for any tool is not surprised by one.
+    assert_eq!(ids(None, &by(&["Browse", "Search"], false)), [""; 0]);
+    assert_eq!(ids(None, &by(&["Search"], true)), ["outside-tools"]);
+    assert_eq!(
+        ids(search, &by(&["Browse"], true)),
+        ["other-tool", "outside-tools"]
+    );
+}
+
+#[test]
 fn the_worst_comes_first_and_ids_are_unique() {
     let ids = found("169.254.169.254", "80/tcp", None);
     assert_eq!(ids, ["metadata-service", "cleartext", "literal-address"]);

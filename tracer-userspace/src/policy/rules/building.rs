@@ -13,7 +13,7 @@ use crate::{
     policy::{
         comments::Comments,
         denials::{Denials, narrower_names},
-        model::{Entry, Policy, Service, Status},
+        model::{Entry, Policy, Service, Status, Target},
         observe::stays_inside,
         translation::Translation,
     },
@@ -121,6 +121,40 @@ impl Building<'_> {
                 comment: entry.reason.clone().unwrap_or_default(),
                 expires: entry.expires,
             });
+        }
+    }
+
+    /// What is denied to certain tools and allowed to everybody: nothing takes it from these tools.
+    pub(super) fn report_denied_to_tools(&mut self, policy: &Policy) {
+        let denied = policy.entries.iter();
+        for entry in denied.filter(|entry| entry.status == Status::Denied) {
+            let Some(tools) = &entry.tools else {
+                continue;
+            };
+            let overlaps = |service: &Service| {
+                let mut ports = entry.ports.iter();
+                ports.any(|port| port.covers(service) || service.covers(port))
+            };
+            let networks = entry.to.networks();
+            let is_inside = |to: &IpNet| {
+                let mut networks = networks.iter();
+                networks.any(|network| network.contains(to) || to.contains(network))
+            };
+            let is_named = |rule: &NamedRule| {
+                let name = rule.name.parse::<Target>();
+                let is_its = |name: &Target| name.covers(&entry.to) || entry.to.covers(name);
+                overlaps(&rule.service) && name.as_ref().is_ok_and(is_its)
+            };
+            let mut rules = self.rules.keys();
+            if rules.any(|(to, service)| is_inside(to) && overlaps(service))
+                || self.names.iter().any(is_named)
+            {
+                self.omitted.insert(format!(
+                    "{} is denied to {}, but allowed to everybody",
+                    entry.to,
+                    tools.join(", ")
+                ));
+            }
         }
     }
 

@@ -92,6 +92,65 @@ fn tools_are_reported_and_names_are_no_addresses() {
     assert_eq!(omitted.len(), 1);
 }
 
+/// `TO SERVICE` of what everybody may, and of what each tool may.
+fn told(set: &RuleSet) -> Vec<String> {
+    let rules = set
+        .rules
+        .iter()
+        .map(|rule| format!("{} {}", rule.to, rule.service));
+    let names = set
+        .names
+        .iter()
+        .map(|rule| format!("{} {}", rule.name, rule.service));
+    rules.chain(names).collect()
+}
+
+#[test]
+fn each_tool_has_its_own_and_what_is_denied_to_it_or_to_all_is_a_hole() {
+    let entry = |to: &str, tools: &str, status: &str| {
+        format!("[[allow]]\nto = \"{to}\"\nports = [\"1/tcp\"]\n{tools}status = \"{status}\"\n")
+    };
+    let (any, a, ab) = ("", "tools = [\"a\"]\n", "tools = [\"a\", \"b\"]\n");
+    let text = entry("10.0.0.0/30", ab, "candidate")
+        + &entry("10.0.0.0/32", a, "denied")
+        + &entry("10.0.0.2/31", any, "denied")
+        + &entry("10.1.0.1", any, "candidate")
+        + &entry("x.example", a, "candidate")
+        + &entry("y.example", any, "candidate")
+        + &entry("y.example", ab, "denied");
+    let policy = document::parse(&format!("{HEAD}{text}")).unwrap();
+    let evidence = infer::evidence(&Observations::new("w", 1));
+    let set = per_tool(&policy, |policy| {
+        unreviewed(policy, &evidence, SeenAt::Output)
+    })
+    .set;
+    assert_eq!(told(&set), ["10.1.0.1/32 1/tcp", "y.example 1/tcp"]);
+    assert_eq!(
+        set.left_out,
+        ["y.example is denied to a, b, but allowed to everybody"]
+    );
+    let tools: Vec<_> = set
+        .tools
+        .iter()
+        .map(|each| (&*each.tool, told(&each.set)))
+        .collect();
+    assert_eq!(
+        tools,
+        [
+            (
+                "a",
+                vec!["10.0.0.1/32 1/tcp".to_owned(), "x.example 1/tcp".to_owned()]
+            ),
+            ("b", vec!["10.0.0.0/31 1/tcp".to_owned()]),
+        ]
+    );
+    let why = &set.tools[0].set.left_out;
+    assert!(
+        why[0].contains("not kept out of its names' sets"),
+        "{why:?}"
+    );
+}
+
 #[test]
 fn a_denied_name_is_not_allowed() {
     let entry = |ports: &str, status: &str| {
