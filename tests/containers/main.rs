@@ -7,5 +7,6 @@ mod cri;
 mod docker;
 mod docker_in_docker;
 mod engines;
+mod hostile;
 mod podman;
 mod world;

@@ -52,6 +52,11 @@ impl Recording {
         })
     }
 
+    /// The daemon's process id, while it runs.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.as_ref().unwrap().pid()
+    }
+
     /// Ends the daemon; what it wrote to stderr.
     pub(crate) fn stop(&mut self) -> String {
         self.daemon.take().unwrap().stop().unwrap()

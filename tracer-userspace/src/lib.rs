@@ -24,7 +24,8 @@
 //! Around them: `cli` (what can be asked for), `settings` (the same from a file), `commands/` (one
 //! thin function a verb), `output/` (files and terminals), `workload_name` (what a workload is
 //! called on disk), `ranges_file` (where published ranges are kept), `harmless` (what must not reach a
-//! reader's terminal) and `redact` (the secrets that must not be written).
+//! reader's terminal), `redact` (the secrets that must not be written) and
+//! `privilege` (what the daemon keeps of root's power).
 //!
 //! `fuzzing` is what the fuzz targets call; it is there for them and for the tests alone.
 
@@ -58,6 +59,8 @@ mod netlink;
 pub mod output;
 pub mod place;
 pub mod policy;
+#[cfg(feature = "capture")]
+pub mod privilege;
 pub mod ranges;
 pub mod ranges_file;
 pub mod record;

@@ -21,6 +21,8 @@ pub(super) struct Recorded {
     /// Runs whose cgroup is gone, with their last flows perhaps still in the kernel.
     pub(super) ending: Vec<Arc<str>>,
     pub(super) told_stats: Option<Instant>,
+    /// It is to have a log, which could not be opened.
+    pub(super) lacks_log: bool,
     /// What the log says is registered, of that run.
     registered: (Arc<str>, BTreeSet<(u8, String)>),
 }
@@ -58,8 +60,23 @@ impl Recorded {
             last_run: run.clone(),
             ending: Vec::new(),
             told_stats: None,
+            lacks_log: false,
             registered: (run.clone(), BTreeSet::new()),
         })
+    }
+
+    /// Opens the log that could not be opened before, with a gap for what it was to have.
+    pub(super) fn open_again(
+        &mut self,
+        settings: &Settings,
+        name: &Arc<str>,
+    ) -> Result<(), WorkloadError> {
+        let mut opened = Self::open(settings, name, &self.last_run, None)?;
+        let start = &settings.start;
+        opened.workload.go_on_for(&self.workload, &self.last_run, start);
+        opened.ending = std::mem::take(&mut self.ending);
+        *self = opened;
+        Ok(())
     }
 
     pub(super) fn tell_stats(&mut self, counters: &BTreeMap<String, u64>) {

@@ -395,6 +395,7 @@ impl Recorder {
     /// # Errors
     /// The disk refuses; everything is tried before the first error is returned.
     pub fn finish(&mut self, reason: &str, exit_code: Option<i32>) -> io::Result<()> {
+        self.open_missing_logs();
         let counters = self.counters();
         let mut result = Ok(());
         for recorded in self.workloads.values_mut() {
@@ -541,7 +542,27 @@ impl Recorder {
         Ok(())
     }
 
+    /// Descriptors may have been wanting, or a disk.
+    fn open_missing_logs(&mut self) {
+        for (name, recorded) in &mut self.workloads {
+            if !recorded.lacks_log {
+                continue;
+            }
+            match recorded.open_again(&self.settings, name) {
+                Ok(()) => {
+                    self.counters.without_log -= 1;
+                    tracing::info!(workload = %name, "its log is written from now on");
+                    if let (Some(book), Some(mark)) = (&mut self.book, recorded.mark()) {
+                        book.opened(name, mark);
+                    }
+                }
+                Err(error) => tracing::debug!(workload = %name, "still without a log: {error}"),
+            }
+        }
+    }
+
     fn write_out(&mut self, now: Instant) {
+        self.open_missing_logs();
         let counters = self.counters();
         for recorded in self.workloads.values_mut() {
             let is_due = recorded
@@ -559,7 +580,9 @@ impl Recorder {
         }
         // A workload without a run gives its file back; it is opened again when it returns.
         self.workloads
-            .retain(|_, recorded| recorded.is_running() || !recorded.close());
+            .retain(|_, recorded| {
+                recorded.is_running() || recorded.lacks_log || !recorded.close()
+            });
     }
 
     /// Says for the next daemon what the logs hold by now.

@@ -26,7 +26,7 @@ pub use self::{
     disk::{CandidatesError, WRITTEN},
 };
 use self::{
-    continuity::{downtime, refused_lines},
+    continuity::{downtime, refused_lines, unopened},
     disk::{Disk, Written},
 };
 
@@ -83,6 +83,8 @@ pub struct Workload {
     unclosed: Option<Gap>,
     /// Something was told since the candidates were last written.
     has_news: bool,
+    /// Records that went into no log.
+    unlogged: u64,
 }
 
 impl Workload {
@@ -99,6 +101,7 @@ impl Workload {
             between: None,
             unclosed: None,
             has_news: true,
+            unlogged: 0,
         }
     }
 
@@ -263,7 +266,10 @@ impl Workload {
             totals.records += 1;
             totals.count += entry.body.count;
         }
-        let Some(disk) = &mut self.disk else { return };
+        let Some(disk) = &mut self.disk else {
+            self.unlogged += 1;
+            return;
+        };
         if let Err(error) = disk.log.append(record) {
             tracing::warn!(workload = %self.name, "cannot write the log: {error}");
         }
@@ -355,6 +361,18 @@ impl Workload {
     pub fn merge(&mut self, provisional: &Observations) {
         self.has_news = true;
         self.observations.merge(provisional);
+    }
+
+    /// Goes on for `before`, whose log could not be opened: with its runs, what it has observed, and
+    /// a gap for what it was told.
+    pub fn go_on_for(&mut self, before: &Self, last_run: &str, start: &Start) {
+        for run in before.open_runs() {
+            self.begin(&run, start);
+        }
+        self.merge(&before.observations);
+        if before.unlogged > 0 {
+            self.tell_gap(last_run, unopened(before.unlogged));
+        }
     }
 
     /// Whether anything was told since the candidates were last written.

@@ -14,6 +14,8 @@ use tokio::{
     net::{TcpListener, UnixListener},
 };
 
+use crate::privilege::outside;
+
 /// `127.0.0.1:4318`, `unix:/run/egress-tracer/otlp.sock`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -69,7 +71,8 @@ pub(super) struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _gone = fs::remove_file(&self.0);
+        let path = std::mem::take(&mut self.0);
+        let _gone = outside::within(move || fs::remove_file(path));
     }
 }
 
@@ -100,6 +103,16 @@ fn tcp(address: SocketAddr) -> io::Result<Listener> {
 }
 
 fn unix(path: &Path) -> io::Result<Listener> {
+    let place = path.to_owned();
+    let (listener, file) = outside::within(move || bind(&place))??;
+    listener.set_nonblocking(true)?;
+    Ok(Listener::Unix {
+        listener: UnixListener::from_std(listener)?,
+        _file: file,
+    })
+}
+
+fn bind(path: &Path) -> io::Result<(std::os::unix::net::UnixListener, SocketFile)> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
@@ -107,12 +120,9 @@ fn unix(path: &Path) -> io::Result<Listener> {
     if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(path)?;
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
     let file = SocketFile(path.to_owned());
     // Agents are not root's.
     fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
-    Ok(Listener::Unix {
-        listener,
-        _file: file,
-    })
+    Ok((listener, file))
 }

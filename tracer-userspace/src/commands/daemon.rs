@@ -51,6 +51,7 @@ use crate::{
     },
     inventory, mark,
     output::files::make_directory,
+    privilege::{self, outside},
 };
 
 /// Records containers, pods and units as they come and go, and the host as one more.
@@ -122,13 +123,24 @@ pub(super) fn daemon(args: &DaemonArgs) -> anyhow::Result<()> {
     if let Err(error) = sys::go_first() {
         tracing::debug!("hooks may come late on a busy machine: {error}");
     }
-    live::runtime()?.block_on(record(args, &cgroup2, &chosen))
+    // May mount a bpffs, which nobody may any more afterwards.
+    let pins = args.pins.open()?;
+    let written: Vec<&Path> = std::iter::once(args.output.as_path())
+        .chain(pins.as_ref().map(Pins::root))
+        .collect();
+    privilege::give_up(&written);
+    live::runtime()?.block_on(record(args, &cgroup2, &chosen, pins))
 }
 
-async fn record(args: &DaemonArgs, cgroup2: &Cgroup2, chosen: &[PathBuf]) -> anyhow::Result<()> {
-    let pins = args.pins.open()?;
+async fn record(
+    args: &DaemonArgs,
+    cgroup2: &Cgroup2,
+    chosen: &[PathBuf],
+    pins: Option<Pins>,
+) -> anyhow::Result<()> {
     let sizes = args.bounds.sizes();
     let mut loaded = load::load(sizes, args.bounds.probe_log, pins.as_ref())?;
+    privilege::load_no_more();
     // First, so that no container slips between the walk and the events.
     loaded.attach_cgroup_events()?;
     loaded.attach_process_events();
@@ -274,7 +286,11 @@ fn obey(loaded: &mut Loaded, commands: &mut mpsc::Receiver<Command>) -> Vec<u64>
 /// SIGINT comes from a person who wants the tracer gone; anything else from what starts the next.
 fn leave(pins: Option<Pins>, output: &Path, detach: bool) -> anyhow::Result<()> {
     match pins {
-        Some(pins) if detach => takeover::leave_nothing(pins, output),
+        Some(pins) if detach => {
+            // The directory itself goes as well.
+            let output = output.to_owned();
+            outside::within(move || takeover::leave_nothing(pins, &output))?
+        }
         Some(_) => {
             tracing::info!(
                 "the hooks stay and go on counting for the next daemon; `egress-tracer detach` removes them"
@@ -413,7 +429,9 @@ pub(super) struct Ready(Option<PathBuf>);
 impl Ready {
     pub(super) fn announce(file: Option<&Path>) -> anyhow::Result<Self> {
         if let Some(path) = file {
-            fs::write(path, format!("{}\n", std::process::id()))
+            let (file, pid) = (path.to_owned(), format!("{}\n", std::process::id()));
+            outside::within(move || fs::write(file, pid))
+                .flatten()
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
         // Not started by systemd: nobody to tell.
@@ -425,8 +443,8 @@ impl Ready {
 impl Drop for Ready {
     fn drop(&mut self) {
         let _told = sd_notify::notify(&[NotifyState::Stopping]);
-        if let Some(path) = &self.0 {
-            let _gone = fs::remove_file(path);
+        if let Some(path) = self.0.take() {
+            let _gone = outside::within(move || fs::remove_file(path));
         }
     }
 }

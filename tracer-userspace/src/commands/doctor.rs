@@ -24,6 +24,7 @@ use crate::{
     },
     inventory,
     output::terminal::{self, escape},
+    privilege::{calls, capabilities, places},
 };
 
 /// Says what this machine lets us see, and what not.
@@ -140,6 +141,7 @@ fn examine(args: &DoctorArgs) -> Vec<Finding> {
         ),
     });
     findings.push(pins(&args.pin));
+    findings.push(confinement());
     findings.extend(engines(&args.engines));
     findings
 }
@@ -155,13 +157,39 @@ fn kernel(proc: &Path) -> Finding {
 
 fn privilege(proc: &Path) -> Finding {
     match support::may_load_programs(proc) {
-        Ok(true) => finding("privilege", Verdict::Works, "may load and attach programs"),
+        Ok(true) => match &capabilities::missing()[..] {
+            [] => finding("privilege", Verdict::Works, "may load and attach programs"),
+            missing => {
+                let missing = missing.iter();
+                let each = missing.map(|(name, what)| format!("{name} is missing, which {what}"));
+                let detail = each.collect::<Vec<_>>().join("; ");
+                finding("privilege", Verdict::Reduced, detail)
+            }
+        },
         Ok(false) => finding(
             "privilege",
             Verdict::Blocks,
             support::Unsupported::Privilege,
         ),
         Err(error) => finding("privilege", Verdict::Blocks, error),
+    }
+}
+
+/// What the daemon cannot give up on this kernel.
+fn confinement() -> Finding {
+    let unsupported: Vec<&str> = [
+        (!calls::is_supported()).then_some("no seccomp: the daemon may make every system call"),
+        (!places::is_supported()).then_some("no Landlock: the daemon may write anywhere"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    match unsupported.is_empty() {
+        true => {
+            let detail = "the daemon gives up system calls, and writes below its own directories alone";
+            finding("confinement", Verdict::Works, detail)
+        }
+        false => finding("confinement", Verdict::Reduced, unsupported.join("; ")),
     }
 }
 
@@ -236,16 +264,18 @@ fn hooks(cgroup2: &Cgroup2, proc: &Path, programs: bool) -> Vec<Finding> {
     let ways = ways(&loaded);
     // Kept until all is tried: nothing is attached to a cgroup that is gone.
     let cgroup = RunCgroup::make(&cgroup2.mount, proc);
-    let attached = match &cgroup {
-        Ok(cgroup) => loaded
-            .attach_cgroup(cgroup.path())
-            .map_err(anyhow::Error::from),
-        Err(error) => Err(anyhow::anyhow!("{error:#}")),
-    };
-    let rewrites = attached.is_ok().then(|| others(&mut loaded));
+    let attached = cgroup
+        .as_ref()
+        .map(|cgroup| loaded.attach_cgroup(cgroup.path()));
+    let rewrites = matches!(attached, Ok(Ok(_))).then(|| others(&mut loaded));
     let address = match attached {
-        Ok(_since) => finding("connection hooks", Verdict::Works, loaded.hooks.join(", ")),
-        Err(error) => finding("connection hooks", Verdict::Blocks, format!("{error:#}")),
+        Ok(Ok(_since)) => finding("connection hooks", Verdict::Works, loaded.hooks.join(", ")),
+        Ok(Err(error)) => finding("connection hooks", Verdict::Blocks, error),
+        // The daemon makes none.
+        Err(error) => {
+            let detail = format!("not tried, and `run` does not work: {error:#}");
+            finding("connection hooks", Verdict::Reduced, detail)
+        }
     };
     [events, processes, address, ways, outcomes, wire]
         .into_iter()

@@ -45,6 +45,7 @@ use crate::{
         wire::{self, Piece},
     },
     inventory::{self, Inventory},
+    privilege::outside,
 };
 
 /// Where the kernel tells about processes.
@@ -74,7 +75,7 @@ pub fn spawn(
     let task = tokio::spawn(async move {
         let mut capture = Capture::new(loaded, sizes, sender, terms)?;
         capture.inventory =
-            inventory.map(|request| tokio::task::spawn_blocking(move || inventory::take(&request)));
+            inventory.map(|request| tokio::task::spawn_blocking(move || list_open(request)));
         capture.begin().await?;
         capture.run(period, &cancel).await?;
         capture.finish().await
@@ -625,6 +626,12 @@ fn read_set<T: Pod>(set: &OwnedFd) -> io::Result<Vec<T>> {
         found.push(*each);
     })?;
     Ok(found)
+}
+
+/// Lists what is open, which takes looking into other processes.
+fn list_open(request: inventory::Request) -> Inventory {
+    outside::at_length(move || inventory::take(&request))
+        .unwrap_or_else(|error| Inventory::unknown(&error))
 }
 
 /// What is no IP socket has no network namespace either.

@@ -4,12 +4,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    error::Error,
     fs::File,
     io,
     os::fd::{AsFd as _, OwnedFd},
 };
 
-use aya::programs::{ProgramInfo, loaded_programs};
+use aya::programs::{ProgramError, ProgramInfo, loaded_programs};
 use aya_obj::generated::{bpf_attach_type, bpf_prog_type};
 
 use super::sys;
@@ -177,10 +178,23 @@ impl Foreign {
         for info in loaded_programs() {
             match info {
                 Ok(info) if is_foreign(&info) => return Ok(true),
-                // It was unloaded between being listed and being asked.
-                Ok(_) | Err(_) => {}
+                Ok(_) => {}
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(io::Error::other(error)),
             }
         }
         Ok(false)
     }
+}
+
+/// It was unloaded between being listed and being asked.
+fn is_gone(error: &ProgramError) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.raw_os_error() == Some(libc::ENOENT);
+        }
+        cause = error.source();
+    }
+    false
 }

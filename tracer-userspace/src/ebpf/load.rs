@@ -11,7 +11,7 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
-    maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Map, MapData, MapError, RingBuf},
     programs::{CgroupSkb, CgroupSockAddr, Program, ProgramError, ProgramType, RawTracePoint},
     sys::is_helper_supported,
 };
@@ -28,6 +28,7 @@ use super::{
     adopt::{self, Found, Replaced},
     foreign::{FIRST_HOOKS, First, Foreign},
     links::Links,
+    losses::LossMap,
     objects, offsets,
     pin::{PinError, Pins},
     sweep::FlowTables,
@@ -198,7 +199,7 @@ pub struct Loaded {
     pub processes: Option<RingBuf<MapData>>,
     pub wire: Option<RingBuf<MapData>>,
     pub quotas: OwnedFd,
-    pub losses: PerCpuArray<MapData, u64>,
+    pub losses: LossMap,
     /// The set of what left in place of what was asked for.
     pub translations: OwnedFd,
     /// Stream connections that are followed.
@@ -274,6 +275,7 @@ pub fn load(sizes: Sizes, verbose: bool, pins: Option<&Pins>) -> Result<Loaded, 
     let answers = open(&mut ebpf, "ANSWERS")?;
     let connections = open(&mut ebpf, "CONNECTIONS")?;
     let unix_names = open(&mut ebpf, "UNIX_NAMES")?;
+    let losses = LossMap::new(open(&mut ebpf, "LOSSES")?).map_err(failed("LOSSES"))?;
     let flag = open(&mut ebpf, "FIRST_ATTACHED")?;
     let choice = open(&mut ebpf, "CHOSEN")?;
     let threads = open(&mut ebpf, "CONTEXTS")?;
@@ -297,7 +299,7 @@ pub fn load(sizes: Sizes, verbose: bool, pins: Option<&Pins>) -> Result<Loaded, 
         processes: Some(typed(&mut ebpf, "PROCESSES")?),
         wire: Some(typed(&mut ebpf, "WIRE")?),
         quotas,
-        losses: typed(&mut ebpf, "LOSSES")?,
+        losses,
         log,
         hooks: Vec::new(),
         missing,
@@ -560,9 +562,11 @@ fn owned_fd(map: Map) -> io::Result<OwnedFd> {
         reason = "a list of thirty kinds tells nothing"
     )]
     match map {
-        Map::Array(data) | Map::ArrayOfMaps(data) | Map::HashMap(data) | Map::LruHashMap(data) => {
-            data.fd().as_fd().try_clone_to_owned()
-        }
+        Map::Array(data)
+        | Map::ArrayOfMaps(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data) => data.fd().as_fd().try_clone_to_owned(),
         _ => Err(io::Error::other("unexpected kind of map")),
     }
 }

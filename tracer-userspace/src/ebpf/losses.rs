@@ -1,11 +1,16 @@
 //! `Losses`: what the kernel counted as lost.
 
-use std::{collections::HashMap, io};
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
+use aya::util::nr_cpus;
 use serde::{Deserialize, Serialize};
 use tracer_common::limits::loss;
 
-use super::{load::Loaded, sweep::read_quotas};
+use super::{load::Loaded, sweep::read_quotas, sys};
 
 /// Totals since loading; they only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +55,28 @@ impl Losses {
     }
 }
 
+/// The kernel's counters: an array of totals, each with a value for each CPU.
+#[derive(Debug)]
+pub struct LossMap {
+    map: OwnedFd,
+    /// That the machine may have.
+    cpus: usize,
+}
+
+impl LossMap {
+    /// Finds out how many CPUs there may be, which takes a file: later there may be no descriptor
+    /// left for one.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub(super) fn new(map: OwnedFd) -> io::Result<Self> {
+        let cpus = nr_cpus().map_err(|(path, error)| {
+            io::Error::new(error.kind(), format!("cannot read {path}: {error}"))
+        })?;
+        Ok(Self { map, cpus })
+    }
+}
+
 /// What was lost since the maps were made.
 ///
 /// # Errors
@@ -70,8 +97,8 @@ pub fn losses_so_far(loaded: &Loaded) -> io::Result<Losses> {
 pub(super) fn read_losses(loaded: &Loaded) -> io::Result<[u64; loss::COUNT as usize]> {
     let mut totals = [0; loss::COUNT as usize];
     for (reason, total) in (0_u32..).zip(&mut totals) {
-        let per_cpu = loaded.losses.get(&reason, 0).map_err(io::Error::other)?;
-        *total = per_cpu.iter().sum();
+        let LossMap { map, cpus } = &loaded.losses;
+        *total = sys::per_cpu(map.as_fd(), reason, *cpus)?.iter().sum();
     }
     Ok(totals)
 }

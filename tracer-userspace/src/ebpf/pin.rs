@@ -101,6 +101,12 @@ impl Pins {
         }))
     }
 
+    /// The directory, of every version.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The directory of this version's pins.
     #[must_use]
     pub fn version(&self) -> PathBuf {

@@ -72,6 +72,25 @@ pub fn lookup<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option
     }
 }
 
+/// What a per-CPU array of u64 has at `index`, by CPU. `cpus`: as many as the kernel may have, which
+/// is how many values it writes.
+///
+/// # Errors
+/// What `bpf(BPF_MAP_LOOKUP_ELEM)` says.
+pub fn per_cpu(map: BorrowedFd<'_>, index: u32, cpus: usize) -> io::Result<Vec<u64>> {
+    let mut values = vec![0_u64; cpus];
+    let mut attr = zeroed_attr();
+    // SAFETY: as for `update`; the kernel writes a value for each CPU that it may have.
+    unsafe {
+        let element = &mut attr.__bindgen_anon_2;
+        element.map_fd = map.as_raw_fd() as u32;
+        element.key = std::ptr::from_ref(&index) as u64;
+        element.__bindgen_anon_1.value = values.as_mut_ptr() as u64;
+    }
+    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr)?;
+    Ok(values)
+}
+
 /// How a batch treats what it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Batch {

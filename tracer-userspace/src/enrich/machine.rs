@@ -22,6 +22,7 @@ use super::{
     selection::Selection,
 };
 use crate::{
+    privilege::outside,
     record::{Container, Gap, Via},
     redact::Redactor,
     workload_name::encode,
@@ -459,7 +460,7 @@ impl Machine {
     fn is_engines(&self, key: &FlowKey, comm: &[u8; 16]) -> bool {
         // Anybody may call himself so; the program's path is what counts.
         let runs = || {
-            let exe = std::fs::read_link(self.proc.join(key.pid.to_string()).join("exe")).ok()?;
+            let exe = outside::read_link(&self.proc.join(key.pid.to_string()).join("exe")).ok()?;
             Some(exe.file_name()?.as_encoded_bytes() == DOCKERD)
         };
         comm.starts_with(DOCKERD)

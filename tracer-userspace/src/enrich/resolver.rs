@@ -7,6 +7,7 @@ use super::{
     cgroup::cgroup_of,
     container::{Owner, owner},
 };
+use crate::privilege::outside;
 
 /// The v2 path of the cgroup that a process runs in whose executable is called `name`. What a
 /// container calls so is not the engine.
@@ -15,7 +16,7 @@ pub fn cgroup_of_program(proc: &Path, name: &str) -> Option<String> {
     let processes = fs::read_dir(proc).ok()?.flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let called = pids.filter(|pid| {
-        let exe = fs::read_link(proc.join(pid.to_string()).join("exe"));
+        let exe = outside::read_link(&proc.join(pid.to_string()).join("exe"));
         exe.is_ok_and(|exe| exe.file_name() == Some(OsStr::new(name)))
     });
     let mut cgroups = called.filter_map(|pid| cgroup_of(proc, pid));

@@ -10,7 +10,7 @@ mod owners;
 pub mod servers;
 mod sockets;
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, io, path::PathBuf};
 
 use tracer_common::{
     context::origin,
@@ -41,6 +41,21 @@ pub struct Inventory {
     pub turned_away: HashMap<u64, u64>,
     /// There were too many open files to find every owner.
     pub owners_unknown: bool,
+}
+
+impl Inventory {
+    /// Nothing could be listed at all.
+    #[must_use]
+    pub fn unknown(error: &io::Error) -> Self {
+        let unlisted = Unlisted {
+            cgroup_id: 0,
+            reason: error.to_string(),
+        };
+        Self {
+            unlisted: vec![unlisted],
+            ..Self::default()
+        }
+    }
 }
 
 /// One connection, as the kernel would have told it had the hooks been there: with the process

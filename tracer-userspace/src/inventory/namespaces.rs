@@ -27,7 +27,7 @@ pub(super) fn visit(
 ) {
     let own = fs::metadata(request.proc.join("thread-self/ns/net"))
         .map_or((0, 0), |namespace| (namespace.dev(), namespace.ino()));
-    let mut namespaces = namespaces(&request.proc);
+    let mut namespaces = namespaces(request, inventory);
     // Where the thread begins: entering it would take a privilege for nothing.
     if namespaces.remove(&own).is_some()
         && let Err(error) = list(inventory)
@@ -58,12 +58,22 @@ pub(super) fn visit(
     });
 }
 
-/// Processes by the namespace they are in. Those that vanish meanwhile are passed over.
-fn namespaces(proc: &Path) -> BTreeMap<(u64, u64), Vec<u32>> {
+/// Processes by the namespace they are in. Those that vanish meanwhile are passed over; who may not
+/// be looked at may be in any.
+fn namespaces(
+    request: &Request,
+    inventory: &mut Inventory,
+) -> BTreeMap<(u64, u64), Vec<u32>> {
+    let proc = &request.proc;
     let mut found: BTreeMap<_, Vec<u32>> = BTreeMap::new();
     for pid in super::owners::pids(proc) {
-        let Ok(namespace) = fs::metadata(proc.join(format!("{pid}/ns/net"))) else {
-            continue;
+        let namespace = match fs::metadata(proc.join(format!("{pid}/ns/net"))) {
+            Ok(namespace) => namespace,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                inventory.unlisted.push(unlisted(request, &[pid], &error));
+                continue;
+            }
+            Err(_gone) => continue,
         };
         let pids = found.entry((namespace.dev(), namespace.ino())).or_default();
         if pids.len() < WITNESSES {

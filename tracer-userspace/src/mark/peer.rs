@@ -12,7 +12,7 @@ use std::{
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::{ebpf::sys, enrich::cgroup::cgroup_of};
+use crate::{ebpf::sys, enrich::cgroup::cgroup_of, privilege::outside};
 
 /// Where the kernel tells about processes, and the cgroup v2 mount.
 #[derive(Clone, Debug)]
@@ -50,7 +50,8 @@ impl Peer {
         let pid = pid.as_raw_nonzero().get().unsigned_abs();
         let path = cgroup_of(&roots.proc, pid).unwrap_or_default();
         let cgroup = fs::metadata(roots.cgroups.join(path.trim_start_matches('/')));
-        let namespace = fs::File::open(roots.proc.join(format!("{pid}/ns/pid")));
+        let namespace = roots.proc.join(format!("{pid}/ns/pid"));
+        let namespace = outside::within(move || fs::File::open(namespace)).flatten();
         Ok(Self {
             pid,
             cgroup_id: cgroup.map_or(0, |cgroup| cgroup.ino()),

@@ -22,7 +22,7 @@ use super::{
     session::{Limits, Session, World},
     socket::{Arrival, Connection, Listener},
 };
-use crate::{ebpf::clock::monotonic_now, record::Registered};
+use crate::{ebpf::clock::monotonic_now, privilege::outside, record::Registered};
 
 /// What is not a session's.
 const LISTENER: u64 = 0;
@@ -82,7 +82,8 @@ impl Server {
     /// # Errors
     /// The socket cannot be made, or somebody else listens there.
     pub fn start(settings: Settings, ledger: Shared, contexts: Contexts) -> io::Result<Self> {
-        let listener = Listener::bind(&settings.socket)?;
+        let socket = settings.socket.clone();
+        let listener = outside::within(move || Listener::bind(&socket))??;
         let stop = Arc::new(EventFd::from_flags(
             EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
         )?);

@@ -20,6 +20,7 @@ use nix::{
 };
 
 use super::protocol::MESSAGE;
+use crate::privilege::outside;
 
 /// A socket in the file system that others can connect to. Its file goes when it does.
 #[derive(Debug)]
@@ -85,15 +86,19 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let is_ours =
-            fs::symlink_metadata(&self.path).is_ok_and(|file| Some(file.ino()) == self.inode);
-        if is_ours {
-            let _gone = fs::remove_file(&self.path);
-        }
-        if let Some(directory) = self.path.parent().filter(|_| self.owns_directory) {
-            // Others may have put something there.
-            let _not_empty = fs::remove_dir(directory);
-        }
+        let (path, inode) = (std::mem::take(&mut self.path), self.inode);
+        let owns_directory = self.owns_directory;
+        let _gone = outside::within(move || remove(&path, inode, owns_directory));
+    }
+}
+
+fn remove(path: &Path, inode: Option<u64>, owns_directory: bool) {
+    if fs::symlink_metadata(path).is_ok_and(|file| Some(file.ino()) == inode) {
+        let _gone = fs::remove_file(path);
+    }
+    if let Some(directory) = path.parent().filter(|_| owns_directory) {
+        // Others may have put something there.
+        let _not_empty = fs::remove_dir(directory);
     }
 }
 

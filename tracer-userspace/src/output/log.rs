@@ -31,6 +31,9 @@ use segment::{cut_back, finish_compressing, is_same, open_segment, read_segment}
 /// The open segment's name.
 pub const OPEN_SEGMENT: &str = "flows.jsonl";
 
+/// The one after it, while it is being made.
+const NEXT_SEGMENT: &str = ".flows.next";
+
 /// Lines that may wait for a disk that refuses them.
 const PENDING_BYTES: usize = 16 << 20;
 
@@ -244,12 +247,18 @@ impl LogWriter {
     fn begin_segment(&mut self, envelope: &Entry<()>, now: Timestamp) -> io::Result<()> {
         // Whatever can fail comes first: a `rotate` record must be the segment's last.
         self.wait_for_compression()?;
+        // Of an attempt that failed: it would be overwritten.
+        finish_compressing(&self.directory)?;
+        let next = self.directory.join(NEXT_SEGMENT);
+        let file = open_segment(&next).map_err(io::Error::other)?;
+        file.set_len(0)?;
         self.shift()?;
         self.end_segment(envelope, now)?;
         self.closed.push(self.source());
         let path = self.directory.join(OPEN_SEGMENT);
         fs::rename(&path, self.directory.join("flows.1.jsonl"))?;
-        self.file = open_segment(&path).map_err(io::Error::other)?;
+        fs::rename(next, path)?;
+        self.file = file;
         (self.written, self.records, self.digest) = (0, 0, Sha256::new());
         let directory = self.directory.clone();
         self.compressing = Some(std::thread::spawn(move || finish_compressing(&directory)));

@@ -26,8 +26,9 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// One workload's log must not cost the others theirs: it is observed in memory, and the end
-    /// of the recording says so. A recording of one workload alone fails.
+    /// One workload's log must not cost the others theirs: it is observed in memory until its log
+    /// can be opened, or else the end of the recording says so. A recording of one workload alone
+    /// fails.
     pub(super) fn without_log(
         &mut self,
         settings: &Settings,
@@ -39,12 +40,14 @@ impl Counters {
             return Err(error);
         }
         self.without_log += 1;
-        tracing::error!(workload = %name, "nothing of this workload is written: {error}");
+        tracing::error!(workload = %name, "nothing of this workload is written yet: {error}");
         let settings = Settings {
             output: Output::Memory,
             ..settings.clone()
         };
-        Recorded::open(&settings, name, run, None)
+        let mut in_memory = Recorded::open(&settings, name, run, None)?;
+        in_memory.lacks_log = true;
+        Ok(in_memory)
     }
 }
 

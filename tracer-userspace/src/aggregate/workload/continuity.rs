@@ -49,6 +49,15 @@ pub(super) fn downtime() -> Gap {
     }
 }
 
+pub(super) fn unopened(lost: u64) -> Gap {
+    Gap {
+        what: GapKind::LogWrite,
+        detail: "this log could not be opened for a while".to_owned(),
+        lost: Some(lost),
+        severity: Severity::Destinations,
+    }
+}
+
 pub(super) fn refused_lines(lost: u64) -> Gap {
     Gap {
         what: GapKind::LogWrite,

@@ -10,7 +10,7 @@ use std::{
 use tracer_common::process::ARGV_BYTES;
 
 use super::ProcessId;
-use crate::{decode::process::Program, enrich::cgroup::cgroup_of};
+use crate::{decode::process::Program, enrich::cgroup::cgroup_of, privilege::outside};
 
 /// Nanoseconds in a tick of `/proc/<pid>/stat`, which counts in USER_HZ: 100 on every
 /// architecture that this runs on.
@@ -125,7 +125,7 @@ fn ns_pid(directory: &Path) -> Option<u32> {
 }
 
 fn link(path: &Path) -> Option<String> {
-    fs::read_link(path)
+    outside::read_link(path)
         .ok()
         .map(|target| target.to_string_lossy().into_owned())
 }

@@ -180,3 +180,52 @@ fn a_moved_file_is_opened_anew() {
     let kept = fs::read_to_string(root.path().join("kept.jsonl")).unwrap();
     assert!(kept.contains("\"type\":\"rotate\""), "{kept}");
 }
+
+/// Every record of every segment, by hand.
+fn all_lines(directory: &Path) -> usize {
+    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let read = |path: std::path::PathBuf| match path.extension().is_some_and(|end| end == "zst") {
+        true => zstd::decode_all(File::open(path).unwrap()).unwrap(),
+        false => fs::read(path).unwrap(),
+    };
+    let lines = |bytes: Vec<u8>| bytes.iter().filter(|byte| **byte == b'\n').count();
+    paths.filter(|path| path.is_file()).map(read).map(lines).sum()
+}
+
+#[test]
+fn a_rotation_that_fails_leaves_the_segment_as_it_was() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(root.path());
+    log.append(&stats()).unwrap();
+    let in_the_way = root.path().join(NEXT_SEGMENT);
+    fs::create_dir(&in_the_way).unwrap();
+    log.rotate(&envelope(()), Timestamp::UNIX_EPOCH).unwrap_err();
+    log.append(&stats()).unwrap();
+    log.flush().unwrap();
+    let text = fs::read_to_string(root.path().join(OPEN_SEGMENT)).unwrap();
+    assert_eq!(text.matches("\"type\":\"rotate\"").count(), 0, "{text}");
+    fs::remove_dir(&in_the_way).unwrap();
+    log.rotate(&envelope(()), Timestamp::UNIX_EPOCH).unwrap();
+    log.append(&stop()).unwrap();
+    log.close().unwrap();
+    // Two, the end of the segment, and the last.
+    assert_eq!(all_lines(root.path()), 4);
+}
+
+#[test]
+fn a_segment_that_could_not_be_compressed_is_not_overwritten() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(root.path());
+    log.append(&stats()).unwrap();
+    log.rotate(&envelope(()), Timestamp::UNIX_EPOCH).unwrap();
+    log.close().unwrap();
+    // As it was before.
+    let packed = root.path().join("flows.1.jsonl.zst");
+    let plain = zstd::decode_all(File::open(&packed).unwrap()).unwrap();
+    fs::write(root.path().join("flows.1.jsonl"), plain).unwrap();
+    fs::remove_file(packed).unwrap();
+    log.append(&stats()).unwrap();
+    log.rotate(&envelope(()), Timestamp::UNIX_EPOCH).unwrap();
+    log.close().unwrap();
+    assert_eq!(all_lines(root.path()), 4);
+}
