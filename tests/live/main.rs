@@ -5,7 +5,9 @@
 
 mod chosen;
 mod ci;
+mod clocks;
 mod counting;
+mod crowd;
 mod daemon;
 mod drift;
 mod faults;
@@ -14,6 +16,7 @@ mod host_rewrites;
 mod hostile;
 mod io_uring;
 mod losses;
+mod mounts;
 mod own_container;
 mod pins;
 mod places;
@@ -21,6 +24,7 @@ mod preexisting;
 mod processes;
 mod run;
 mod secrets;
+mod soak;
 mod translated;
 mod verifier;
 mod world;
