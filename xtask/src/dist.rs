@@ -18,6 +18,8 @@ use crate::{
 
 /// Of different lengths: a path that is left somewhere moves what follows it.
 const TREES: [&str; 2] = ["a", "another-folder"];
+/// What the folder is called in whatever is made in it.
+const SOURCES: &str = "/egress-tracer";
 const BINARY: &str = "target/release/egress-tracer";
 /// What is in the binary: the program, and the kernel's half, which cargo does not see as a part of it.
 const PACKAGES: [(&str, &str); 2] = [
@@ -67,9 +69,7 @@ pub(crate) fn run(arguments: &Arguments, callers: &Path) -> Result<()> {
         println!("dist: built again in another folder it is the same");
     }
     fs::copy(trees[0].join(BINARY), folder.join("egress-tracer"))?;
-    for (package, name) in PACKAGES {
-        bill(&trees[0].join(package), name, &folder)?;
-    }
+    bills(&trees[0], &folder)?;
     sums(&folder)
 }
 
@@ -102,7 +102,7 @@ fn build(tree: &Path) -> Result<Digests> {
 fn without_paths<'a>(build: &'a mut Command, tree: &Path) -> Result<&'a mut Command> {
     let home = env::var_os("HOME").context("no HOME")?;
     let cargo_home = env::var_os("CARGO_HOME").map_or(Path::new(&home).join(".cargo"), Into::into);
-    let places = [(tree, "/egress-tracer"), (&cargo_home, "/cargo")];
+    let places = [(tree, SOURCES), (&cargo_home, "/cargo")];
     let flags = |flag: &str| {
         let each = places.map(|(place, name)| format!("{flag}={}={name}", place.display()));
         each.join(" ")
@@ -135,19 +135,22 @@ fn digest(path: &Path) -> Result<String> {
     Ok(digest.to_owned())
 }
 
-/// CycloneDX, of what the lock file says.
-fn bill(package: &Path, name: &str, folder: &Path) -> Result<()> {
-    let file = format!("{name}.cdx");
+/// CycloneDX, of what the lock file says of each package.
+fn bills(tree: &Path, folder: &Path) -> Result<()> {
     let mut bill = Command::new("cargo");
     bill.args(["cyclonedx", "--quiet", "--format", "json"])
         .args(["--spec-version", "1.5", "--all-features"])
-        .args(["--override-filename", &file])
-        .arg("--manifest-path")
-        .arg(package.join("Cargo.toml"))
+        .args(["--override-filename", "bill.cdx"])
+        .current_dir(tree)
         .env("SOURCE_DATE_EPOCH", epoch()?);
     check(&mut bill)?;
-    let made = format!("{file}.json");
-    fs::copy(package.join(&made), folder.join(&made)).context(made)?;
+    for (package, name) in PACKAGES {
+        let made = tree.join(package).join("bill.cdx.json");
+        let text = fs::read_to_string(&made).with_context(|| made.display().to_string())?;
+        // It refers to this project's own packages by where they lie.
+        let text = text.replace(&tree.display().to_string(), SOURCES);
+        fs::write(folder.join(format!("{name}.cdx.json")), text)?;
+    }
     Ok(())
 }
 
