@@ -10,14 +10,21 @@ mod ebpf {
     const LINKED: &str = "ebpf";
 
     /// `-Z build-std` on a stable compiler wants this, and aya-build asks the environment for it.
-    const BOOTSTRAP: &str = "RUSTC_BOOTSTRAP";
+    const BOOTSTRAP: (&str, &str) = ("RUSTC_BOOTSTRAP", "1");
+
+    /// The object names its sources relative to the project, wherever that lies: it is the same from
+    /// whichever folder it is built in. aya-build sets the compiler's flags, but not cargo's settings.
+    const TRIM: [(&str, &str); 2] = [
+        ("CARGO_UNSTABLE_TRIM_PATHS", "true"),
+        ("CARGO_PROFILE_RELEASE_TRIM_PATHS", "all"),
+    ];
 
     pub(crate) fn build() -> anyhow::Result<()> {
         println!("cargo:rerun-if-changed=../tracer-ebpf");
         println!("cargo:rerun-if-changed=../tracer-common");
         let linked = rustup_knows(LINKED);
-        if linked && env::var_os(BOOTSTRAP).is_none() {
-            return again_with_bootstrap();
+        if env::var_os(TRIM[0].0).is_none() {
+            return again(linked);
         }
         let package = aya_build::Package {
             name: "tracer-ebpf",
@@ -40,12 +47,15 @@ mod ebpf {
             .is_ok_and(|output| output.status.success())
     }
 
-    /// Runs this build script once more with [`BOOTSTRAP`] set, since a program cannot set it
-    /// for itself safely.
-    fn again_with_bootstrap() -> anyhow::Result<()> {
-        let status = Command::new(env::current_exe()?)
-            .env(BOOTSTRAP, "1")
-            .status()?;
+    /// Runs this build script once more with settings in its environment, since a program cannot put
+    /// them there for itself safely.
+    fn again(linked: bool) -> anyhow::Result<()> {
+        let mut again = Command::new(env::current_exe()?);
+        again.envs(TRIM);
+        if linked {
+            again.env(BOOTSTRAP.0, BOOTSTRAP.1);
+        }
+        let status = again.status()?;
         if !status.success() {
             bail!("the eBPF programs did not build ({status}): see above");
         }

@@ -106,6 +106,11 @@ impl Process {
         }
     }
 
+    /// Asks it to end as Ctrl-C does, and does not wait.
+    pub fn interrupt(&self) {
+        self.signal(Signal::SIGINT);
+    }
+
     /// The exit status, once it has ended.
     ///
     /// # Errors

@@ -5,7 +5,9 @@
 
 mod chosen;
 mod ci;
+mod clocks;
 mod counting;
+mod crowd;
 mod daemon;
 mod descriptors;
 mod drift;
@@ -15,6 +17,7 @@ mod host_rewrites;
 mod hostile;
 mod io_uring;
 mod losses;
+mod mounts;
 mod own_container;
 mod pins;
 mod places;
@@ -23,6 +26,7 @@ mod privilege;
 mod processes;
 mod run;
 mod secrets;
+mod soak;
 mod translated;
 mod verifier;
 mod world;

@@ -275,6 +275,16 @@ pub(crate) fn total(log: &Log) -> u64 {
         .sum()
 }
 
+/// `small`, or `full` where all of it is asked for; says which, and what there is besides.
+pub(crate) fn sized(what: &str, small: u64, full: u64) -> u64 {
+    let size = match std::env::var_os("EGRESS_TRACER_FULL") {
+        Some(_) => full,
+        None => small,
+    };
+    println!("{size} {what} (by default {small}, with EGRESS_TRACER_FULL {full})");
+    size
+}
+
 /// Waits for a background agent to say its first line.
 pub(crate) fn first_line(process: &mut Process) -> String {
     use std::io::{BufRead as _, BufReader};

@@ -2,14 +2,16 @@
 
 use std::{
     env,
+    fs::{self, File},
     io::Result,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    path::Path,
     process::Command,
     time::Instant,
 };
 
 use nix::{
-    sched::{CpuSet, sched_setaffinity},
+    sched::{CloneFlags, CpuSet, sched_setaffinity, setns},
     unistd::Pid,
 };
 
@@ -28,14 +30,57 @@ const PROCESSES_TO_WARM_UP: usize = 50;
 const HANDSHAKES_A_CHUNK: usize = 2;
 const HANDSHAKES_TO_WARM_UP: usize = 50;
 
-/// Prints one line for each kind of call: its name and nanoseconds.
-pub(super) fn measure(core: usize, salt: u32) -> Result<()> {
+/// Who answers: nobody but the load itself.
+struct Servers {
+    tcp: TcpListener,
+    /// Nobody reads from it: the warm-up fills it, and from then on every datagram is dropped there.
+    udp: UdpSocket,
+    /// Where datagrams come from.
+    from: Ipv4Addr,
+}
+
+impl Servers {
+    fn at(address: Ipv4Addr, from: Ipv4Addr) -> Result<Self> {
+        Ok(Self {
+            tcp: TcpListener::bind((address, 0))?,
+            udp: UdpSocket::bind((address, 0))?,
+            from,
+        })
+    }
+}
+
+/// Prints one line for each kind of call, or for each that `chosen` names: its name and nanoseconds.
+/// Each process goes to an address of its own, so that what earlier ones left in TIME_WAIT is not
+/// in the way.
+pub(super) fn measure(core: usize, salt: u32, chosen: &[&str]) -> Result<()> {
     pin(core)?;
-    println!("tcp {}", tcp(salt)?);
-    println!("sendto {}", sendto()?);
-    println!("send {}", send()?);
-    println!("tls {}", tls(salt)?);
-    println!("process {}", process()?);
+    let servers = Servers::at(loopback(0x10_0000 + salt), Ipv4Addr::LOCALHOST)?;
+    let calls: [(&str, &dyn Fn() -> Result<f64>); 5] = [
+        ("tcp", &|| tcp(&servers)),
+        ("sendto", &|| sendto(&servers)),
+        ("send", &|| send(&servers)),
+        ("tls", &|| tls(salt)),
+        ("process", &process),
+    ];
+    for (name, call) in calls {
+        if chosen.is_empty() || chosen.contains(&name) {
+            println!("{name} {}", call()?);
+        }
+    }
+    Ok(())
+}
+
+/// The same for what has a client and a server, with the servers here at `address`, and with the
+/// client's sockets in the network namespace and the cgroup that are named: the listener's cgroup
+/// is that of the connections that it accepts, too.
+pub(super) fn across(core: usize, address: Ipv4Addr, network: &Path, cgroup: &Path) -> Result<()> {
+    pin(core)?;
+    let servers = Servers::at(address, Ipv4Addr::UNSPECIFIED)?;
+    setns(File::open(network)?, CloneFlags::CLONE_NEWNET)?;
+    fs::write(cgroup.join("cgroup.procs"), "0")?;
+    println!("tcp {}", tcp(&servers)?);
+    println!("sendto {}", sendto(&servers)?);
+    println!("send {}", send(&servers)?);
     Ok(())
 }
 
@@ -45,15 +90,12 @@ fn pin(core: usize) -> Result<()> {
     Ok(sched_setaffinity(Pid::from_raw(0), &cores)?)
 }
 
-/// connect(), accept() and both close(), the socket calls included. Each process goes to an
-/// address of its own, so that what earlier ones left in TIME_WAIT is not in the way.
-fn tcp(salt: u32) -> Result<f64> {
-    let address = loopback(0x10_0000 + salt);
-    let listener = TcpListener::bind((address, 0))?;
-    let at = listener.local_addr()?;
+/// connect(), accept() and both close(), the socket calls included.
+fn tcp(servers: &Servers) -> Result<f64> {
+    let at = servers.tcp.local_addr()?;
     quick_chunk(WARM_UP, CONNECTS_A_CHUNK, || {
         let client = TcpStream::connect(at)?;
-        let server = listener.accept()?;
+        let server = servers.tcp.accept()?;
         drop(client);
         drop(server);
         Ok(())
@@ -70,19 +112,18 @@ fn tls(salt: u32) -> Result<f64> {
 }
 
 /// sendto() on an unconnected socket.
-fn sendto() -> Result<f64> {
-    let (_receiver, at) = receiver()?;
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+fn sendto(servers: &Servers) -> Result<f64> {
+    let at: SocketAddr = servers.udp.local_addr()?;
+    let socket = UdpSocket::bind((servers.from, 0))?;
     quick_chunk(WARM_UP, DATAGRAMS_A_CHUNK, || {
         socket.send_to(b"load", at).map(drop)
     })
 }
 
 /// send() on a connected socket.
-fn send() -> Result<f64> {
-    let (_receiver, at) = receiver()?;
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-    socket.connect(at)?;
+fn send(servers: &Servers) -> Result<f64> {
+    let socket = UdpSocket::bind((servers.from, 0))?;
+    socket.connect(servers.udp.local_addr()?)?;
     quick_chunk(WARM_UP, DATAGRAMS_A_CHUNK, || {
         socket.send(b"load").map(drop)
     })
@@ -97,13 +138,6 @@ fn process() -> Result<f64> {
             .status()
             .map(drop)
     })
-}
-
-/// Nobody reads from it: the warm-up fills it, and from then on every datagram is dropped there.
-fn receiver() -> Result<(UdpSocket, SocketAddr)> {
-    let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let at = receiver.local_addr()?;
-    Ok((receiver, at))
 }
 
 /// Nanoseconds of one call, from the chunk at the first quartile.

@@ -11,15 +11,19 @@ use std::{
     env,
     io::{Error, ErrorKind, Result},
     net::Ipv4Addr,
+    path::Path,
     process::ExitCode,
     str::FromStr,
 };
 
 const USAGE: &str = "\
-usage: load-generator cost CORE SALT
-         on core CORE: nanoseconds of one TCP connection, one sendto(), one send(), one process
-         that connects once and ends; of several
-         calls with a destination each, SALT from 0 to 9999 chooses different ones
+usage: load-generator cost CORE SALT [CALL…]
+         on core CORE: nanoseconds of one TCP connection (tcp), one sendto(), one send(), one TLS
+         connection (tls), one process that connects once and ends (process), or of those named;
+         of several calls with a destination each, SALT from 0 to 9999 chooses different ones
+       load-generator across CORE ADDR NETNS CGROUP
+         tcp, sendto and send with the servers here at ADDR, and the clients in that network
+         namespace and that cgroup, by their paths
        load-generator connects COUNT DESTINATIONS THREADS RATE
          COUNT TCP connections in all, DESTINATIONS addresses in turn, each thread at most RATE a
          second (0: no limit)
@@ -51,7 +55,13 @@ fn main() -> ExitCode {
 
 fn follow(words: &[&str]) -> Result<()> {
     match words {
-        ["cost", core, salt] => cost::measure(number(core)?, number(salt)?),
+        ["cost", core, salt, chosen @ ..] => cost::measure(number(core)?, number(salt)?, chosen),
+        ["across", core, address, network, cgroup] => cost::across(
+            number(core)?,
+            number(address)?,
+            Path::new(network),
+            Path::new(cgroup),
+        ),
         ["connects", count, destinations, threads, rate] => quantity::connects(
             number(count)?,
             number(destinations)?,

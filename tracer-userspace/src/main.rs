@@ -5,7 +5,11 @@ use std::{
     process::ExitCode,
 };
 
-use tracer_userspace::{cli::Cli, commands, output::terminal};
+use tracer_userspace::{
+    cli::Cli,
+    commands,
+    output::{diagnostics, terminal},
+};
 use tracing_subscriber::EnvFilter;
 
 /// What is logged to stderr, in tracing-subscriber's filter syntax.
@@ -22,7 +26,7 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(diagnostics::stderr)
         .with_target(false)
         // Colours are control characters: not into a file or a journal.
         .with_ansi(io::stderr().is_terminal())

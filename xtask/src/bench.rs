@@ -3,7 +3,10 @@
 //!
 //! | file | defines |
 //! |---|---|
-//! | `cost` | what a call costs with the hooks attached: pairs of samples, and a control |
+//! | `cost` | what a call costs with the hooks attached, over loopback and across interfaces |
+//! | `across` | the networks for the latter |
+//! | `pairs` | pairs of samples, and a control |
+//! | `others` | what people would use instead, against the same load |
 //! | `packets` | what a packet costs in each hook, by the kernel's own count |
 //! | `exact` | storms and floods after which every count must be there |
 //! | `generator` | logs and captures, side by side with a script and with tshark |
@@ -15,17 +18,24 @@
 //! | `log` | the sums over a log's segments |
 //! | `statistics` | medians and their intervals |
 //! | `figure` | one row of the table, and the table |
+//! | `gate` | whether calls cost more than they did |
+//! | `chart` | the ratios as a picture |
 
+mod across;
+mod chart;
 mod cost;
 mod exact;
 mod figure;
+mod gate;
 mod generator;
 mod log;
 mod marks;
 mod memory;
 mod names;
 mod offline;
+mod others;
 mod packets;
+mod pairs;
 mod rig;
 mod statistics;
 
@@ -37,10 +47,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::{
     figure::{Figure, table},
+    gate::Grown,
     rig::{Machine, Rig, Sizes},
 };
 use crate::shell::{as_root, cargo, check, interrupted, survive_interrupts};
@@ -48,18 +59,35 @@ use crate::shell::{as_root, cargo, check, interrupted, survive_interrupts};
 /// Flags of `cargo xtask bench`.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// The sizes of the published figures: fifteen minutes, 3 GB of disk
+    /// The sizes of the published figures: half an hour, 3 GB of disk
     #[arg(long)]
     full: bool,
+
+    /// Pairs of samples for each ratio of the tracer's own, in place of the size's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(5..))]
+    pairs: Option<u16>,
 
     /// Also write the figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Only measurements whose name contains this: cost, packets, storm, memory, one-shot, flood,
+    /// Draw the ratios into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    chart: Option<PathBuf>,
+
+    /// Measure nothing: draw the figures that --json has written to this file
+    #[arg(long, value_name = "FILE", requires = "chart")]
+    from: Option<PathBuf>,
+
+    /// Fail when a call costs more than in this file, which --json has written, and not when a goal
+    /// is missed; measures costs alone, unless --only says otherwise
+    #[arg(long, value_name = "FILE")]
+    check: Option<PathBuf>,
+
+    /// Only measurements whose name contains this: cost, others, packets, storm, memory, one-shot, flood,
     /// lines, captures, diff, names, marks
-    #[arg(long, value_name = "WORD", default_value = "")]
-    only: String,
+    #[arg(long, value_name = "WORD")]
+    only: Option<String>,
 
     /// The build is done: set when this program calls itself through sudo
     #[arg(long, hide = true)]
@@ -68,8 +96,9 @@ pub(crate) struct Arguments {
 
 type Measurement = fn(&Rig) -> Result<Vec<Figure>>;
 
-const MEASUREMENTS: [(&str, Measurement); 12] = [
+const MEASUREMENTS: [(&str, Measurement); 14] = [
     ("cost", cost::measure),
+    ("cost-across", cost::across),
     ("packets", packets::measure),
     ("storm", exact::storm),
     ("memory", memory::measure),
@@ -81,49 +110,118 @@ const MEASUREMENTS: [(&str, Measurement); 12] = [
     ("diff", offline::measure),
     ("names", names::measure),
     ("marks", marks::measure),
+    ("others", others::measure),
 ];
 
-/// The verb, called from the folder `callers`. Fails when a goal is missed.
+/// The verb, called from the folder `callers`. Fails when a goal is missed, or when a call costs
+/// more than it did, where that is asked for.
 pub(crate) fn run(arguments: &Arguments, callers: &Path) -> Result<ExitCode> {
-    let json = arguments.json.as_ref().map(|path| callers.join(path));
+    let files = Files::of(arguments, callers);
+    if let Some(from) = &files.from {
+        files.draw(&gate::read(from)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let earlier = files.check.as_deref().map(gate::read).transpose()?;
     if !arguments.built {
-        check(&mut cargo("build --release --package tracer-userspace"))?;
-        check(&mut cargo(
-            "test --release --no-run --package tracer-userspace --test names",
-        ))?;
-        // Without the servers, which bring half of the dependencies.
-        check(&mut cargo(
-            "build --release --package tests --no-default-features --bin load-generator",
-        ))?;
+        build()?;
     }
     if !lab::is_root() {
-        return again(arguments, json.as_deref());
+        return again(arguments, &files);
     }
     survive_interrupts()?;
-    let rig = Rig::new(if arguments.full {
-        Sizes::FULL
-    } else {
-        Sizes::REDUCED
-    })?;
+    let rig = Rig::new(arguments.sizes())?;
     eprintln!("bench: {}", rig.sizes);
     let machine = Machine::this()?;
-    let figures = measure(&rig, &arguments.only)?;
+    let figures = measure(&rig, arguments.only())?;
     println!("{}; {machine}\n\n{}", rig.sizes, table(&figures));
-    if let Some(path) = json {
-        write(&path, &rig, &machine, &figures)?;
+    if let Some(path) = &files.json {
+        write(path, &rig, &machine, &figures)?;
     }
-    Ok(verdict(&figures))
+    let values: Vec<_> = figures.iter().map(Figure::to_json).collect();
+    files.draw(&values)?;
+    match earlier {
+        Some(earlier) => Ok(compare(&gate::grown(&earlier, &figures)?)),
+        None => Ok(verdict(&figures)),
+    }
+}
+
+impl Arguments {
+    fn sizes(&self) -> Sizes {
+        let mut sizes = if self.full {
+            Sizes::FULL
+        } else {
+            Sizes::REDUCED
+        };
+        sizes.pairs = self.pairs.map_or(sizes.pairs, usize::from);
+        sizes
+    }
+
+    fn only(&self) -> &str {
+        match &self.only {
+            Some(word) => word,
+            None if self.check.is_some() => "cost",
+            None => "",
+        }
+    }
+}
+
+/// The files that are named, from wherever this is run.
+struct Files {
+    json: Option<PathBuf>,
+    chart: Option<PathBuf>,
+    from: Option<PathBuf>,
+    check: Option<PathBuf>,
+}
+
+impl Files {
+    fn of(arguments: &Arguments, callers: &Path) -> Self {
+        let at = |path: &Option<PathBuf>| path.as_ref().map(|path| callers.join(path));
+        Self {
+            json: at(&arguments.json),
+            chart: at(&arguments.chart),
+            from: at(&arguments.from),
+            check: at(&arguments.check),
+        }
+    }
+
+    /// Draws the chart, if one is wanted.
+    fn draw(&self, figures: &[Value]) -> Result<()> {
+        let Some(path) = &self.chart else {
+            return Ok(());
+        };
+        fs::write(path, chart::draw(figures)?).with_context(|| path.display().to_string())
+    }
+}
+
+fn build() -> Result<()> {
+    check(&mut cargo("build --release --package tracer-userspace"))?;
+    check(&mut cargo(
+        "test --release --no-run --package tracer-userspace --test names",
+    ))?;
+    // Without the servers, which bring half of the dependencies.
+    check(&mut cargo(
+        "build --release --package tests --no-default-features --bin load-generator",
+    ))
 }
 
 /// Hooks and cgroups take root.
-fn again(arguments: &Arguments, json: Option<&Path>) -> Result<ExitCode> {
+fn again(arguments: &Arguments, files: &Files) -> Result<ExitCode> {
     let mut again = as_root(env::current_exe()?);
-    again.args(["bench", "--built", "--only", &arguments.only]);
+    again.args(["bench", "--built", "--only", arguments.only()]);
     if arguments.full {
         again.arg("--full");
     }
-    if let Some(path) = json {
-        again.arg("--json").arg(path);
+    if let Some(pairs) = arguments.pairs {
+        again.arg("--pairs").arg(pairs.to_string());
+    }
+    for (flag, path) in [
+        ("--json", &files.json),
+        ("--chart", &files.chart),
+        ("--check", &files.check),
+    ] {
+        if let Some(path) = path {
+            again.arg(flag).arg(path);
+        }
     }
     let status = again.status().context("cannot start sudo")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
@@ -167,6 +265,18 @@ fn verdict(figures: &[Figure]) -> ExitCode {
         eprintln!("bench: goal missed: {}", figure.name);
     }
     if missed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn compare(grown: &[Grown]) -> ExitCode {
+    for Grown { call, was, low } in grown {
+        eprintln!("bench: {call} was × {was:.3} and is × {low:.3} at least");
+    }
+    if grown.is_empty() {
+        eprintln!("bench: no call costs more than it did");
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -1,12 +1,14 @@
 //! `cargo xtask`: everything one does with this repository, from a fresh machine on.
 
 mod bench;
+mod dist;
 mod fuzz;
 mod lint;
 mod run;
 mod sample;
 mod setup;
 mod shell;
+mod soak;
 mod table;
 mod test;
 mod toolchain;
@@ -43,6 +45,10 @@ enum Verb {
     Fuzz(fuzz::Arguments),
     /// Boot other kernels in QEMU and run the privileged tests there
     Vm(vm::Arguments),
+    /// Mixed load for an hour: memory and descriptors must stay flat
+    Soak(soak::Arguments),
+    /// Build the release binary twice, compare, and list what is in it
+    Dist(dist::Arguments),
     /// Check format, clippy and the house rules
     Lint,
 }
@@ -66,6 +72,8 @@ fn follow(verb: Verb) -> Result<ExitCode> {
         Verb::Bench(arguments) => bench::run(&arguments, &callers),
         Verb::Fuzz(arguments) => fuzz::run(&arguments).map(|()| ExitCode::SUCCESS),
         Verb::Vm(arguments) => vm::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Verb::Soak(arguments) => soak::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Verb::Dist(arguments) => dist::run(&arguments, &callers).map(|()| ExitCode::SUCCESS),
         Verb::Lint => lint::run().map(|()| ExitCode::SUCCESS),
     }
 }

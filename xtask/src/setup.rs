@@ -14,9 +14,11 @@ use crate::{
 const DENY_VERSION: &str = "0.20.2";
 /// Known to build the targets in `fuzz/`.
 const FUZZ_VERSION: &str = "0.13.2";
+/// Known to write the bills of materials.
+const CYCLONEDX_VERSION: &str = "0.5.9";
 
 /// What the tests call, and the Debian package that brings it.
-const TEST_TOOLS: [(&str, &str, &str); 24] = [
+const TEST_TOOLS: [(&str, &str, &str); 25] = [
     ("bpftool", "bpftool", "tells what is attached to a cgroup"),
     ("zstd", "zstd", "unpacks log segments"),
     ("dockerd", "docker.io", "containers to trace"),
@@ -74,6 +76,11 @@ const TEST_TOOLS: [(&str, &str, &str); 24] = [
         "chromium-headless-shell",
         "chromium-headless-shell",
         "shows the report, so that it can be judged",
+    ),
+    (
+        "faketime",
+        "faketime",
+        "sets the clock of one program alone",
     ),
     ("npm", "npm", "brings what drives that browser"),
     (
@@ -206,6 +213,21 @@ pub(crate) fn fuzzing() -> Result<()> {
         is_done: &|| find("cargo-fuzz").is_some(),
         act: &|| {
             let line = format!("install cargo-fuzz --version {FUZZ_VERSION} --locked");
+            check(&mut plain("cargo", &line))
+        },
+    }
+    .take()
+}
+
+/// What `cargo xtask dist` needs.
+pub(crate) fn release() -> Result<()> {
+    run(false)?;
+    Step {
+        what: &format!("cargo-cyclonedx {CYCLONEDX_VERSION}"),
+        why: "lists what is in the binary; compiling it takes minutes",
+        is_done: &|| find("cargo-cyclonedx").is_some(),
+        act: &|| {
+            let line = format!("install cargo-cyclonedx --version {CYCLONEDX_VERSION} --locked");
             check(&mut plain("cargo", &line))
         },
     }

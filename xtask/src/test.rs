@@ -12,6 +12,7 @@ use lab::Docker;
 use crate::{
     lint, setup,
     shell::{ask, cargo, check, interrupted, plain, survive_interrupts},
+    vm,
 };
 
 /// What came of one step.
@@ -25,13 +26,14 @@ struct Outcome {
 pub(crate) fn run() -> Result<ExitCode> {
     survive_interrupts()?;
     let mut outcomes = Vec::new();
-    let steps: [(&'static str, &dyn Fn() -> Result<()>); 6] = [
+    let steps: [(&'static str, &dyn Fn() -> Result<()>); 7] = [
         ("setup", &|| setup::run(true)),
         ("lint", &lint::run),
         ("dependencies", &dependencies),
         ("build", &build),
         ("unprivileged tests", &unprivileged),
         ("privileged tests", &privileged),
+        ("another kernel", &vm::glance),
     ];
     for (name, step) in steps {
         if interrupted() {

@@ -28,6 +28,20 @@ const FOLDER: &str = "target/vm";
 /// Series that are tested unless others are named: of Debian 12, and its backport.
 const SERIES: [&str; 2] = ["6.1", "6.12"];
 
+/// What is tried of another kernel in every test run: that each program loads or is told to be
+/// refused, and that what is counted is right.
+const GLANCE: &str = "6.1";
+const GLANCE_TEST: &str = "live::counting::every_tcp_connect_counts_accepted_or_not";
+const GLANCE_MINUTES: u64 = 4;
+
+/// What came of one kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    Good,
+    Bad,
+    NotInTime,
+}
+
 /// Flags of `cargo xtask vm`.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
@@ -78,8 +92,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let steps = plan::steps(arguments.all, &arguments.test);
     let mut failed = Vec::new();
     for kernel in &kernels {
-        if !passes(kernel, &programs, &steps, arguments)? {
-            failed.push(kernel.name.as_str());
+        match passes(kernel, &programs, &steps, arguments)? {
+            Came::Good => {}
+            Came::Bad | Came::NotInTime => failed.push(kernel.name.as_str()),
         }
         if interrupted() {
             bail!("interrupted");
@@ -89,6 +104,41 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     bail!("not everything passes on {}", failed.join(", "))
+}
+
+/// One test on one kernel, as a part of all tests: where it cannot be done, or not in this time, it
+/// says so and is no failure.
+pub(crate) fn glance() -> Result<()> {
+    setup::virtual_machines()?;
+    if let Some(why) = obstacle() {
+        println!("vm: no other kernel is tried: {why}");
+        return Ok(());
+    }
+    let arguments = Arguments {
+        kernels: vec![GLANCE.to_owned()],
+        all: false,
+        minutes: Some(GLANCE_MINUTES),
+        test: vec![GLANCE_TEST.to_owned()],
+        accel: "tcg".to_owned(),
+    };
+    let folder = Path::new(FOLDER);
+    fs::create_dir_all(folder).with_context(|| FOLDER.to_owned())?;
+    let kernel = match kernel::find(GLANCE, folder) {
+        Ok(kernel) => kernel,
+        Err(error) => {
+            println!("vm: no other kernel is tried: {error:#}");
+            return Ok(());
+        }
+    };
+    let steps = plan::steps(false, &arguments.test);
+    match passes(&kernel, &build()?, &steps, &arguments)? {
+        Came::Good => Ok(()),
+        Came::Bad => bail!("it fails on {GLANCE}"),
+        Came::NotInTime => {
+            println!("vm: not done within {GLANCE_MINUTES} minutes here: see `cargo xtask vm`");
+            Ok(())
+        }
+    }
 }
 
 /// Why nothing can be booted here, if so.
@@ -108,7 +158,7 @@ fn passes(
     programs: &[PathBuf],
     steps: &[plan::Step],
     arguments: &Arguments,
-) -> Result<bool> {
+) -> Result<Came> {
     let began = Instant::now();
     let initramfs = guest::pack(kernel, programs, steps)?;
     eprintln!(
@@ -124,7 +174,7 @@ fn passes(
         accel: &arguments.accel,
     };
     let mut told = Told::default();
-    machine::run(&boot, arguments.budget(), |line| {
+    let ended = machine::run(&boot, arguments.budget(), |line| {
         if let Some(said) = told.take_in(line) {
             println!("vm: {}: {said}", kernel.name);
         }
@@ -145,7 +195,11 @@ fn passes(
             tail(&console)
         );
     }
-    Ok(told.is_good())
+    Ok(match (told.is_good(), ended || told.has_failures()) {
+        (true, _) => Came::Good,
+        (false, true) => Came::Bad,
+        (false, false) => Came::NotInTime,
+    })
 }
 
 fn mebibytes(path: &Path) -> Result<u64> {

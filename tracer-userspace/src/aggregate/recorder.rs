@@ -52,7 +52,7 @@ use crate::{
     decode::{event::Event, process::ProcessEvent},
     ebpf::{
         batch::{Batch, Command, SweepReason},
-        clock::ClockSample,
+        clock::{Clock, ClockSample},
         load::{ANSWER_HOOK, OUTCOME_HOOK},
         losses::Losses,
         sys,
@@ -138,7 +138,7 @@ pub struct Recorder {
     pub(super) table: Table,
     wire: Wire,
     unwritten: Unwritten,
-    clock: ClockSample,
+    clock: Clock,
     pub(super) losses: Losses,
     pub(super) workloads: BTreeMap<Arc<str>, Recorded>,
     preexisting: Preexisting,
@@ -188,7 +188,7 @@ impl Recorder {
             table,
             wire: Wire::default(),
             unwritten: Unwritten::default(),
-            clock: ClockSample::now(),
+            clock: Clock::new(ClockSample::now()),
             losses: Losses::default(),
             workloads: BTreeMap::new(),
             preexisting,
@@ -235,6 +235,12 @@ impl Recorder {
         self.tell_changes()
     }
 
+    /// Looks whether somebody has set the clock, or the machine slept: the sooner this is noticed, the
+    /// fewer times are told by the wrong one.
+    pub fn look_at_the_clock(&mut self) {
+        self.clock.take(ClockSample::now());
+    }
+
     /// Takes one batch in. Says why the kernel was swept, if it was.
     ///
     /// # Errors
@@ -262,7 +268,7 @@ impl Recorder {
                 Ok(None)
             }
             Batch::Counts(counts, clock) => {
-                self.clock = clock;
+                self.clock.take(clock);
                 self.absorb(&counts, now);
                 Ok(None)
             }

@@ -34,6 +34,9 @@ use crate::{
 /// Where the kernel tells about processes.
 pub const PROC: &str = "/proc";
 
+/// How often it is looked whether the clock was set.
+const CLOCK_LOOK: Duration = Duration::from_secs(1);
+
 /// Answers of container engines that are taken in before a batch of flows.
 const ANSWERS: usize = 64;
 
@@ -231,8 +234,10 @@ pub async fn feed(
     cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
     let _cancel_on_error = cancel.clone().drop_guard();
+    let mut clock = tokio::time::interval(CLOCK_LOOK);
     loop {
         tokio::select! {
+            _ = clock.tick() => recorder.look_at_the_clock(),
             Some(answer) = answers.recv() => recorder.answered(answer)?,
             () = reopen.notified() => recorder.reopen(),
             batch = batches.recv() => {

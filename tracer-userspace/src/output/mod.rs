@@ -1,5 +1,6 @@
 //! What leaves the program: files, whole or not at all, and words for a terminal.
 
+pub mod diagnostics;
 pub mod files;
 #[cfg(feature = "capture")]
 pub mod log;

@@ -59,6 +59,18 @@ impl Figure {
     }
 }
 
+/// Which kind of call a row is about, if it is about pairs of samples of one.
+pub(super) fn call(figure: &Value) -> Option<&str> {
+    let (name, pairs) = figure["name"].as_str()?.rsplit_once(", ")?;
+    if !pairs.ends_with(" pairs") {
+        return None;
+    }
+    match figure["values"]["tool"].as_str() {
+        Some(tool) => name.strip_prefix(tool)?.strip_prefix(": "),
+        None => Some(name),
+    }
+}
+
 /// The one table.
 pub(super) fn table(figures: &[Figure]) -> String {
     let head = ["WHAT", "MEASURED", "GOAL", ""].map(str::to_owned);

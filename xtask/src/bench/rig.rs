@@ -27,6 +27,10 @@ pub(super) struct Sizes {
     pub(super) name: &'static str,
     /// Samples with the hooks attached, and as many without.
     pub(super) pairs: usize,
+    /// The same for each of other people's tools, and what each of them is to tell of.
+    pub(super) other_pairs: usize,
+    pub(super) other_connects: u32,
+    pub(super) other_processes: u32,
     pub(super) one_shot_keys: u32,
     pub(super) flood: u32,
     /// Lines of some 100 bytes.
@@ -40,6 +44,9 @@ impl Sizes {
     pub(super) const REDUCED: Self = Self {
         name: "reduced",
         pairs: 30,
+        other_pairs: 8,
+        other_connects: 10_000,
+        other_processes: 200,
         one_shot_keys: 500_000,
         flood: 200_000,
         lines: 2_000_000,
@@ -49,6 +56,9 @@ impl Sizes {
     pub(super) const FULL: Self = Self {
         name: "full",
         pairs: 60,
+        other_pairs: 30,
+        other_connects: 50_000,
+        other_processes: 1_000,
         one_shot_keys: 10_000_000,
         flood: 1_000_000,
         lines: 10_000_000,
@@ -62,6 +72,9 @@ impl fmt::Display for Sizes {
         let Self {
             name,
             pairs,
+            other_pairs,
+            other_connects,
+            other_processes,
             one_shot_keys,
             flood,
             lines,
@@ -71,7 +84,8 @@ impl fmt::Display for Sizes {
         write!(
             f,
             "{name} sizes ({pairs} pairs, {one_shot_keys} one-shot keys, a flood of {flood}, \
-             {lines} lines, {packets} packets, a log of {} MB)",
+             {lines} lines, {packets} packets, a log of {} MB; of other tools {other_pairs} pairs, \
+             {other_connects} connects, {other_processes} processes)",
             log_bytes / 1_000_000
         )
     }
@@ -115,13 +129,14 @@ impl Rig {
         command
     }
 
-    /// The same before everything else that wants its core, so that a busy machine measures well.
+    /// The same as [`urgent`].
     pub(super) fn urgent_load(&self, line: &str) -> Command {
-        let load = self.load(line);
-        let mut command = Command::new("chrt");
-        command.args(["--fifo", "1"]).arg(load.get_program());
-        command.args(load.get_args());
-        command
+        urgent(&self.load(line))
+    }
+
+    /// The load generator itself, for a network of another's own.
+    pub(super) fn load_generator(&self) -> &Path {
+        &self.load
     }
 
     /// The load generator inside of `cgroup`.
@@ -131,6 +146,19 @@ impl Rig {
         command.args(load.get_args());
         command
     }
+}
+
+/// `command` before everything else that wants its core, so that a busy machine measures well.
+pub(super) fn urgent(command: &Command) -> Command {
+    let mut before = Command::new("chrt");
+    before.args(["--fifo", "1"]).arg(command.get_program());
+    before.args(command.get_args());
+    before
+}
+
+/// The core that measurements have: the first takes most of the interrupts.
+pub(super) fn last_core() -> Result<usize> {
+    Ok(thread::available_parallelism()?.get() - 1)
 }
 
 /// Sleeps, unless the user asked to stop.

@@ -18,11 +18,12 @@ use crate::shell::find;
 const INIT: &str = include_str!("init.sh");
 
 /// Programs that the tests call. A test that needs another one fails by saying so.
-const PROGRAMS: [&str; 43] = [
+const PROGRAMS: [&str; 44] = [
     "awk",
     "bash",
     "bpftool",
     "cat",
+    "chattr",
     "chmod",
     "chown",
     "cp",

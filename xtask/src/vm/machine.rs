@@ -28,8 +28,8 @@ pub(crate) struct Boot<'a> {
 }
 
 /// Boots, and hands `each` line over as it comes, until the machine ends, the time is up or the
-/// user interrupts. QEMU is ended in any case.
-pub(crate) fn run(boot: &Boot<'_>, budget: Duration, mut each: impl FnMut(&str)) -> Result<()> {
+/// user interrupts. QEMU is ended in any case. Returns whether the machine ended by itself.
+pub(crate) fn run(boot: &Boot<'_>, budget: Duration, mut each: impl FnMut(&str)) -> Result<bool> {
     let mut command = Command::new("qemu-system-x86_64");
     command
         .args([
@@ -76,10 +76,10 @@ pub(crate) fn run(boot: &Boot<'_>, budget: Duration, mut each: impl FnMut(&str))
         match lines.recv_timeout(LOOK) {
             Ok(line) => each(String::from_utf8_lossy(&line).trim_end_matches('\r')),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Disconnected) => return Ok(true),
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// What the guest has said.
@@ -125,6 +125,10 @@ impl Told {
             _ => return None,
         };
         Some(format!("{word:6}  {} {name}", self.step))
+    }
+
+    pub(crate) fn has_failures(&self) -> bool {
+        self.failed > 0
     }
 
     pub(crate) fn came_to_its_end(&self) -> bool {
