@@ -3,11 +3,12 @@
 use std::{
     fs,
     path::PathBuf,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
-use lab::{Cgroup, Daemon, Log, Process};
+use lab::{Cgroup, Daemon, Log, Process, egress_tracer};
 
 use crate::world::{SERVER, World, needs_root};
 
@@ -47,6 +48,16 @@ fn what_a_destination_is_for_is_told_in_log_and_evidence() {
             "{evidence}"
         );
     }
+    let path = world.path("out/policy.toml");
+    let policy = fs::read_to_string(&path).unwrap();
+    // Nobody answered at 853/tcp, which is no candidate.
+    for roles in ["[\"doq\", \"ntp\", \"resolver\"]", "[\"host\"]"] {
+        assert!(policy.contains(&format!("\nroles = {roles}\n")), "{policy}");
+    }
+    let mut list = Command::new(egress_tracer().unwrap());
+    let listed = lab::output(list.args(["policy", "list"]).arg(&path)).unwrap();
+    let row = |to: &str| listed.lines().find(|line| line.starts_with(to)).unwrap();
+    assert!(row(&own).contains("  host  "), "{listed}");
 }
 
 /// A cgroup such as Docker's, with a process in the network of the servers. Dropping it ends both.
@@ -111,6 +122,9 @@ fn another_container_is_named() {
     daemon.stop().unwrap();
     let log = World::daemon_log(&out);
     let expected = ("container".to_owned(), format!("docker-{}", &id[..12]));
-    assert_eq!(labels(&log, near, 9), [expected]);
+    assert_eq!(labels(&log, near, 9), [expected.clone()]);
+    let policy = fs::read_to_string(out.join(&cgroup.relative()[1..]).join("policy.toml")).unwrap();
+    let roles = format!("\nroles = [\"container {}\"]\n", expected.1);
+    assert!(policy.contains(&roles), "{policy}");
     drop(neighbour);
 }

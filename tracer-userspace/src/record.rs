@@ -487,6 +487,23 @@ pub enum Role {
     Container,
 }
 
+impl Role {
+    /// As the log spells it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Resolver => "resolver",
+            Self::PublicResolver => "public-resolver",
+            Self::Doh => "doh",
+            Self::Dot => "dot",
+            Self::Doq => "doq",
+            Self::Ntp => "ntp",
+            Self::Host => "host",
+            Self::Container => "container",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Via {
