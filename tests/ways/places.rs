@@ -3,13 +3,14 @@
 use std::{
     fs,
     path::PathBuf,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use lab::{Cgroup, Daemon, Log, Process};
+use lab::{Cgroup, Daemon, Log, Process, egress_tracer};
 
-use crate::world::{SERVER, World, needs_root};
+use crate::world::{SERVER, World, needs_root, path_text};
 
 fn labels(log: &Log, ip: &str, port: u16) -> Vec<(String, String)> {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
@@ -47,6 +48,57 @@ fn what_a_destination_is_for_is_told_in_log_and_evidence() {
             "{evidence}"
         );
     }
+    let path = world.path("out/policy.toml");
+    let policy = fs::read_to_string(&path).unwrap();
+    // Nobody answered at 853/tcp, which is no candidate.
+    for roles in ["[\"doq\", \"ntp\", \"resolver\"]", "[\"host\"]"] {
+        assert!(policy.contains(&format!("\nroles = {roles}\n")), "{policy}");
+    }
+    let mut list = Command::new(egress_tracer().unwrap());
+    let listed = lab::output(list.args(["policy", "list"]).arg(&path)).unwrap();
+    let row = |to: &str| listed.lines().find(|line| line.starts_with(to)).unwrap();
+    assert!(row(&own).contains("  host  "), "{listed}");
+}
+
+/// By its name while the process is there that sent, by its number afterwards.
+#[test]
+fn a_link_local_address_is_told_with_its_interface() {
+    needs_root!();
+    let world = World::new();
+    let links = world
+        .client()
+        .ip(&["-o", "-6", "address", "show", "to", "fe80::/10"])
+        .unwrap();
+    let (number, rest) = links.split_once(": ").unwrap();
+    let name = rest.split(' ').next().unwrap();
+    let zones = |log: &Log| -> Vec<String> {
+        let flows = log.to("fe80::7", Some(7));
+        flows
+            .map(|flow| flow["dest_zone"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let (said, log) = world.go("link_local", "fe80::7", 7);
+    assert_eq!(said, "link_local: done\n");
+    assert!(zones(&log) == [number] || zones(&log) == [name], "{log:?}");
+    let cgroup = Cgroup::new("ways").unwrap();
+    let chosen = cgroup.relative();
+    let daemon = Daemon::start(&world.path("daemon"), &["--cgroup", &chosen]).unwrap();
+    let mut stays = cgroup.command("nsenter");
+    stays
+        .arg(format!("--net={}", world.client().path().display()))
+        .args(["--", "python3", &path_text(&world.client_script())])
+        .args(["link_local_to_the_end", "fe80::7", "7"])
+        .stdin(Stdio::piped());
+    let stays = Process::spawn(&mut stays).unwrap();
+    let is_told = |log: &Log| !zones(log).is_empty();
+    let log = daemon.log_until(&chosen[1..], is_told).unwrap();
+    assert_eq!(zones(&log), [name], "{log:?}");
+    drop(stays);
+    let (_said, log) = world.go("ask", "2001:db8::7", 7);
+    assert!(
+        log.flows().all(|flow| flow["dest_zone"].is_null()),
+        "{log:?}"
+    );
 }
 
 /// A cgroup such as Docker's, with a process in the network of the servers. Dropping it ends both.
@@ -111,6 +163,9 @@ fn another_container_is_named() {
     daemon.stop().unwrap();
     let log = World::daemon_log(&out);
     let expected = ("container".to_owned(), format!("docker-{}", &id[..12]));
-    assert_eq!(labels(&log, near, 9), [expected]);
+    assert_eq!(labels(&log, near, 9), [expected.clone()]);
+    let policy = fs::read_to_string(out.join(&cgroup.relative()[1..]).join("policy.toml")).unwrap();
+    let roles = format!("\nroles = [\"container {}\"]\n", expected.1);
+    assert!(policy.contains(&roles), "{policy}");
     drop(neighbour);
 }

@@ -269,6 +269,11 @@ def link_local(address, port):
         s.sendto(TEXT, (address, port, 0, socket.if_nametoindex(interface())))
 
 
+def link_local_to_the_end(address, port):
+    link_local(address, port)
+    sys.stdin.read()
+
+
 def vsock(_address, port):
     """To this machine itself: to the host, where there is one, something might listen."""
     with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as listener:

@@ -100,7 +100,9 @@ pub struct FlowValue {
     /// Host byte order; 0 where the protocol has none.
     pub source_port: u16,
     /// Always zero.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 2],
+    /// By which interface that packet left, as its network namespace numbers them; 0 if unknown.
+    pub interface: u32,
     pub outcomes: Outcomes,
 }
 

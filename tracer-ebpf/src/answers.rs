@@ -55,7 +55,7 @@ pub(crate) fn note(skb: *mut __sk_buff, glance: &Glance) {
         protocol,
         reserved: 0,
     };
-    match ANSWERS.insert(&answer, 1, u64::from(BPF_NOEXIST)) {
+    match ANSWERS.insert(answer, 1, u64::from(BPF_NOEXIST)) {
         Ok(()) | Err(EXISTS) => {}
         Err(_full) => count_loss(loss::ANSWERS_FULL, 1),
     }

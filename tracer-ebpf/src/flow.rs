@@ -89,10 +89,10 @@ pub(crate) fn mark_translated(key: &FlowKey) {
     }
 }
 
-/// Remembers where a packet of the flow came from: by that it is found again where the host
-/// rewrites it.
+/// Remembers where a packet of the flow came from, by which it is found again where the host rewrites
+/// it, and by which interface it leaves.
 #[inline(always)]
-pub(crate) fn note_source(key: &FlowKey, address: [u8; 16], port: u16) {
+pub(crate) fn note_source(key: &FlowKey, address: [u8; 16], port: u16, interface: u32) {
     if let Some(table) = FLOWS.get(0)
         && let Some(value) = table.get_ptr_mut(key)
     {
@@ -101,6 +101,7 @@ pub(crate) fn note_source(key: &FlowKey, address: [u8; 16], port: u16) {
         unsafe {
             (*value).source = address;
             (*value).source_port = port;
+            (*value).interface = interface;
         }
     }
 }
@@ -198,7 +199,8 @@ fn first_value(attempt: Attempt, caller: &Caller) -> FlowValue {
         blocked: u64::from(attempt.blocked),
         source: [0; 16],
         source_port: 0,
-        reserved: [0; 6],
+        reserved: [0; 2],
+        interface: 0,
         outcomes: Outcomes::default(),
     }
 }

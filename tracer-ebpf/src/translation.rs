@@ -110,7 +110,8 @@ fn leave_source(skb: *mut __sk_buff, key: &FlowKey, has_ports: bool) {
         port = found;
     }
     if let Some(address) = source(skb) {
-        note_source(key, address, port);
+        // SAFETY: the context is valid while the program runs.
+        note_source(key, address, port, unsafe { (*skb).ifindex });
     }
 }
 

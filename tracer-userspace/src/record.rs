@@ -81,6 +81,10 @@ pub struct Flow {
         deserialize_with = "de_some_canonical"
     )]
     pub dest_ip: Option<IpAddr>,
+    /// Of link-local IPv6: the interface that it goes by (RFC 4007 section 6), by name, or by number where
+    /// that is not known any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dest_zone: Option<String>,
     /// Of AF_VSOCK: which machine (`VMADDR_CID_HOST` is 2), and which port there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dest_cid: Option<u32>,
@@ -485,6 +489,23 @@ pub enum Role {
     Host,
     /// Another container on this machine.
     Container,
+}
+
+impl Role {
+    /// As the log spells it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Resolver => "resolver",
+            Self::PublicResolver => "public-resolver",
+            Self::Doh => "doh",
+            Self::Dot => "dot",
+            Self::Doq => "doq",
+            Self::Ntp => "ntp",
+            Self::Host => "host",
+            Self::Container => "container",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -84,6 +84,9 @@ pub struct Tally {
     last_ns: u64,
     /// `last_ns` of the last record.
     told_ns: u64,
+    /// By which interface packets left; 0 if unknown.
+    #[serde(default)]
+    pub interface: u32,
     /// The first caller's.
     pub tid: u32,
     pub uid: u32,
@@ -146,6 +149,9 @@ impl Table {
         tally.count += value.count;
         tally.connects += value.connects;
         tally.sent += value.count;
+        if value.interface != 0 {
+            tally.interface = value.interface;
+        }
         if value.count > 0 {
             tally.heard.begin();
         }
@@ -349,6 +355,7 @@ impl Tally {
             first_ns: value.first_ns,
             last_ns: value.last_ns,
             told_ns: value.last_ns,
+            interface: 0,
             tid: value.tid,
             uid: value.uid,
             parent_pid: value.parent_pid,

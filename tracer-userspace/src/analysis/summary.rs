@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use crate::{
     policy::{
         evidence::{Destination, Evidence},
+        labels::labels,
         model::{Entry, Target},
     },
     record::{Channel, Confidence, Name, Outcome},
@@ -41,6 +42,8 @@ pub struct Summary {
     pub containers: BTreeSet<String>,
     pub writable_path: bool,
     pub channels: BTreeSet<Channel>,
+    /// What its destinations are there for, or whose they are.
+    pub roles: BTreeSet<String>,
     /// Whether a destination may be missing from the evidence.
     pub incomplete: bool,
     pub naming: Naming,
@@ -202,6 +205,8 @@ impl Summary {
         self.containers.extend(seen.containers.iter().cloned());
         self.writable_path |= seen.writable_path;
         self.channels.extend(&seen.channels);
+        let peers = seen.peers.iter().map(String::as_str);
+        self.roles.extend(labels(seen.role, peers));
         self.naming.add(Naming::of(seen));
     }
 }

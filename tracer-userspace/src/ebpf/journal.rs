@@ -48,7 +48,7 @@ pub struct Frame {
 pub enum Content {
     /// An event as it stood in the ring buffer.
     News(Vec<u8>),
-    Sweep(Sweep),
+    Sweep(Box<Sweep>),
 }
 
 /// What one sweep took out of the kernel.
@@ -281,7 +281,7 @@ fn next(rest: &mut &[u8]) -> Option<(Header, Content)> {
         translations: read_all(&told.translations),
         answers: read_all(&told.answers),
     };
-    Some((header, Content::Sweep(sweep)))
+    Some((header, Content::Sweep(Box::new(sweep))))
 }
 
 fn bytes_of_all<T: Pod>(all: &[T]) -> Vec<Vec<u8>> {
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(read(root.path(), 8, 0), []);
         let frames = read(root.path(), 7, 8);
         assert_eq!(frames[0].content, Content::News(b"news".to_vec()));
-        assert_eq!(frames[1].content, Content::Sweep(whole()));
+        assert_eq!(frames[1].content, Content::Sweep(Box::new(whole())));
     }
 
     #[test]

@@ -70,6 +70,23 @@ fn look(proc: &Path, containers: Vec<Running>) -> HashMap<IpAddr, Option<Neighbo
     found
 }
 
+/// What an interface is called that has this number in a process's network namespace, if it has an
+/// IPv6 address: each link-local one does.
+#[must_use]
+pub fn interface(process: &Path, number: u32) -> Option<String> {
+    let table = fs::read_to_string(process.join("net/if_inet6")).ok()?;
+    name_of(&table, number).map(str::to_owned)
+}
+
+/// `ADDRESS NUMBER PREFIX SCOPE FLAGS NAME`, the numbers in hexadecimal.
+fn name_of(table: &str, number: u32) -> Option<&str> {
+    table.lines().find_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let found = u32::from_str_radix(words.nth(1)?, 16).ok()?;
+        words.nth(3).filter(|_| found == number)
+    })
+}
+
 /// The addresses in a process's network namespace that only that has.
 fn addresses(process: &Path) -> Vec<IpAddr> {
     let read = |name: &str| fs::read_to_string(process.join("net").join(name)).unwrap_or_default();
@@ -112,6 +129,14 @@ mod tests {
         \x20       /32 host LOCAL\n     |-- 172.17.255.255\n        /32 link BROADCAST\n";
     const SIX: &str = "20010db8000000000000000000000007 02 40 00 80     eth0\n\
         fe800000000000000000000000000001 02 40 20 80     eth0\n";
+
+    #[test]
+    fn an_interface_has_a_name() {
+        let table = format!("{SIX}fe800000000000000000000000000002 0a 40 20 80     eth1\nodd\n");
+        assert_eq!(name_of(&table, 2), Some("eth0"));
+        assert_eq!(name_of(&table, 10), Some("eth1"));
+        assert_eq!(name_of(&table, 3), None);
+    }
 
     #[test]
     fn an_address_is_the_hosts_or_one_containers() {

@@ -92,6 +92,7 @@ fn entry(
         list: Vec::new(),
         at_most: None,
         findings: Vec::new(),
+        roles: Vec::new(),
         acknowledged: Vec::new(),
     }
 }

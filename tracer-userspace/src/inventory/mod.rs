@@ -148,7 +148,8 @@ fn open_socket(
         blocked: 0,
         source: socket.source,
         source_port: socket.source_port,
-        reserved: [0; 6],
+        reserved: [0; 2],
+        interface: 0,
         outcomes: Outcomes::default(),
     };
     OpenSocket {

@@ -11,6 +11,7 @@ use crate::{
     policy::{
         decided::Decided,
         evidence::{self, Evidence, GapFigures},
+        labels::{MOST, labels},
         model::{Entry, Service, Status, Target},
         observe::{Destination, Observations},
         seen::Seen,
@@ -68,21 +69,28 @@ struct Wanted<'d> {
 struct Found {
     services: BTreeMap<Service, BTreeSet<Left>>,
     processes: BTreeSet<String>,
+    roles: BTreeSet<String>,
 }
 
 impl Wanted<'_> {
     /// What is wanted of a destination, apart for the tool if the policy names some there.
-    fn of(&mut self, to: Target, seen: &Seen) -> &mut BTreeMap<Service, BTreeSet<Left>> {
+    fn of(
+        &mut self,
+        to: Target,
+        (destination, seen): (&Destination, &Seen),
+    ) -> &mut BTreeMap<Service, BTreeSet<Left>> {
         let tool = seen.tool.clone().filter(|_| self.decided.names_tools(&to));
         let found = self.found.entry((to, tool)).or_default();
         found
             .processes
             .extend(seen.processes.iter().map(str::to_owned));
+        let role = seen.role.or_else(|| role_of(destination, seen));
+        found.roles.extend(labels(role, seen.peers.iter()));
         &mut found.services
     }
 
     fn address(&mut self, destination: &Destination, seen: &Seen) {
-        let services = self.of(Target::Address(destination.ip), seen);
+        let services = self.of(Target::Address(destination.ip), (destination, seen));
         let left = services.entry(destination.service.clone()).or_default();
         left.extend(seen.left.iter());
     }
@@ -90,7 +98,7 @@ impl Wanted<'_> {
     /// What is believed to have gone to a name left as asked.
     fn names(&mut self, destination: &Destination, seen: &Seen) {
         for name in &seen.believed {
-            let services = self.of(Target::Name(name.to_string()), seen);
+            let services = self.of(Target::Name(name.to_string()), (destination, seen));
             services.entry(destination.service.clone()).or_default();
         }
     }
@@ -100,6 +108,7 @@ impl Wanted<'_> {
             let Found {
                 services,
                 processes,
+                roles,
             } = found;
             let ports = services.keys().cloned().collect();
             let translated = services
@@ -116,6 +125,7 @@ impl Wanted<'_> {
                 translated: translated.collect(),
                 tools: tools.map(|tools| tools.iter().map(str::to_owned).collect()),
                 processes: (!processes.is_empty()).then(|| processes.into_iter().collect()),
+                roles: roles.into_iter().take(MOST).collect(),
                 ..Entry::candidate(to, ports)
             }
         };
@@ -156,6 +166,7 @@ impl Entry {
             list: Vec::new(),
             at_most: None,
             findings,
+            roles: Vec::new(),
             acknowledged: Vec::new(),
         }
     }

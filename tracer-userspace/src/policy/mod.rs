@@ -17,6 +17,7 @@ pub mod document;
 pub mod evidence;
 pub mod include;
 pub mod infer;
+pub mod labels;
 pub mod model;
 pub mod observe;
 pub mod published;

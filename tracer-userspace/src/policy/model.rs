@@ -59,6 +59,9 @@ pub struct Entry {
     /// Of a published range: so many addresses (of IPv6, /64 networks) may it open.
     pub at_most: Option<u64>,
     pub findings: Vec<String>,
+    /// What it was there for, or whose it was, when it was proposed ([`labels`](super::labels)): for
+    /// people, nothing is decided by it.
+    pub roles: Vec<String>,
     /// The findings that whoever approved it has expressly accepted.
     pub acknowledged: Vec<String>,
 }

@@ -15,7 +15,7 @@ use crate::{
     analysis::role::role,
     decode::process::ProcessId,
     enrich::{
-        around::Neighbour,
+        around::{self, Neighbour},
         cgroup::is_below,
         machine::{Attribution, Origin},
         process::{
@@ -271,6 +271,7 @@ impl Recorder {
         Flow {
             protocol,
             dest_ip,
+            dest_zone: self.zone(key, tally, dest_ip),
             dest_cid,
             dest_cid_port,
             dest_path,
@@ -312,6 +313,21 @@ impl Recorder {
             container: origin.container.as_deref().cloned(),
             tool: None,
         }
+    }
+
+    /// By which interface a link-local address is meant.
+    fn zone(&self, key: &FlowKey, tally: &Tally, address: Option<IpAddr>) -> Option<String> {
+        let Some(IpAddr::V6(address)) = address else {
+            return None;
+        };
+        // ff01::/16 and ff02::/16 (RFC 4291 section 2.7) stay as near.
+        let is_near_group = matches!(address.segments()[0] & 0xff0f, 0xff01 | 0xff02);
+        if tally.interface == 0 || !(address.is_unicast_link_local() || is_near_group) {
+            return None;
+        }
+        let process = self.proc.join(key.pid.to_string());
+        let name = around::interface(&process, tally.interface);
+        Some(name.map_or_else(|| tally.interface.to_string(), |name| self.hidden(&name)))
     }
 
     fn destination(&mut self, key: &FlowKey, channel: Channel) -> Destination {

@@ -189,6 +189,7 @@ pub fn written(to: &Target, ports: &[Service]) -> Vec<String> {
         list: Vec::new(),
         at_most: None,
         findings: Vec::new(),
+        roles: Vec::new(),
         acknowledged: Vec::new(),
     };
     let subject = Subject::of(&entry);

@@ -77,6 +77,10 @@ fn figures(entry: &Entry, seen: &Summary) -> String {
     if addresses != [entry.to.to_string()] {
         text += &line("addresses", &some(&addresses));
     }
+    let roles: Vec<String> = seen.roles.iter().cloned().collect();
+    if !roles.is_empty() {
+        text += &line("what it is", &some(&roles));
+    }
     let processes: Vec<String> = seen.processes.iter().cloned().collect();
     if !processes.is_empty() {
         text += &line("by", &some(&processes));

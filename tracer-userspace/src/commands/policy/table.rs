@@ -85,6 +85,9 @@ pub(super) struct Observed {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) last_seen: Option<String>,
     pub(super) processes: Vec<String>,
+    /// What its destinations are there for, or whose they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) roles: Vec<String>,
 }
 
 /// A row for each entry, in the file's order.
@@ -178,6 +181,7 @@ impl From<&Summary> for Observed {
             first_seen: seen.first_seen.map(|time| time.to_string()),
             last_seen: seen.last_seen.map(|time| time.to_string()),
             processes: seen.processes.iter().cloned().collect(),
+            roles: seen.roles.iter().cloned().collect(),
         }
     }
 }
@@ -201,10 +205,19 @@ impl Row {
             status.to_owned(),
             expires,
             seen,
-            self.ranges.first().cloned().unwrap_or_default(),
+            self.whose(),
             findings.join(" "),
         ]
         .map(|cell| terminal::escape(&cell))
+    }
+}
+
+impl Row {
+    /// The published range that it is in, else what it is there for.
+    fn whose(&self) -> String {
+        let roles = self.observed.iter().flat_map(|seen| &seen.roles);
+        let mut all = self.ranges.iter().chain(roles);
+        all.next().cloned().unwrap_or_default()
     }
 }
 

@@ -90,6 +90,7 @@ fn flow((protocol, dest_ip, dest_port, names): Destination, sum: Sum) -> Flow {
     Flow {
         protocol,
         dest_ip: Some(dest_ip),
+        dest_zone: None,
         dest_cid: None,
         dest_cid_port: None,
         dest_path: None,

@@ -8,6 +8,7 @@ use toml_edit::{Array, Item, Table, Value, value};
 use crate::{
     analysis::risk,
     policy::{
+        labels,
         model::{Entry, Service, Target},
         translation::Translation,
     },
@@ -54,7 +55,26 @@ pub(super) fn table(entry: &Entry) -> Table {
     if !entry.findings.is_empty() {
         table.insert("findings", list(&entry.findings));
     }
+    gain_roles(&mut table, &entry.roles);
     table
+}
+
+/// Adds what a candidate's destination is there for, up to as many as are written.
+pub(super) fn gain_roles(table: &mut Table, roles: &[String]) {
+    let known = |table: &Table| {
+        let roles = table.get("roles").and_then(Item::as_array);
+        roles.cloned().unwrap_or_default()
+    };
+    let mut all = known(table);
+    for role in roles {
+        let is_new = all.iter().all(|each| each.as_str() != Some(role));
+        if is_new && all.len() < labels::MOST {
+            all.extend(text(role).into_value().ok());
+        }
+    }
+    if all.len() > known(table).len() {
+        table.insert("roles", value(all));
+    }
 }
 
 /// Adds `translation` to a table, whose list of them, if it is new, follows its ports.

@@ -250,12 +250,15 @@ struct News {
     processes: Option<Vec<String>>,
     /// Everyone who was seen.
     seen: Vec<String>,
+    /// What it is there for.
+    roles: Vec<String>,
 }
 
 impl News {
     fn of(entry: &Entry, known: &[&Entry]) -> Self {
         let mut news = Self {
             seen: entry.processes.clone().unwrap_or_default(),
+            roles: entry.roles.clone(),
             ..Self::default()
         };
         let mut others = BTreeSet::new();
@@ -282,6 +285,7 @@ impl News {
             translated: self.translated,
             tools: entry.tools.clone(),
             processes: self.processes,
+            roles: self.roles,
             ..Entry::candidate(entry.to.clone(), self.ports)
         }
     }
@@ -339,6 +343,7 @@ impl News {
             layout::insert_translation(table, translation);
         }
         layout::gain_processes(table, self.processes.as_ref().unwrap_or(&self.seen));
+        layout::gain_roles(table, &self.roles);
     }
 }
 

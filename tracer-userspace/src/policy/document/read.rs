@@ -13,7 +13,7 @@ use crate::policy::{
 };
 
 pub(in crate::policy) const POLICY_KEYS: [&str; 4] = ["schema", "workload", "include", "allow"];
-pub(in crate::policy) const ENTRY_KEYS: [&str; 15] = [
+pub(in crate::policy) const ENTRY_KEYS: [&str; 16] = [
     "to",
     "ports",
     "translated",
@@ -28,6 +28,7 @@ pub(in crate::policy) const ENTRY_KEYS: [&str; 15] = [
     "list",
     "at_most",
     "findings",
+    "roles",
     "acknowledged",
 ];
 
@@ -101,6 +102,7 @@ impl Reader<'_> {
             list: self.fields.strings(table, "list")?.unwrap_or_default(),
             at_most: self.fields.number(table, "at_most")?,
             findings: self.fields.strings(table, "findings")?.unwrap_or_default(),
+            roles: self.fields.strings(table, "roles")?.unwrap_or_default(),
             acknowledged: self
                 .fields
                 .strings(table, "acknowledged")?
