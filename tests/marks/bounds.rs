@@ -27,6 +27,15 @@ fn a_thread_that_ends_ends_its_calls() {
 }
 
 #[test]
+fn a_call_without_an_end_is_closed_after_the_limit() {
+    needs_root!();
+    let script = script();
+    let log = World::new().record(&["--mark-limit", "1s"], &["python3", &script, "aged"]);
+    is_of(&log, 1, "new", "window");
+    assert_eq!(counter(&log, "calls_unended"), 1);
+}
+
+#[test]
 fn ten_thousand_calls_are_open_at_a_time() {
     needs_root!();
     let log = World::new().play(&["many", "10000"]);

@@ -172,6 +172,46 @@ def tasks():
     go(8)
 
 
+def taken_back():
+    marks = Marks()
+    marks.begin("A", "a")
+    marks.begin("B", "b", scope="task")
+
+    def worker():
+        go(1)
+        marks.say("use", call="b", tid=tid())
+        go(2)
+        marks.say("use", inherit=True, tid=tid())
+        go(3)
+        marks.say("use", call=None, tid=tid())
+        go(4)
+        # What a call says of itself counts before what it was made in.
+        marks.begin("C", "c")
+        go(5)
+        marks.end("c")
+        marks.say("use", inherit=True, tid=tid())
+        go(6)
+
+    in_thread(worker)
+
+
+def main_thread():
+    marks = Marks()
+    in_thread(lambda: (marks.say("begin", tool="Main", call="m"), go(2)))
+    go(1)
+    in_thread(lambda: marks.end("m"))
+    go(3)
+
+
+def aged():
+    marks = Marks()
+    marks.begin("Old", "old", scope="task")
+    time.sleep(3)
+    marks.begin("New", "new", scope="task")
+    go(1)
+    marks.refused("unknown-call", "end", call="old")
+
+
 def shared():
     marks = Marks()
     marks.begin("A", "a")
