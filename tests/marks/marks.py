@@ -509,6 +509,27 @@ def bystander():
     time.sleep(0.5)
 
 
+def client():
+    """The module in clients/python, and a daemon that does not answer it."""
+    import egress_tracer
+
+    daemon = os.getppid()
+
+    def meanwhile():
+        with egress_tracer.tool("Inner", call="inner"):
+            go(2)
+
+    with egress_tracer.tool("Outer", call="outer"):
+        go(1)
+        time.sleep(2.5)
+        pause(daemon, meanwhile)
+        # Longer than it leaves the daemon alone.
+        time.sleep(1.5)
+        with egress_tracer.tool("Later", call="later"):
+            go(3)
+        go(4)
+
+
 def follow():
     """Does what comes on standard input: lines of Python's own words."""
     marks = None
