@@ -67,6 +67,22 @@ fn what_finds_no_room_is_refused_and_told() {
 }
 
 #[test]
+fn spans_that_find_no_room_are_told() {
+    needs_root!();
+    let script = script();
+    let options = ["--otlp", "127.0.0.1:4318"];
+    let log = World::new().record(&options, &["python3", &script, "spans", "9000"]);
+    let gaps: Vec<_> = log
+        .of_type("gap")
+        .filter(|gap| gap["what"] == "tools")
+        .collect();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!(gaps[0]["lost"], 9000 - 8192);
+    assert_eq!(gaps[0]["severity"], "detail");
+    is_nobodys(&log, 1);
+}
+
+#[test]
 fn garbage_is_refused_and_stops_nobody() {
     needs_root!();
     let log = World::new().play(&["garbage"]);

@@ -509,6 +509,23 @@ def bystander():
     time.sleep(0.5)
 
 
+def spans(count):
+    """More than are taken out of one request."""
+    from urllib.request import Request, urlopen
+
+    attributes = [
+        {"key": key, "value": {"stringValue": value}}
+        for key, value in (("gen_ai.operation.name", "execute_tool"), ("gen_ai.tool.name", "x"))
+    ]
+    times = {"startTimeUnixNano": "1", "endTimeUnixNano": "2"}
+    one = {"name": "x", "attributes": attributes, **times}
+    body = {"resourceSpans": [{"scopeSpans": [{"spans": [one] * int(count)}]}]}
+    headers = {"Content-Type": "application/json"}
+    place = "http://127.0.0.1:4318/v1/traces"
+    urlopen(Request(place, json.dumps(body).encode(), headers), timeout=30).read()
+    go(1)
+
+
 def client():
     """The module in clients/python, and a daemon that does not answer it."""
     import egress_tracer
