@@ -108,6 +108,18 @@ fn coverage_counts_what_spans_tell() {
 }
 
 #[test]
+fn what_cannot_be_used_of_a_file_is_told() {
+    let one = span("Search", -1, 1);
+    let (head, rest) = one.split_once("\"spans\":[").unwrap();
+    let (inner, tail) = rest.split_once("]}]}]}\n").unwrap();
+    let many = vec![inner; 8200].join(",");
+    let (ran, _) = generate(&format!("{head}\"spans\":[{many}]}}]}}]}}\n{tail}"), "");
+    ran.exits(0).says("8 span(s) are left out");
+    let (ran, _) = generate(&span("Search", 1, -1), "");
+    ran.exits(0).says("1 span(s) are left out");
+}
+
+#[test]
 fn what_is_no_span_is_named_and_nothing_is_written() {
     let (ran, policy) = generate("{\"resourceSpans\":[]}\n{\"resource", "");
     ran.exits(2).says("spans.jsonl: line 2");

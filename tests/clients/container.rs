@@ -11,7 +11,7 @@ use crate::{
     world::{flows, needs_root, plan},
 };
 
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(2400);
 
 /// The host's programs and libraries, and Python's, read-only where they are here.
 fn host_folders() -> Vec<String> {

@@ -4,6 +4,7 @@
 
 mod agent;
 mod container;
+mod example;
 mod module;
 mod score;
 mod world;

@@ -72,6 +72,27 @@ fn tasks_that_share_a_thread_are_ambiguous_until_one_says_so() {
 }
 
 #[test]
+fn what_was_said_of_a_worker_can_be_taken_back() {
+    needs_root!();
+    let log = World::new().play(&["taken_back"]);
+    is_among(&log, 1, &["a", "b"]);
+    is_of(&log, 2, "b", "exact");
+    is_among(&log, 3, &["a", "b"]);
+    is_nobodys(&log, 4);
+    is_of(&log, 5, "c", "exact");
+    is_among(&log, 6, &["a", "b"]);
+}
+
+#[test]
+fn without_a_thread_the_main_one_is_meant_and_any_thread_may_end_it() {
+    needs_root!();
+    let log = World::new().play(&["main_thread"]);
+    is_of(&log, 1, "m", "exact");
+    is_nobodys(&log, 2);
+    is_nobodys(&log, 3);
+}
+
+#[test]
 fn a_worker_that_serves_others_says_so() {
     needs_root!();
     let log = World::new().play(&["shared"]);

@@ -27,6 +27,15 @@ fn a_thread_that_ends_ends_its_calls() {
 }
 
 #[test]
+fn a_call_without_an_end_is_closed_after_the_limit() {
+    needs_root!();
+    let script = script();
+    let log = World::new().record(&["--mark-limit", "1s"], &["python3", &script, "aged"]);
+    is_of(&log, 1, "new", "window");
+    assert_eq!(counter(&log, "calls_unended"), 1);
+}
+
+#[test]
 fn ten_thousand_calls_are_open_at_a_time() {
     needs_root!();
     let log = World::new().play(&["many", "10000"]);
@@ -55,6 +64,22 @@ fn what_finds_no_room_is_refused_and_told() {
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert_eq!(gaps[0]["lost"], 30);
     assert_eq!(gaps[0]["severity"], "detail");
+}
+
+#[test]
+fn spans_that_find_no_room_are_told() {
+    needs_root!();
+    let script = script();
+    let options = ["--otlp", "127.0.0.1:4318"];
+    let log = World::new().record(&options, &["python3", &script, "spans", "9000"]);
+    let gaps: Vec<_> = log
+        .of_type("gap")
+        .filter(|gap| gap["what"] == "tools")
+        .collect();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!(gaps[0]["lost"], 9000 - 8192);
+    assert_eq!(gaps[0]["severity"], "detail");
+    is_nobodys(&log, 1);
 }
 
 #[test]

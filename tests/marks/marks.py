@@ -172,6 +172,46 @@ def tasks():
     go(8)
 
 
+def taken_back():
+    marks = Marks()
+    marks.begin("A", "a")
+    marks.begin("B", "b", scope="task")
+
+    def worker():
+        go(1)
+        marks.say("use", call="b", tid=tid())
+        go(2)
+        marks.say("use", inherit=True, tid=tid())
+        go(3)
+        marks.say("use", call=None, tid=tid())
+        go(4)
+        # What a call says of itself counts before what it was made in.
+        marks.begin("C", "c")
+        go(5)
+        marks.end("c")
+        marks.say("use", inherit=True, tid=tid())
+        go(6)
+
+    in_thread(worker)
+
+
+def main_thread():
+    marks = Marks()
+    in_thread(lambda: (marks.say("begin", tool="Main", call="m"), go(2)))
+    go(1)
+    in_thread(lambda: marks.end("m"))
+    go(3)
+
+
+def aged():
+    marks = Marks()
+    marks.begin("Old", "old", scope="task")
+    time.sleep(3)
+    marks.begin("New", "new", scope="task")
+    go(1)
+    marks.refused("unknown-call", "end", call="old")
+
+
 def shared():
     marks = Marks()
     marks.begin("A", "a")
@@ -467,6 +507,44 @@ def bystander():
 
     pause(daemon, meanwhile)
     time.sleep(0.5)
+
+
+def spans(count):
+    """More than are taken out of one request."""
+    from urllib.request import Request, urlopen
+
+    attributes = [
+        {"key": key, "value": {"stringValue": value}}
+        for key, value in (("gen_ai.operation.name", "execute_tool"), ("gen_ai.tool.name", "x"))
+    ]
+    times = {"startTimeUnixNano": "1", "endTimeUnixNano": "2"}
+    one = {"name": "x", "attributes": attributes, **times}
+    body = {"resourceSpans": [{"scopeSpans": [{"spans": [one] * int(count)}]}]}
+    headers = {"Content-Type": "application/json"}
+    place = "http://127.0.0.1:4318/v1/traces"
+    urlopen(Request(place, json.dumps(body).encode(), headers), timeout=30).read()
+    go(1)
+
+
+def client():
+    """The module in clients/python, and a daemon that does not answer it."""
+    import egress_tracer
+
+    daemon = os.getppid()
+
+    def meanwhile():
+        with egress_tracer.tool("Inner", call="inner"):
+            go(2)
+
+    with egress_tracer.tool("Outer", call="outer"):
+        go(1)
+        time.sleep(2.5)
+        pause(daemon, meanwhile)
+        # Longer than it leaves the daemon alone.
+        time.sleep(1.5)
+        with egress_tracer.tool("Later", call="later"):
+            go(3)
+        go(4)
 
 
 def follow():

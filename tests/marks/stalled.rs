@@ -2,7 +2,7 @@
 
 use lab::Log;
 
-use crate::world::{World, counter, is_among, is_nobodys, is_of, needs_root};
+use crate::world::{World, counter, is_among, is_nobodys, is_of, needs_root, script};
 
 /// One of these calls', or of one that is not known.
 #[track_caller]
@@ -35,6 +35,19 @@ fn what_a_client_goes_on_with_is_not_put_down_to_the_call_around() {
         !gaps.is_empty() && gaps.iter().all(|gap| gap["severity"] == "detail"),
         "{gaps:?}"
     );
+}
+
+#[test]
+fn the_client_for_python_begins_again_what_is_open() {
+    needs_root!();
+    let script = script();
+    let module = concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/python/src");
+    let path = format!("PYTHONPATH={module}");
+    let log = World::new().record(&[], &["env", &path, "python3", &script, "client"]);
+    is_of(&log, 1, "outer", "exact");
+    is_doubted(&log, 2, &["outer"]);
+    is_of(&log, 3, "later", "exact");
+    is_of(&log, 4, "outer", "exact");
 }
 
 #[test]

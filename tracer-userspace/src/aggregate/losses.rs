@@ -156,7 +156,7 @@ pub fn calls_refused(
             workload,
             gap: Gap {
                 what: GapKind::Tools,
-                detail: "messages about tool calls were refused for want of room: flows of these calls are told as another's or no tool's (raise --mark-calls)".to_owned(),
+                detail: "tool calls found no room (raise --mark-calls) or could not be heard in time: their flows are told as ambiguous or no tool's".to_owned(),
                 lost: Some(lost),
                 severity: Severity::Detail,
             },
@@ -170,6 +170,16 @@ pub fn contexts_unknown(lost: u64) -> Option<Affected> {
         GapKind::Tools,
         lost,
         "flows belong to tool calls that are not known any more: they are told as ambiguous",
+        Severity::Detail,
+    )
+}
+
+/// Spans that were received and could not be kept.
+pub fn spans_lost(lost: u64) -> Option<Affected> {
+    everybody(
+        GapKind::Tools,
+        lost,
+        "spans found no room: flows of their time are told as no tool's, or as those of others",
         Severity::Detail,
     )
 }

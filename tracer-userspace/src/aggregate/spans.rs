@@ -31,6 +31,10 @@ pub struct Spans {
     wait: Duration,
     others: u64,
     damaged: u64,
+    /// Too many for one request.
+    too_many: u64,
+    /// Of all that found no room, those of which a gap has told.
+    told: u64,
 }
 
 impl Spans {
@@ -42,6 +46,8 @@ impl Spans {
             wait,
             others: 0,
             damaged: 0,
+            too_many: 0,
+            told: 0,
         }
     }
 
@@ -50,10 +56,17 @@ impl Spans {
         while let Some(decoded) = self.collector.take() {
             self.others += decoded.others;
             self.damaged += decoded.damaged;
+            self.too_many += decoded.too_many;
             self.book.add(decoded.spans);
         }
         let now = nanoseconds(now);
         self.book.forget_before(now.saturating_sub(REMEMBERED_NS));
+    }
+
+    /// Spans that found no room, since the last call.
+    pub(super) fn take_lost(&mut self) -> u64 {
+        let all = self.too_many + self.book.given_way;
+        all - std::mem::replace(&mut self.told, all)
     }
 
     /// How long a flow waits, in nanoseconds.

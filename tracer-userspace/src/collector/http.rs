@@ -71,13 +71,24 @@ impl Refusal {
     }
 }
 
-/// Answers one request.
+/// Answers one request, when it is its turn.
 pub(super) async fn answer(
     request: Request<Incoming>,
     inbox: Inbox,
 ) -> Result<Response<Body>, Infallible> {
+    let room = inbox.room.clone();
+    let turn = timeout(PATIENCE, room.acquire()).await;
+    let Ok(Ok(_turn)) = turn else {
+        Counts::add(&inbox.counts.no_room);
+        return Ok(match request.uri().path() {
+            EXPORT => Status::unavailable(Refusal::NoRoom.to_string()).into_http(),
+            _others => refused(&Refusal::NoRoom),
+        });
+    };
     if request.uri().path() == EXPORT {
-        return Ok(by_grpc(request, inbox).await);
+        let late = |_| Status::deadline_exceeded(Refusal::TooLong.to_string()).into_http();
+        let answered = timeout(PATIENCE, by_grpc(request, inbox)).await;
+        return Ok(answered.unwrap_or_else(late));
     }
     let answer = match by_http(request, &inbox).await {
         Ok(Encoding::Json) => said(StatusCode::OK, "application/json", "{}".into()),
@@ -87,10 +98,14 @@ pub(super) async fn answer(
             if !matches!(refusal, Refusal::NoRoom) {
                 Counts::add(&inbox.counts.refused);
             }
-            said(refusal.status(), "text/plain", refusal.to_string().into())
+            refused(&refusal)
         }
     };
     Ok(answer)
+}
+
+fn refused(refusal: &Refusal) -> Response<Body> {
+    said(refusal.status(), "text/plain", refusal.to_string().into())
 }
 
 async fn by_http(request: Request<Incoming>, inbox: &Inbox) -> Result<Encoding, Refusal> {

@@ -41,6 +41,8 @@ use place::Listener;
 const QUEUE: usize = 32;
 /// Connections at a time; further ones wait for their turn.
 const CONNECTIONS: usize = 64;
+/// Requests that are received at a time, in memory each.
+const REQUESTS: usize = 16;
 /// For one connection: exporters keep theirs open, and open another when it is gone.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// After a failed accept, for want of file descriptors mostly.
@@ -62,6 +64,8 @@ pub struct Counts {
 struct Inbox {
     sender: mpsc::Sender<Decoded>,
     counts: Arc<Counts>,
+    /// For requests.
+    room: Arc<Semaphore>,
 }
 
 /// Listens until it is dropped.
@@ -81,11 +85,15 @@ impl Collector {
         let (sender, spans) = mpsc::channel(QUEUE);
         let counts = Arc::new(Counts::default());
         let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let inbox = Inbox {
+            sender,
+            counts: counts.clone(),
+            room: Arc::new(Semaphore::new(REQUESTS)),
+        };
         let mut tasks = JoinSet::new();
         for place in places {
             let listener = Listener::bind(place)?;
-            let (sender, counts) = (sender.clone(), counts.clone());
-            tasks.spawn(accept(listener, Inbox { sender, counts }, room.clone()));
+            tasks.spawn(accept(listener, inbox.clone(), room.clone()));
         }
         Ok(Self {
             spans,

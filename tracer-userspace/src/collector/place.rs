@@ -118,6 +118,10 @@ fn bind(path: &Path) -> io::Result<(std::os::unix::net::UnixListener, SocketFile
     }
     // Left behind by one that was killed. Anything but a socket is somebody's file.
     if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            let told = "somebody else listens there";
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, told));
+        }
         fs::remove_file(path)?;
     }
     let listener = std::os::unix::net::UnixListener::bind(path)?;

@@ -177,6 +177,8 @@ fn a_socket_goes_with_its_listener_and_nobodys_file_does() {
     // Left behind by one that was killed.
     std::os::unix::net::UnixListener::bind(folder.path().join("left.sock")).unwrap();
     listen(&folder.path().join("left.sock")).unwrap();
+    // Somebody listens there.
+    listen(&path).unwrap_err();
     let file = folder.path().join("file");
     fs::write(&file, "x").unwrap();
     listen(&file).unwrap_err();

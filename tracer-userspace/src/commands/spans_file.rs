@@ -22,8 +22,14 @@ const LONGEST_LINE: u64 = 64 << 20;
 /// A file cannot be read, or one of its lines is something else.
 pub(super) fn read(files: &[PathBuf]) -> anyhow::Result<Book> {
     let mut book = Book::default();
+    let mut damaged = 0;
     for path in files {
-        read_file(path, &mut book)?;
+        damaged += read_file(path, &mut book)?;
+    }
+    if damaged > 0 {
+        terminal::tell(&format!(
+            "{damaged} span(s) are left out: without a time, or too many on one line"
+        ));
     }
     if book.given_way > 0 {
         let given_way = book.given_way;
@@ -37,7 +43,9 @@ pub(super) fn read(files: &[PathBuf]) -> anyhow::Result<Book> {
     Ok(book)
 }
 
-fn read_file(path: &Path, book: &mut Book) -> anyhow::Result<()> {
+/// How many of the file's spans could not be used.
+fn read_file(path: &Path, book: &mut Book) -> anyhow::Result<u64> {
+    let mut unused = 0;
     let name = path.display();
     let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
     let mut reader = BufReader::new(file);
@@ -57,9 +65,10 @@ fn read_file(path: &Path, book: &mut Book) -> anyhow::Result<()> {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let Decoded { spans, .. } =
+        let Decoded { spans, damaged, .. } =
             json::decode(&line).with_context(|| format!("{name}: line {number}"))?;
+        unused += damaged;
         book.add(spans);
     }
-    Ok(())
+    Ok(unused)
 }

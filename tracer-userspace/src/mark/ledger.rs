@@ -354,7 +354,7 @@ impl Ledger {
     }
 
     /// Whether something may have been said that is not heard yet.
-    pub fn is_behind(&mut self, is_behind: bool) {
+    pub fn set_behind(&mut self, is_behind: bool) {
         self.is_behind = is_behind;
     }
 

@@ -68,7 +68,7 @@ impl Shared {
     /// nothing is certain until the next time.
     pub fn catch_up(&self) {
         let is_heard = self.hearing.wait(PATIENCE);
-        self.lock().is_behind(!is_heard);
+        self.lock().set_behind(!is_heard);
     }
 
     /// For one lookup or one change. What a panicking thread has left is whole enough.

@@ -269,11 +269,6 @@ impl Session {
             open.scope != Scope::Process && age > world.limits.age
         });
         let old: Vec<String> = old.map(|(id, _)| id.clone()).collect();
-        if !old.is_empty() {
-            // It may go on all the same.
-            let Peer { cgroup_id, pid, .. } = self.peer;
-            world.ledger.lock().doubt(cgroup_id, pid, now);
-        }
         for id in old {
             world.ledger.lock().counts.unended += 1;
             let _known = self.end(world, &id, now);

@@ -1,11 +1,13 @@
 //! Spans that are remembered, and what they say about a flow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{Resource, Span};
 
 /// Spans that are remembered at once: of 1,000 calls a second those of a minute.
 pub const MOST_SPANS: usize = 65_536;
+/// Spans that a flow is compared with: of more, it was one of many.
+const MOST_TOUCHING: usize = 1024;
 
 /// Spans, bounded.
 #[derive(Debug, Default)]
@@ -78,7 +80,15 @@ impl Book {
 
     /// Forgets what ended before `time_ns`.
     pub fn forget_before(&mut self, time_ns: u64) {
-        self.spans.retain(|_, span| span.end_ns >= time_ns);
+        let mut longest_ns = 0;
+        self.spans.retain(|_, span| {
+            let is_kept = span.end_ns >= time_ns;
+            if is_kept {
+                longest_ns = longest_ns.max(span.end_ns - span.start_ns);
+            }
+            is_kept
+        });
+        self.longest_ns = longest_ns;
     }
 
     /// What a flow falls into.
@@ -90,11 +100,19 @@ impl Book {
             .range((earliest, 0)..=(subject.last_ns, u64::MAX))
             .map(|(_, span)| span)
             .filter(|span| span.end_ns >= subject.first_ns && is_about(&span.resource, subject))
+            .take(MOST_TOUCHING + 1)
             .collect();
+        if touching.len() > MOST_TOUCHING {
+            return Match::Several {
+                among: touching,
+                or_none: false,
+            };
+        }
+        let with_parts = with_parts(&touching, subject);
         let innermost: Vec<&Span> = touching
             .iter()
             .copied()
-            .filter(|span| !has_part(span, &touching, subject))
+            .filter(|span| !with_parts.contains(&span.id))
             .collect();
         match innermost.as_slice() {
             [] => Match::None,
@@ -111,20 +129,18 @@ fn covers(span: &Span, subject: &Subject<'_>) -> bool {
     span.start_ns <= subject.first_ns && subject.last_ns <= span.end_ns
 }
 
-/// Whether a span has a part that is open during all of the flow. Then it is that part's.
-fn has_part(span: &Span, all: &[&Span], subject: &Subject<'_>) -> bool {
-    let is_part = |other: &&&Span| other.parent == span.id && other.id != span.id;
-    span.id != 0
-        && all
-            .iter()
-            .filter(is_part)
-            .any(|part| covers(part, subject) || has_part_within(part, all, subject))
-}
-
-/// One level further down is enough: a tool, its MCP request, a model that it asks.
-fn has_part_within(span: &Span, all: &[&Span], subject: &Subject<'_>) -> bool {
-    all.iter()
-        .any(|other| other.parent == span.id && other.id != span.id && covers(other, subject))
+/// The spans that have a part which is open during all of the flow: it is that part's. Two levels are
+/// enough: a tool, its MCP request, a model that it asks.
+fn with_parts(all: &[&Span], subject: &Subject<'_>) -> HashSet<u64> {
+    let parts = || {
+        let is_part = |span: &&&Span| span.parent != 0 && span.parent != span.id;
+        all.iter().filter(is_part)
+    };
+    let covering = parts().filter(|part| covers(part, subject));
+    let direct: HashSet<u64> = covering.map(|part| part.parent).collect();
+    let further = parts().filter(|part| direct.contains(&part.id));
+    let further: HashSet<u64> = further.map(|part| part.parent).collect();
+    &direct | &further
 }
 
 /// Whether at any time of the flow one of them was open. They are sorted by start.

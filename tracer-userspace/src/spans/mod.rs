@@ -69,6 +69,8 @@ pub struct Decoded {
     pub others: u64,
     /// Spans that end before they begin, have no time, or are too many for one request.
     pub damaged: u64,
+    /// Of those, the ones that are too many.
+    pub too_many: u64,
 }
 
 /// Bytes that are no OTLP.
@@ -106,6 +108,7 @@ impl Decoded {
             return;
         };
         let is_full = self.spans.len() >= MOST_AT_ONCE;
+        self.too_many += u64::from(is_full);
         if is_full || raw.start_ns == 0 || raw.end_ns < raw.start_ns {
             self.damaged += 1;
             return;

@@ -69,6 +69,7 @@ fn json_tells_tools_and_counts_what_is_about_something_else() {
         spans: vec![span],
         others: 1,
         damaged: 1,
+        too_many: 0,
     };
     assert_eq!(decoded, expected);
 }
@@ -234,6 +235,35 @@ fn who_told_a_span_must_be_able_to_have_sent_the_flow() {
     subject.workload = "shop";
     assert_eq!(found(&service, &subject), "a");
     assert_eq!(found(&of(Resource::default()), &subject), "none");
+}
+
+#[test]
+fn of_very_many_a_flow_is_one_of_more_than_are_named() {
+    // Each is a part of others, in circles, and all of them go on for ever: what takes a step for each
+    // pair of them does not end.
+    let many = MOST_SPANS as u64;
+    let circle = |at: u64| Span {
+        parent: (at + 1) % many + 1,
+        ..span("a", at + 1, 0, 0, u64::MAX)
+    };
+    let book = book((0..many).map(circle));
+    for first in 1..200 {
+        let Match::Several { among, .. } = book.find(&flow(first, first + 1)) else {
+            panic!("one of many");
+        };
+        assert!(among.len() > 16, "{}", among.len());
+    }
+}
+
+#[test]
+fn what_no_flow_can_fall_into_any_more_is_not_looked_at() {
+    let mut book = book([
+        span("long", 1, 0, 0, 1_000_000),
+        span("b", 2, 0, 2_000_000, 2_000_001),
+    ]);
+    book.forget_before(1_500_000);
+    assert_eq!(found(&book, &flow(2_000_000, 2_000_001)), "b");
+    assert_eq!(found(&book, &flow(1_999_999, 1_999_999)), "none");
 }
 
 #[test]

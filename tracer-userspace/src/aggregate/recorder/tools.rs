@@ -8,7 +8,8 @@ use tracer_common::{context::origin, flow::FlowKey};
 use super::{Recorder, Subject};
 use crate::{
     aggregate::{
-        losses::{calls_refused, contexts_unknown},
+        losses::{calls_refused, contexts_unknown, spans_lost},
+        spans::Spans,
         table::{Tally, Told},
         workload::WorkloadError,
     },
@@ -115,6 +116,8 @@ impl Recorder {
 
     /// What could not be kept of calls, since it was last told. Every flow up to `until_ns` is told.
     pub(super) fn tell_lost_calls(&mut self, until_ns: u64) -> Result<(), WorkloadError> {
+        let lost = self.spans.as_mut().map_or(0, Spans::take_lost);
+        spans_lost(lost).map_or(Ok(()), |affected| self.tell_gap(affected))?;
         let Some(marks) = self.marks.clone() else {
             return Ok(());
         };

@@ -218,3 +218,41 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn of_a_time_in_doubt_nothing_is_certain(
+        (from, length) in (0..100_u64, 0..50_u64),
+        (first, length_of_flow) in (10..150_u64, 0..30_u64),
+        origin in prop_oneof![
+            Just(Origin::Own),
+            Just(Origin::Inherited),
+            Just(Origin::Kept),
+            Just(Origin::Unsure)
+        ],
+    ) {
+        let mut ledger = Ledger::new(1);
+        let call = ledger.begin(new("t", "a", 1), 10);
+        let number = exact(&mut ledger, &call);
+        let other = ledger.begin(New { pid: 2, ..new("t", "b", 1) }, 10);
+        let other = exact(&mut ledger, &other);
+        ledger.doubt(1, 1, from);
+        ledger.trust(1, 1, from + length);
+        let last = first + length_of_flow;
+        // What was inherited may have been so when the doubt began.
+        let since = if origin == Origin::Own { first } else { 10 };
+        let is_doubted = from <= last && from + length >= since;
+        let told = ledger.attribute(number, origin, first, last).expect("a tool");
+        let is_certain = matches!(origin, Origin::Own | Origin::Kept);
+        if is_doubted {
+            prop_assert!(told.suspects().is_empty() && told.among_cut, "{told:?}");
+            prop_assert!(named(&told).contains(&"a"));
+        } else if is_certain {
+            prop_assert_eq!(named(&told), ["a"]);
+            prop_assert_eq!(told.suspects(), ["t"]);
+        }
+        // What a process says of its own threads is as certain as it is itself.
+        let others = ledger.attribute(other, Origin::Own, first, last).expect("a tool");
+        prop_assert_eq!(others.attribution, Attribution::Exact);
+    }
+}
