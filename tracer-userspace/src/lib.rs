@@ -50,7 +50,7 @@ pub mod harmless;
 pub mod import;
 #[cfg(feature = "capture")]
 pub mod inventory;
-#[cfg(feature = "capture")]
+#[cfg(any(feature = "capture", fuzzing))]
 pub mod mark;
 #[cfg(feature = "capture")]
 pub(crate) mod names;

@@ -16,20 +16,32 @@
 //! The thread that listens answers when the kernel's map says so. It shares the ledger with the
 //! recorder, under a lock that is held for one lookup or one change.
 
+#[cfg(feature = "capture")]
 pub mod client;
+#[cfg(feature = "capture")]
 mod counts;
+#[cfg(feature = "capture")]
 mod kernel;
+#[cfg(feature = "capture")]
 pub mod ledger;
+#[cfg(feature = "capture")]
 mod peer;
-mod protocol;
+pub(crate) mod protocol;
+#[cfg(feature = "capture")]
 pub mod server;
+#[cfg(feature = "capture")]
 mod session;
+#[cfg(feature = "capture")]
 mod socket;
+#[cfg(feature = "capture")]
 mod suspects;
 
+#[cfg(feature = "capture")]
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+#[cfg(feature = "capture")]
 pub use self::{counts::Counts, kernel::Contexts, suspects::Origin};
+#[cfg(feature = "capture")]
 use ledger::Ledger;
 
 /// Where the daemon listens, and clients look.
@@ -38,9 +50,11 @@ pub const SOCKET: &str = "/run/egress-tracer/mark.sock";
 pub const VARIABLE: &str = "EGRESS_TRACER_SOCKET";
 
 /// The ledger, as its two users hold it.
+#[cfg(feature = "capture")]
 #[derive(Clone, Debug)]
 pub struct Shared(Arc<Mutex<Ledger>>);
 
+#[cfg(feature = "capture")]
 impl Shared {
     #[must_use]
     pub fn new(ledger: Ledger) -> Self {

@@ -184,7 +184,7 @@ fn a_moved_file_is_opened_anew() {
 /// Every record of every segment, by hand.
 fn all_lines(directory: &Path) -> usize {
     let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let read = |path: std::path::PathBuf| match path.extension().is_some_and(|end| end == "zst") {
+    let read = |path: PathBuf| match path.extension().is_some_and(|end| end == "zst") {
         true => zstd::decode_all(File::open(path).unwrap()).unwrap(),
         false => fs::read(path).unwrap(),
     };
