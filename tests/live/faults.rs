@@ -104,9 +104,20 @@ fn a_flood_of_news_leaves_room_for_cgroups_that_come_and_go() {
     let short = parent.path().join("short");
     fs::create_dir(&short).unwrap();
     let mut agent = Command::new("sh");
-    agent.args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]).arg(&short);
-    agent.arg("nsenter").arg(format!("--net={}", world.net().path().display()));
-    agent.args(["--", &crate::world::agent(), "flood", "203.0.113.9", "1", "1"]);
+    agent
+        .args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""])
+        .arg(&short);
+    agent
+        .arg("nsenter")
+        .arg(format!("--net={}", world.net().path().display()));
+    agent.args([
+        "--",
+        &crate::world::agent(),
+        "flood",
+        "203.0.113.9",
+        "1",
+        "1",
+    ]);
     lab::output(&mut agent).unwrap();
     until("it can be removed", || fs::remove_dir(&short).is_ok());
     daemon.signal(Signal::SIGCONT);

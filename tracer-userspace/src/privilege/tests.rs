@@ -58,11 +58,19 @@ fn tries_what_it_is_told() {
             assert_eq!(outside::at_length(|| 7).unwrap(), 7);
         }
         "ordinary" => {
-            std::thread::spawn(|| fs::read("/etc/hostname")).join().unwrap().unwrap();
+            std::thread::spawn(|| fs::read("/etc/hostname"))
+                .join()
+                .unwrap()
+                .unwrap();
             std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
             // A process of its own is as unknown as on a kernel without.
             assert_eq!(refusal(Command::new("true").spawn()), Some(libc::ENOSYS));
-            let packets = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None);
+            let packets = socket(
+                AddressFamily::Packet,
+                SockType::Raw,
+                SockFlag::empty(),
+                None,
+            );
             assert_eq!(packets.err(), Some(nix::errno::Errno::ENOSYS));
         }
         "load" => {
@@ -90,7 +98,10 @@ fn what_is_given_up_is_gone_and_what_is_needed_is_there() {
     for what in ["write", "look", "ordinary", "load"] {
         let came = tried(what, &place);
         let said = String::from_utf8_lossy(&came.stdout);
-        assert!(came.status.success() && said.contains("as expected"), "{what}: {came:?}");
+        assert!(
+            came.status.success() && said.contains("as expected"),
+            "{what}: {came:?}"
+        );
     }
     let came = tried("exec", &place);
     assert_eq!(came.status.signal(), Some(libc::SIGSYS), "{came:?}");

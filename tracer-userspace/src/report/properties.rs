@@ -211,6 +211,9 @@ fn has_only_own_markup(html: &str) {
         let tag = tag.trim_start_matches('/');
         let (name, rest) = tag.split_at(tag.find(char::is_whitespace).unwrap_or(tag.len()));
         assert!(known.contains(name), "{piece}");
-        assert!(attributes.is_match(rest) && !handler.is_match(rest), "{piece}");
+        assert!(
+            attributes.is_match(rest) && !handler.is_match(rest),
+            "{piece}"
+        );
     }
 }
