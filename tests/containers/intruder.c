@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <mntent.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -66,6 +67,32 @@ static void tables(void)
 	told("detach", bpf(BPF_PROG_DETACH, &detach));
 }
 
+/* In every hierarchy that it has been given. */
+static void cgroups(void)
+{
+	FILE *table = setmntent("/proc/self/mounts", "r");
+	struct mntent *each;
+	long made = -1, left = -1;
+	int why = ENOENT;
+
+	while (table && (each = getmntent(table))) {
+		char path[512];
+
+		if (strncmp(each->mnt_type, "cgroup", 6))
+			continue;
+		snprintf(path, sizeof(path), "%s/docker-aaaa", each->mnt_dir);
+		if (mkdir(path, 0700) == 0)
+			made = 0;
+		why = errno;
+		snprintf(path, sizeof(path), "%s/cgroup.procs", each->mnt_dir);
+		if (open(path, O_WRONLY) >= 0)
+			left = 0;
+	}
+	errno = why;
+	told("make cgroup", made);
+	told("leave cgroup", left);
+}
+
 static void mounts(void)
 {
 	mkdir("/mnt", 0700);
@@ -75,9 +102,7 @@ static void mounts(void)
 	told("remount cgroup", mount(NULL, "/sys/fs/cgroup", NULL, MS_REMOUNT | MS_BIND, NULL));
 	told("umount cgroup", umount2("/sys/fs/cgroup", MNT_DETACH));
 	told("umount socket", umount2("/run/egress-tracer", MNT_DETACH));
-	told("make cgroup", mkdir("/sys/fs/cgroup/docker-aaaa", 0700));
-	told("make cgroup below", mkdir("/sys/fs/cgroup/unified/docker-aaaa", 0700));
-	told("leave cgroup", open("/sys/fs/cgroup/cgroup.procs", O_WRONLY));
+	cgroups();
 }
 
 static void send_one(unsigned address, unsigned short port)

@@ -24,7 +24,10 @@ fn exhaust(daemon: &Daemon) {
     taken.sort_unstable();
     // The first that is free: whatever is open beyond stays so.
     let free = (0..).zip(&taken).find(|(number, taken)| number != *taken);
-    limit(daemon, free.map_or(taken.len() as u64, |(number, _)| number));
+    limit(
+        daemon,
+        free.map_or(taken.len() as u64, |(number, _)| number),
+    );
 }
 
 fn limit(daemon: &Daemon, descriptors: u64) {
@@ -40,12 +43,18 @@ fn all(directory: &Path) -> Log {
         let mut zstd = Command::new("zstd");
         // What is not compressed is passed on.
         let read = lab::output(zstd.arg("-dcfq").arg(&path)).ok()?;
-        let records = read.lines().map(serde_json::from_str).collect::<Result<_, _>>();
+        let records = read
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>();
         records.ok()
     };
     let is_segment = |path: &PathBuf| path.to_string_lossy().contains("flows.");
     let paths = entries.map(|entry| entry.path()).filter(is_segment);
-    Log(paths.filter_map(segment).flat_map(|records: Vec<Value>| records).collect())
+    Log(paths
+        .filter_map(segment)
+        .flat_map(|records: Vec<Value>| records)
+        .collect())
 }
 
 fn sweeps(log: &Log) -> u64 {
@@ -102,7 +111,9 @@ fn a_workload_that_begins_meanwhile_is_told_once_there_are_some_again() {
     world.act(&early, &format!("flood 203.0.113.2 1 {SENT}"));
     log_of(&daemon, &names[0], 2 * SENT);
     until("its log cannot be opened", || {
-        daemon.stderr().contains("nothing of this workload is written yet")
+        daemon
+            .stderr()
+            .contains("nothing of this workload is written yet")
     });
     assert!(daemon.status().unwrap().is_none(), "{}", daemon.stderr());
     limit(&daemon, 1024);

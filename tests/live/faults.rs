@@ -13,6 +13,7 @@
 //! | three minutes, or hours, of everything | `soak` |
 
 use std::{
+    fs,
     io::{ErrorKind, PipeReader, PipeWriter, Read as _, Write as _, pipe},
     process::Command,
     thread::sleep,
@@ -24,6 +25,7 @@ use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     sys::signal::Signal,
 };
+use serde_json::Value;
 
 use crate::world::{PATIENCE, World, lost, missing, needs_root, total, until};
 
@@ -151,4 +153,46 @@ fn a_pipe_that_nobody_reads_stops_nothing() {
     let mut said = String::new();
     reader.read_to_string(&mut said).unwrap();
     assert_eq!(said.trim_matches('.'), "", "something fitted");
+}
+
+#[test]
+fn a_flood_of_news_leaves_room_for_cgroups_that_come_and_go() {
+    needs_root!();
+    /// More than the ring can hold.
+    const FLOOD: u64 = SENT;
+    let world = World::new();
+    let parent = Cgroup::new("crowded").unwrap();
+    let name = parent.relative();
+    let options = ["--cgroup", &name, "--ring-bytes", "262144"];
+    let daemon = Daemon::start(&world.path("daemon"), &options).unwrap();
+    daemon.signal(Signal::SIGSTOP);
+    world.act(&parent, &format!("flood 203.0.113.1 1 {FLOOD}"));
+    let short = parent.path().join("short");
+    fs::create_dir(&short).unwrap();
+    let mut agent = Command::new("sh");
+    agent
+        .args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""])
+        .arg(&short);
+    agent
+        .arg("nsenter")
+        .arg(format!("--net={}", world.net().path().display()));
+    agent.args([
+        "--",
+        &crate::world::agent(),
+        "flood",
+        "203.0.113.9",
+        "1",
+        "1",
+    ]);
+    lab::output(&mut agent).unwrap();
+    until("it can be removed", || fs::remove_dir(&short).is_ok());
+    daemon.signal(Signal::SIGCONT);
+    let refused = |stats: &Value| stats["counters"]["ring_full"].as_u64() > Some(0);
+    let was_full = |log: &Log| log.of_type("stats").any(refused);
+    let is_told = |log: &Log| total(log) > FLOOD && was_full(log);
+    let log = daemon.log_until(&name[1..], is_told).unwrap();
+    assert_eq!((total(&log), missing(&log).len()), (FLOOD + 1, 0));
+    let flow = log.to("203.0.113.9", None).next().unwrap();
+    assert_eq!(flow["cgroup_path"], format!("{name}/short"), "{flow}");
+    daemon.stop().unwrap();
 }

@@ -57,8 +57,20 @@ fn every_thread_keeps_what_recording_needs_and_cannot_gain_more() {
         "udp-keep 203.0.113.9:9 wait flood 203.0.113.1 1 5 sleep 600000",
     );
     let mut older = Process::spawn(older.stdin(Stdio::piped())).unwrap();
-    let held = || lab::run("nsenter", &[&format!("--net={}", world.net().path().display()), "--", "ss", "-Hun"]);
-    crate::world::until("it is connected", || held().is_ok_and(|held| held.contains("203.0.113.9")));
+    let held = || {
+        lab::run(
+            "nsenter",
+            &[
+                &format!("--net={}", world.net().path().display()),
+                "--",
+                "ss",
+                "-Hun",
+            ],
+        )
+    };
+    crate::world::until("it is connected", || {
+        held().is_ok_and(|held| held.contains("203.0.113.9"))
+    });
     let daemon = Daemon::start(&world.path("daemon"), &["--cgroup", &name]).unwrap();
     let mut line = older.child().stdin.take().unwrap();
     line.write_all(b"\n").unwrap();
@@ -83,7 +95,11 @@ fn every_thread_keeps_what_recording_needs_and_cannot_gain_more() {
         assert_eq!(status["CapAmb"], "0000000000000000", "{status:?}");
         assert_eq!(status["NoNewPrivs"], "1", "{status:?}");
         // What is needed, what is deadly, and that nothing more is loaded.
-        assert_eq!((&*status["Seccomp"], &*status["Seccomp_filters"]), ("2", "3"), "{status:?}");
+        assert_eq!(
+            (&*status["Seccomp"], &*status["Seccomp_filters"]),
+            ("2", "3"),
+            "{status:?}"
+        );
         threads += 1;
     }
     assert!(threads > 2, "{threads}");
@@ -104,8 +120,7 @@ fn another_user_records_with_four_capabilities() {
     tracer.arg(egress_tracer().unwrap());
     let mut inside = world.agent_in(&cgroup, "sleep 600000");
     let _inside = Process::spawn(&mut inside).unwrap();
-    let daemon =
-        Daemon::start_by(tracer, &world.path("daemon"), &["--cgroup", &name]).unwrap();
+    let daemon = Daemon::start_by(tracer, &world.path("daemon"), &["--cgroup", &name]).unwrap();
     let uid = &status(Path::new(&format!("/proc/{}/status", daemon.pid())))["Uid"];
     assert!(uid.starts_with(NOBODY), "{uid}");
     world.act(&cgroup, "flood 203.0.113.1 1 6");
@@ -129,7 +144,15 @@ fn a_command_keeps_what_its_user_has() {
     let own = keys(&fs::read_to_string("/proc/self/status").unwrap());
     let ran = world.run(&["--user", "root"], &["cat", "/proc/self/status"]);
     let its = keys(&ran.out);
-    for key in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"] {
+    for key in [
+        "CapInh",
+        "CapPrm",
+        "CapEff",
+        "CapBnd",
+        "CapAmb",
+        "NoNewPrivs",
+        "Seccomp",
+    ] {
         assert_eq!(its.get(key), own.get(key), "{key}: {ran:?}");
     }
     // A program that makes its user root still does.
@@ -165,7 +188,11 @@ fn doctor_without(capability: &str) -> crate::world::Ran {
 fn doctor_says_which_capability_is_missing_for_what() {
     needs_root!();
     for (capability, name, what) in [
-        ("sys_ptrace", "CAP_SYS_PTRACE", "executable and working directory"),
+        (
+            "sys_ptrace",
+            "CAP_SYS_PTRACE",
+            "executable and working directory",
+        ),
         ("sys_admin", "CAP_SYS_ADMIN", "enters network namespaces"),
         ("dac_override", "CAP_DAC_OVERRIDE", "a user's directory"),
     ] {

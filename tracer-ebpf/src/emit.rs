@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE},
     btf_maps::Array,
     helpers::{
         bpf_ktime_get_ns,
@@ -24,6 +24,10 @@ use crate::maps::{
 /// Tells that `key` is new in the flow table.
 #[inline(always)]
 pub(crate) fn new_flow(key: &FlowKey, value: &FlowValue) {
+    if is_crowded() {
+        count_loss(loss::RING_FULL, 1);
+        return;
+    }
     let Some(mut slot) = EVENTS.reserve(0) else {
         count_loss(loss::RING_FULL, 1);
         return;
@@ -43,6 +47,10 @@ pub(crate) fn new_flow(key: &FlowKey, value: &FlowValue) {
 /// Tells that one more key is in the flow table, of a flow that was told before.
 #[inline(always)]
 pub(crate) fn key_again() {
+    if is_crowded() {
+        count_loss(loss::RING_FULL, 1);
+        return;
+    }
     let Some(mut slot) = EVENTS.reserve_bytes(size_of::<Header>(), 0) else {
         count_loss(loss::RING_FULL, 1);
         return;
@@ -56,6 +64,21 @@ pub(crate) fn key_again() {
         };
     }
     slot.submit(flow_wake_flag());
+}
+
+/// The last quarter of the ring is for cgroups that come and go: whoever floods it with flows must
+/// not keep others' containers from being known.
+#[inline(always)]
+fn is_crowded() -> bool {
+    let ring: *mut c_void = core::ptr::from_ref(&EVENTS).cast_mut().cast();
+    // SAFETY: the map is a ring buffer.
+    let (waiting, size) = unsafe {
+        (
+            bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)),
+            bpf_ringbuf_query(ring, u64::from(BPF_RB_RING_SIZE)),
+        )
+    };
+    waiting >= size - size / 4
 }
 
 /// Tells what a process did. Nobody waits for it: userspace looks here whenever a flow is new and

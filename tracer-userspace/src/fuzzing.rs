@@ -30,6 +30,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("gadget", gadget),
     ("hubble", hubble),
     ("lines", lines),
+    #[cfg(feature = "rings")]
+    ("marks", marks),
     ("policy", policy),
     ("quic", quic),
     ("published_ranges", published_ranges),
@@ -50,6 +52,30 @@ pub fn dns(bytes: &[u8]) {
         let _ = names::read(message);
         rest = &rest[length..];
     }
+}
+
+/// A message of a program that says which of its tools is at work, and the answer.
+///
+/// # Panics
+/// What was taken is longer than a name may be, or the answer is no JSON.
+#[cfg(feature = "rings")]
+pub fn marks(bytes: &[u8]) {
+    use crate::decode::marker::{Done, NAME, Request, parse, reply};
+    let heard = parse(bytes);
+    match &heard {
+        Ok(Request::Begin(begin)) => assert!(begin.tool.len() <= NAME && begin.call.len() <= NAME),
+        Ok(Request::End { call }) => assert!(call.len() <= NAME),
+        Ok(
+            Request::Hello(_)
+            | Request::Use(_)
+            | Request::Shared
+            | Request::Unsaid
+            | Request::Settled,
+        )
+        | Err(_) => {}
+    }
+    let answer = reply(heard.map(|_| Done::Fine));
+    assert!(serde_json::from_slice::<serde_json::Value>(&answer).is_ok());
 }
 
 /// OTLP, in either encoding.

@@ -73,7 +73,9 @@ impl Recorded {
     ) -> Result<(), WorkloadError> {
         let mut opened = Self::open(settings, name, &self.last_run, None)?;
         let start = &settings.start;
-        opened.workload.go_on_for(&self.workload, &self.last_run, start);
+        opened
+            .workload
+            .go_on_for(&self.workload, &self.last_run, start);
         opened.ending = std::mem::take(&mut self.ending);
         *self = opened;
         Ok(())

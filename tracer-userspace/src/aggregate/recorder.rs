@@ -586,9 +586,7 @@ impl Recorder {
         }
         // A workload without a run gives its file back; it is opened again when it returns.
         self.workloads
-            .retain(|_, recorded| {
-                recorded.is_running() || recorded.lacks_log || !recorded.close()
-            });
+            .retain(|_, recorded| recorded.is_running() || recorded.lacks_log || !recorded.close());
     }
 
     /// Says for the next daemon what the logs hold by now.

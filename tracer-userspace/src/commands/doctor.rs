@@ -186,7 +186,8 @@ fn confinement() -> Finding {
     .collect();
     match unsupported.is_empty() {
         true => {
-            let detail = "the daemon gives up system calls, and writes below its own directories alone";
+            let detail =
+                "the daemon gives up system calls, and writes below its own directories alone";
             finding("confinement", Verdict::Works, detail)
         }
         false => finding("confinement", Verdict::Reduced, unsupported.join("; ")),

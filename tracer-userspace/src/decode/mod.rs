@@ -2,13 +2,16 @@
 //!
 //! What a peer says about itself on the wire (`dns`, `tls`, `quic`, `http`, `socks`, and
 //! `first_bytes`, which tells them apart) serves the live half and imported captures alike;
-//! `event`, `process`, `socket_name` and `wire` are the kernel half's own language.
+//! `event`, `process`, `socket_name` and `wire` are the kernel half's own language, `marker` that of
+//! programs that say which of their tools is at work.
 
 pub mod dns;
 #[cfg(feature = "rings")]
 pub mod event;
 pub mod first_bytes;
 pub mod http;
+#[cfg(feature = "rings")]
+pub mod marker;
 pub mod name;
 #[cfg(feature = "rings")]
 pub mod process;

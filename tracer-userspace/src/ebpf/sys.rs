@@ -331,3 +331,24 @@ pub fn thread_in(pid_namespace: BorrowedFd<'_>, tid: u32) -> io::Result<(u32, u3
     };
     Ok((ask(PID_FROM)?, ask(PROCESS_FROM)?))
 }
+
+/// Loads the smallest program there is: `r0 = 0; exit`.
+///
+/// # Errors
+/// What `bpf(BPF_PROG_LOAD)` says.
+#[cfg(test)]
+pub fn may_load() -> io::Result<()> {
+    let program = [0xb7_u64, 0x95];
+    let mut attr = zeroed_attr();
+    // SAFETY: the variant that BPF_PROG_LOAD reads; the pointers outlive the call.
+    unsafe {
+        let load = &mut attr.__bindgen_anon_3;
+        load.prog_type = aya_obj::generated::bpf_prog_type::BPF_PROG_TYPE_SOCKET_FILTER as u32;
+        load.insns = program.as_ptr() as u64;
+        load.insn_cnt = 2;
+        load.license = c"Apache-2.0".as_ptr() as u64;
+    }
+    let fd = bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)?;
+    drop(owned(fd as i32));
+    Ok(())
+}

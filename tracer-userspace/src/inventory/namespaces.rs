@@ -60,10 +60,7 @@ pub(super) fn visit(
 
 /// Processes by the namespace they are in. Those that vanish meanwhile are passed over; who may not
 /// be looked at may be in any.
-fn namespaces(
-    request: &Request,
-    inventory: &mut Inventory,
-) -> BTreeMap<(u64, u64), Vec<u32>> {
+fn namespaces(request: &Request, inventory: &mut Inventory) -> BTreeMap<(u64, u64), Vec<u32>> {
     let proc = &request.proc;
     let mut found: BTreeMap<_, Vec<u32>> = BTreeMap::new();
     for pid in super::owners::pids(proc) {

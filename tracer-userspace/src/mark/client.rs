@@ -14,7 +14,8 @@ use nix::sys::{
     time::{TimeVal, TimeValLike as _},
 };
 
-use super::{SOCKET, VARIABLE, protocol::MESSAGE};
+use super::{SOCKET, VARIABLE};
+use crate::decode::marker::MESSAGE;
 
 /// Seconds after which a daemon that does not answer is taken for none.
 const PATIENCE: i64 = 5;

@@ -2,7 +2,6 @@
 //!
 //! | file | defines |
 //! |---|---|
-//! | `protocol` | what is said, and what is answered |
 //! | `suspects` | the rules by which a flow is put down to a call |
 //! | `ledger` | which calls there are and were, and what the kernel's numbers mean |
 //! | `doubt` | when a process went on without being heard |
@@ -15,8 +14,9 @@
 //! | `server` | the thread that listens |
 //! | `client` | the other side, for `egress-tracer mark` |
 //!
-//! The thread that listens answers when the kernel's map says so. It shares the ledger with the
-//! recorder, under a lock that is held for one lookup or one change.
+//! What is said, and what is answered, stands in `decode::marker`. The thread that listens answers when
+//! the kernel's map says so. It shares the ledger with the recorder, under a lock that is held for one
+//! lookup or one change.
 
 pub mod client;
 mod counts;
@@ -25,7 +25,6 @@ mod hearing;
 mod kernel;
 pub mod ledger;
 mod peer;
-mod protocol;
 pub mod server;
 mod session;
 mod socket;

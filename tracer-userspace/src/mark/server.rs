@@ -18,11 +18,15 @@ use super::{
     Contexts, Shared,
     ledger::Announced,
     peer::{Peer, Roots},
-    protocol::{self, Done, Hello, MESSAGE, Refusal, Request},
     session::{Limits, Session, World},
     socket::{Arrival, Connection, Listener},
 };
-use crate::{ebpf::clock::monotonic_now, privilege::outside, record::Registered};
+use crate::{
+    decode::marker::{self, Done, Hello, MESSAGE, Refusal, Request},
+    ebpf::clock::monotonic_now,
+    privilege::outside,
+    record::Registered,
+};
 
 /// What is not a session's.
 const LISTENER: u64 = 0;
@@ -397,7 +401,7 @@ impl Room {
     fn answer(&mut self, client: &mut Client, token: u64, outcome: Result<Done, Refusal>) {
         self.count(client, outcome);
         client.has_acted |= outcome.is_ok();
-        let reply = protocol::reply(outcome);
+        let reply = marker::reply(outcome);
         let Some(connection) = &client.connection else {
             return;
         };
@@ -449,7 +453,7 @@ impl Room {
         if pid != client.session.peer.pid {
             return Err(Refusal::NotYours);
         }
-        let request = protocol::parse(message)?;
+        let request = marker::parse(message)?;
         let is_hello = matches!(request, Request::Hello(_));
         let done = self.act(client, request);
         if done == Err(Refusal::Limit) && !is_hello {
@@ -470,8 +474,8 @@ impl Room {
             Request::Hello(hello) => return greet(world, client, hello),
             Request::Begin(begin) => {
                 let tid = match begin.scope {
-                    protocol::Scope::Process => None,
-                    protocol::Scope::Thread | protocol::Scope::Task => begin.tid,
+                    marker::Scope::Process => None,
+                    marker::Scope::Thread | marker::Scope::Task => begin.tid,
                 };
                 let tid = thread(session, tid)?;
                 session.begin(world, begin, tid, monotonic_now())?;
@@ -531,7 +535,7 @@ impl Room {
 }
 
 fn greet(world: &World, client: &mut Client, hello: Hello) -> Result<Done, Refusal> {
-    if hello.v != protocol::VERSION {
+    if hello.v != marker::VERSION {
         return Err(Refusal::Version);
     }
     let names = Registered {

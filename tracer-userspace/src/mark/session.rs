@@ -11,9 +11,9 @@ use super::{
     Contexts, Shared,
     ledger::{Call, New},
     peer::Peer,
-    protocol::{Begin, Refusal, Scope, Use},
     suspects::Sort,
 };
+use crate::decode::marker::{Begin, Refusal, Scope, Use};
 
 /// Bounds that are settings.
 #[derive(Clone, Copy, Debug)]

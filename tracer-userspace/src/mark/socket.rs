@@ -19,7 +19,7 @@ use nix::{
     },
 };
 
-use super::protocol::MESSAGE;
+use crate::decode::marker::MESSAGE;
 use crate::privilege::outside;
 
 /// A socket in the file system that others can connect to. Its file goes when it does.

@@ -10,8 +10,9 @@ use seccompiler::{
     SeccompFilter, SeccompRule, apply_filter_all_threads,
 };
 
-type Number = libc::c_long;
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+/// As on every machine that filters are written for.
+type Number = i64;
+type Rules = BTreeMap<Number, Vec<SeccompRule>>;
 
 /// Allowed whatever the arguments are.
 const NEEDED: &[Number] = &[
@@ -224,7 +225,11 @@ const FAMILIES: [i32; 4] = [
 ];
 
 /// Of prctl(2).
-const OPTIONS: [i32; 3] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_NO_NEW_PRIVS];
+const OPTIONS: [i32; 3] = [
+    libc::PR_SET_NAME,
+    libc::PR_GET_NAME,
+    libc::PR_SET_NO_NEW_PRIVS,
+];
 
 /// `BPF_PROG_LOAD`, `BPF_BTF_LOAD` (bpf.h).
 const LOADING: [u64; 2] = [5, 18];
@@ -236,7 +241,7 @@ const LOADING: [u64; 2] = [5, 18];
 pub(super) fn allow_needed() -> anyhow::Result<()> {
     let absent = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
     install(needed()?, absent, SeccompAction::Allow)?;
-    let deadly = DEADLY.iter().map(|number| (i64::from(*number), Vec::new()));
+    let deadly = DEADLY.iter().map(|number| (*number, Vec::new()));
     let ends = SeccompAction::KillProcess;
     install(deadly.collect(), SeccompAction::Allow, ends)
 }
@@ -247,7 +252,7 @@ pub(super) fn allow_needed() -> anyhow::Result<()> {
 /// As [`allow_needed`].
 pub(super) fn load_no_more() -> anyhow::Result<()> {
     let commands = one_of(0, LOADING.into_iter())?;
-    let rules = Rules::from([(i64::from(libc::SYS_bpf), commands)]);
+    let rules = Rules::from([(libc::SYS_bpf, commands)]);
     let refused = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     install(rules, SeccompAction::Allow, refused)
 }
@@ -267,8 +272,8 @@ fn install(rules: Rules, others: SeccompAction, these: SeccompAction) -> anyhow:
 
 fn needed() -> anyhow::Result<Rules> {
     let all = NEEDED.iter().chain(OLDER);
-    let mut rules: Rules = all.map(|number| (i64::from(*number), Vec::new())).collect();
-    let mut some = |number: Number, allowed| rules.insert(i64::from(number), allowed);
+    let mut rules: Rules = all.map(|number| (*number, Vec::new())).collect();
+    let mut some = |number: Number, allowed| rules.insert(number, allowed);
     some(libc::SYS_ioctl, requests()?);
     some(libc::SYS_socket, one_of(0, words(FAMILIES))?);
     some(libc::SYS_prctl, one_of(0, words(OPTIONS))?);
@@ -300,7 +305,9 @@ fn requests() -> anyhow::Result<Vec<SeccompRule>> {
 }
 
 fn words<const N: usize>(values: [i32; N]) -> impl Iterator<Item = u64> {
-    values.into_iter().map(|value| u64::from(value.cast_unsigned()))
+    values
+        .into_iter()
+        .map(|value| u64::from(value.cast_unsigned()))
 }
 
 /// The argument is one of these.

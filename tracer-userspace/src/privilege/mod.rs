@@ -13,6 +13,8 @@ pub mod calls;
 pub mod capabilities;
 pub mod outside;
 pub mod places;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::{Format, NamedRule, Options, Origin, Pods, Rule, RuleSet, Verdict};
 
-fn text() -> impl Strategy<Value = String> {
+/// What a workload might call itself, or be called.
+pub(crate) fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
         "[\"'\\\\\n\r\t;{}#$*@`(),. a-z/]{0,80}",

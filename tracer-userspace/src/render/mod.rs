@@ -22,7 +22,7 @@ mod squid;
 mod text;
 
 #[cfg(test)]
-mod hostile;
+pub(crate) mod hostile;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

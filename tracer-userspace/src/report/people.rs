@@ -45,6 +45,7 @@ pub(super) fn markdown(report: &Report<'_>) -> String {
 
 /// `text` in a table's cell: as code, in which neither Markdown nor HTML means anything.
 fn cell(text: &str) -> String {
-    let inner = plain(text).replace('`', "'").replace('|', "\\|");
+    // A bar ends the cell, also after two backslashes: it is spelled out as well.
+    let inner = plain(text).replace('`', "'").replace('|', "\\u{7c}");
     format!("`{inner}`")
 }

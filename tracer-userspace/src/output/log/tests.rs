@@ -183,13 +183,19 @@ fn a_moved_file_is_opened_anew() {
 
 /// Every record of every segment, by hand.
 fn all_lines(directory: &Path) -> usize {
-    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let read = |path: std::path::PathBuf| match path.extension().is_some_and(|end| end == "zst") {
+    let paths = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let read = |path: PathBuf| match path.extension().is_some_and(|end| end == "zst") {
         true => zstd::decode_all(File::open(path).unwrap()).unwrap(),
         false => fs::read(path).unwrap(),
     };
     let lines = |bytes: Vec<u8>| bytes.iter().filter(|byte| **byte == b'\n').count();
-    paths.filter(|path| path.is_file()).map(read).map(lines).sum()
+    paths
+        .filter(|path| path.is_file())
+        .map(read)
+        .map(lines)
+        .sum()
 }
 
 #[test]
@@ -199,7 +205,8 @@ fn a_rotation_that_fails_leaves_the_segment_as_it_was() {
     log.append(&stats()).unwrap();
     let in_the_way = root.path().join(NEXT_SEGMENT);
     fs::create_dir(&in_the_way).unwrap();
-    log.rotate(&envelope(()), Timestamp::UNIX_EPOCH).unwrap_err();
+    log.rotate(&envelope(()), Timestamp::UNIX_EPOCH)
+        .unwrap_err();
     log.append(&stats()).unwrap();
     log.flush().unwrap();
     let text = fs::read_to_string(root.path().join(OPEN_SEGMENT)).unwrap();

@@ -3,6 +3,8 @@
 
 mod edit;
 pub(crate) mod fields;
+#[cfg(test)]
+mod hostile;
 mod layout;
 mod merge;
 mod read;
