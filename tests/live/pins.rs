@@ -199,7 +199,8 @@ fn killed_amid_200_000_connections_every_one_is_counted_once() {
 fn killed_again_and_again_every_connection_is_counted_once() {
     needs_root!();
     let kills = sized("kills", 10, 100);
-    killed_under_load(kills, kills * 20_000, 15_000, &[]);
+    // As long as the last one takes: a restart takes a second or three.
+    killed_under_load(kills, kills * 5_000, 1_500, &[]);
 }
 
 #[test]

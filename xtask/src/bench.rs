@@ -16,12 +16,14 @@
 //! | `names` | how long held answers are waited for |
 //! | `rig` | what the measurements share: binaries, sizes, a process's own figures |
 //! | `log` | the sums over a log's segments |
+//! | `arguments` | what can be asked for |
 //! | `statistics` | medians and their intervals |
 //! | `figure` | one row of the table, and the table |
 //! | `gate` | whether calls cost more than they did |
 //! | `chart` | the ratios as a picture |
 
 mod across;
+mod arguments;
 mod chart;
 mod cost;
 mod exact;
@@ -39,60 +41,19 @@ mod pairs;
 mod rig;
 mod statistics;
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{env, fs, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
+pub(crate) use self::arguments::Arguments;
 use self::{
+    arguments::Files,
     figure::{Figure, table},
     gate::Grown,
-    rig::{Machine, Rig, Sizes},
+    rig::{Machine, Rig},
 };
 use crate::shell::{as_root, cargo, check, interrupted, survive_interrupts};
-
-/// Flags of `cargo xtask bench`.
-#[derive(Args, Debug)]
-pub(crate) struct Arguments {
-    /// The sizes of the published figures: half an hour, 3 GB of disk
-    #[arg(long)]
-    full: bool,
-
-    /// Pairs of samples for each ratio of the tracer's own, in place of the size's
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(5..))]
-    pairs: Option<u16>,
-
-    /// Also write the figures to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-
-    /// Draw the ratios into this file, as SVG
-    #[arg(long, value_name = "FILE")]
-    chart: Option<PathBuf>,
-
-    /// Measure nothing: draw the figures that --json has written to this file
-    #[arg(long, value_name = "FILE", requires = "chart")]
-    from: Option<PathBuf>,
-
-    /// Fail when a call costs more than in this file, which --json has written, and not when a goal
-    /// is missed; measures costs alone, unless --only says otherwise
-    #[arg(long, value_name = "FILE")]
-    check: Option<PathBuf>,
-
-    /// Only measurements whose name contains this: cost, others, packets, storm, memory, one-shot, flood,
-    /// lines, captures, diff, names, marks
-    #[arg(long, value_name = "WORD")]
-    only: Option<String>,
-
-    /// The build is done: set when this program calls itself through sudo
-    #[arg(long, hide = true)]
-    built: bool,
-}
 
 type Measurement = fn(&Rig) -> Result<Vec<Figure>>;
 
@@ -142,54 +103,6 @@ pub(crate) fn run(arguments: &Arguments, callers: &Path) -> Result<ExitCode> {
     match earlier {
         Some(earlier) => Ok(compare(&gate::grown(&earlier, &figures)?)),
         None => Ok(verdict(&figures)),
-    }
-}
-
-impl Arguments {
-    fn sizes(&self) -> Sizes {
-        let mut sizes = if self.full {
-            Sizes::FULL
-        } else {
-            Sizes::REDUCED
-        };
-        sizes.pairs = self.pairs.map_or(sizes.pairs, usize::from);
-        sizes
-    }
-
-    fn only(&self) -> &str {
-        match &self.only {
-            Some(word) => word,
-            None if self.check.is_some() => "cost",
-            None => "",
-        }
-    }
-}
-
-/// The files that are named, from wherever this is run.
-struct Files {
-    json: Option<PathBuf>,
-    chart: Option<PathBuf>,
-    from: Option<PathBuf>,
-    check: Option<PathBuf>,
-}
-
-impl Files {
-    fn of(arguments: &Arguments, callers: &Path) -> Self {
-        let at = |path: &Option<PathBuf>| path.as_ref().map(|path| callers.join(path));
-        Self {
-            json: at(&arguments.json),
-            chart: at(&arguments.chart),
-            from: at(&arguments.from),
-            check: at(&arguments.check),
-        }
-    }
-
-    /// Draws the chart, if one is wanted.
-    fn draw(&self, figures: &[Value]) -> Result<()> {
-        let Some(path) = &self.chart else {
-            return Ok(());
-        };
-        fs::write(path, chart::draw(figures)?).with_context(|| path.display().to_string())
     }
 }
 

@@ -32,6 +32,7 @@ const CALLS: [(&str, &str); 2] = [
     ("sendto", "unconnected UDP sendto"),
 ];
 
+const OURS: &str = "egress-tracer";
 const DESTINATIONS: u32 = 1_000;
 /// What a short-lived process connects to: nobody is there.
 const NOBODY: &str = "127.0.0.1:1";
@@ -42,8 +43,9 @@ pub(super) const TAG: &str = "short-lived";
 pub(super) fn measure(rig: &Rig) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let ours = |line: &str| by_daemon(rig, line);
-    figures.push(storm("egress-tracer", rig, &ours)?);
-    figures.push(processes("egress-tracer", rig, &ours)?);
+    for (figure, all) in [storm(OURS, rig, &ours)?, processes(OURS, rig, &ours)?] {
+        figures.push(figure.against("all of them", all));
+    }
     for tool in &TOOLS {
         if find(tool.program).is_none() {
             let why = format!("not installed (Debian's package {})", tool.package);
@@ -68,10 +70,10 @@ pub(super) fn measure(rig: &Rig) -> Result<Vec<Figure>> {
 fn with(tool: &Tool, rig: &Rig) -> Result<Vec<Figure>> {
     let theirs = |line: &str| by_tool(rig, tool, line);
     // First, since this says whether it runs here at all.
-    let found = processes(tool.name, rig, &theirs)?;
+    let (found, _) = processes(tool.name, rig, &theirs)?;
     let mut figures = costs(tool, rig)?;
-    figures.push(storm(tool.name, rig, &theirs)?);
-    figures.push(found);
+    let (told, _) = storm(tool.name, rig, &theirs)?;
+    figures.extend([told, found]);
     Ok(figures)
 }
 
@@ -105,8 +107,8 @@ fn cost(tool: &Tool, (key, name): &(&str, &str), rounds: &[Round], dice: &mut Di
 
 type Watch<'a> = &'a dyn Fn(&str) -> Result<Watched>;
 
-/// As many connections as two threads can make.
-fn storm(name: &str, rig: &Rig, watch: Watch<'_>) -> Result<Figure> {
+/// As many connections as two threads can make; whether all were told.
+fn storm(name: &str, rig: &Rig, watch: Watch<'_>) -> Result<(Figure, bool)> {
     let made = rig.sizes.other_connects;
     let seen = watch(&format!("connects {made} {DESTINATIONS} 2 0"))?;
     let measured = format!(
@@ -118,11 +120,12 @@ fn storm(name: &str, rig: &Rig, watch: Watch<'_>) -> Result<Figure> {
         "peak_mib": seen.peak_mib, "load_seconds": seen.load_seconds,
     });
     let row = format!("{name}: {made} connects to {DESTINATIONS} destinations");
-    Ok(Figure::reported(&row, measured, values))
+    let all = seen.connects == u64::from(made);
+    Ok((Figure::reported(&row, measured, values), all))
 }
 
-/// Processes that connect once and end at once.
-fn processes(name: &str, rig: &Rig, watch: Watch<'_>) -> Result<Figure> {
+/// Processes that connect once and end at once; whether each command line was told.
+fn processes(name: &str, rig: &Rig, watch: Watch<'_>) -> Result<(Figure, bool)> {
     let made = rig.sizes.other_processes;
     let seen = watch(&format!("storm {made} {NOBODY} {TAG}"))?;
     let measured = format!(
@@ -135,5 +138,6 @@ fn processes(name: &str, rig: &Rig, watch: Watch<'_>) -> Result<Figure> {
         "by_command_line": seen.commands.len(),
     });
     let row = format!("{name}: {made} short-lived processes that connect");
-    Ok(Figure::reported(&row, measured, values))
+    let all = seen.commands.len() == made as usize;
+    Ok((Figure::reported(&row, measured, values), all))
 }

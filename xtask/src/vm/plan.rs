@@ -68,10 +68,7 @@ pub(crate) fn steps(all: bool, chosen: &[String]) -> Vec<Step> {
         "/tests/egress-tracer doctor --programs | sed 's/^/doctor /'",
     )];
     if !chosen.is_empty() {
-        steps.extend(chosen.iter().filter_map(|test| {
-            let (target, name) = test.split_once("::")?;
-            Some(Step::of_target(target, "", name))
-        }));
+        steps.extend(those(chosen));
         return steps;
     }
     for (target, names) in CORE {
@@ -88,6 +85,15 @@ pub(crate) fn steps(all: bool, chosen: &[String]) -> Vec<Step> {
         &format!("--exact {}", NESTED.join(" ")),
     ));
     steps
+}
+
+/// Tests named `TARGET::NAME`, and nothing else.
+pub(crate) fn those(chosen: &[String]) -> Vec<Step> {
+    let steps = chosen.iter().filter_map(|test| {
+        let (target, name) = test.split_once("::")?;
+        Some(Step::of_target(target, "", name))
+    });
+    steps.collect()
 }
 
 /// All of a target, but what cannot run there.

@@ -57,6 +57,7 @@ impl Disk {
         &mut self,
         observations: &Observations,
     ) -> Result<(), CandidatesError> {
+        self.written.settle(&self.directory);
         let existing = self.existing_policy()?;
         let ranges = match &existing {
             // What makes no sense is told when it is merged into.
@@ -117,6 +118,17 @@ impl Written {
             .unwrap_or_default()
     }
 
+    /// Whoever wrote last may have been killed amid the files, or the disk was full: those that were
+    /// written are told from the others, before it is forgotten what they were to be.
+    fn settle(&mut self, directory: &Path) {
+        for (name, next) in std::mem::take(&mut self.next) {
+            let now = fs::read(directory.join(&name));
+            if now.is_ok_and(|bytes| digest(&bytes) == next) {
+                self.files.insert(name, next);
+            }
+        }
+    }
+
     fn save(&self, directory: &Path) -> Result<(), files::WriteError> {
         let text = serde_json::to_string(self).unwrap_or_default();
         files::write(&directory.join(WRITTEN), &text)
@@ -135,4 +147,36 @@ fn digest(bytes: &[u8]) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+mod tests {
+    use super::*;
+
+    fn digests(texts: [(&str, &str); 2]) -> BTreeMap<String, String> {
+        let each = texts.map(|(name, text)| (name.to_owned(), digest(text.as_bytes())));
+        each.into()
+    }
+
+    /// Killed amid writing, and killed again before writing anew: all files are still ours.
+    #[test]
+    fn a_second_death_makes_none_of_our_files_somebody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("policy.toml", "second"), ("rules.nft", "first")] {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let mut written = Written {
+            files: digests([("policy.toml", "first"), ("rules.nft", "first")]),
+            next: digests([("policy.toml", "second"), ("rules.nft", "second")]),
+            segments_deleted: false,
+        };
+        written.settle(folder.path());
+        written.next = digests([("policy.toml", "third"), ("rules.nft", "third")]);
+        written.save(folder.path()).unwrap();
+        let again = Written::read(folder.path());
+        assert!(again.is_ours("policy.toml", b"second"));
+        assert!(again.is_ours("rules.nft", b"first"));
+        assert!(!again.is_ours("rules.nft", b"somebody else's"));
+    }
 }
