@@ -163,9 +163,9 @@ fn another_container_is_named() {
     daemon.stop().unwrap();
     let log = World::daemon_log(&out);
     let expected = ("container".to_owned(), format!("docker-{}", &id[..12]));
-    assert_eq!(labels(&log, near, 9), [expected.clone()]);
-    let policy = fs::read_to_string(out.join(&cgroup.relative()[1..]).join("policy.toml")).unwrap();
     let roles = format!("\nroles = [\"container {}\"]\n", expected.1);
+    assert_eq!(labels(&log, near, 9), [expected]);
+    let policy = fs::read_to_string(out.join(&cgroup.relative()[1..]).join("policy.toml")).unwrap();
     assert!(policy.contains(&roles), "{policy}");
     drop(neighbour);
 }
