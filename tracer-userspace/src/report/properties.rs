@@ -173,6 +173,7 @@ fn see(observations: &mut Observations, run: &str, process: &str, tool: &str, na
         outcomes: None,
         bytes_sent: 1,
         bytes_received: 1,
+        answered: None,
         first_seen: Some(jiff::Timestamp::UNIX_EPOCH),
         last_seen: Some(jiff::Timestamp::UNIX_EPOCH),
         process: Some(process),

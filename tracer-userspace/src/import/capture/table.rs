@@ -148,11 +148,7 @@ impl Table {
     }
 
     fn begin_tcp(&mut self, key: Key, client_is_low: bool, time: Timestamp, segment: &Segment<'_>) {
-        let server = if client_is_low {
-            key.high()
-        } else {
-            key.low()
-        };
+        let server = if client_is_low { key.high() } else { key.low() };
         let listening = if dns::dialect(server.port()) == Some(dns::Dialect::Dns) {
             Listening::Dns(Box::default())
         } else {

@@ -42,6 +42,7 @@ fn entry(number: usize, mut tools: Vec<String>, processes: Vec<String>) -> Entry
         list: Vec::new(),
         at_most: None,
         findings: Vec::new(),
+        roles: Vec::new(),
         acknowledged: Vec::new(),
     }
 }
