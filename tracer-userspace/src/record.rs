@@ -4,10 +4,14 @@
 //! daemon's candidates and `generate` over the daemon's log agree by construction. The meaning of
 //! each key is documented in `docs/log.md`.
 
+mod channel;
 mod dns;
 mod gap;
 mod name;
+mod outcome;
+mod place;
 mod protocol;
+mod tool;
 
 use std::{
     collections::BTreeMap,
@@ -18,10 +22,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use self::{
+    channel::{Channel, Direction},
     dns::{Dns, DnsAnswer, DnsQuestion, DnsTransport},
     gap::{Gap, GapKind, Severity},
     name::{Confidence, Name, NameSource},
+    outcome::Outcome,
+    place::{Place, Role},
     protocol::{Protocol, UnknownProtocol},
+    tool::{Attribution, Registered, Tool, ToolCall, ToolKind},
 };
 
 /// The value of every record's `schema` key.
@@ -240,111 +248,6 @@ pub struct Ancestor {
     pub cmdline_cut: bool,
 }
 
-/// The agent's tool on whose behalf something was sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tool {
-    /// Absent where it is one of `among`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Of this one call, where the agent numbers them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub call_id: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<ToolKind>,
-    pub attribution: Attribution,
-    /// The packages from whose code the connection was made, the innermost first, if the workload
-    /// has told.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub caller: Vec<String>,
-    /// The calls of which it is one, where that is all that is known.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub among: Vec<ToolCall>,
-    /// There are more of them, or they are not known.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub among_cut: bool,
-    /// Or none of them: for a part of the time none was open.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub or_none: bool,
-}
-
-/// One call of a tool.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ToolCall {
-    pub name: String,
-    pub call_id: String,
-}
-
-/// What a call is of.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum ToolKind {
-    #[default]
-    Tool,
-    Llm,
-    Retriever,
-    Scan,
-    Other,
-}
-
-/// What an agent may use, as it says itself: also what it never does.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Registered {
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tools: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub models: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub retrievers: Vec<String>,
-    /// Of which a call has begun.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub called: Vec<String>,
-}
-
-/// How it is known which tool it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Attribution {
-    /// The thread itself, or the process, said so.
-    Exact,
-    /// By the process.
-    Process,
-    /// By the time.
-    Window,
-    /// One of several; none is held responsible alone.
-    Ambiguous,
-}
-
-impl Tool {
-    /// Some tool's, and nothing more is known.
-    #[must_use]
-    pub fn unknown() -> Self {
-        Self {
-            name: None,
-            call_id: None,
-            kind: None,
-            attribution: Attribution::Ambiguous,
-            caller: Vec::new(),
-            among: Vec::new(),
-            among_cut: true,
-            or_none: false,
-        }
-    }
-
-    /// Those of which one is held responsible; none where it may have been any, or no tool at all.
-    #[must_use]
-    pub fn suspects(&self) -> Vec<&str> {
-        match self.attribution {
-            Attribution::Exact | Attribution::Process | Attribution::Window => {
-                self.name.as_deref().into_iter().collect()
-            }
-            Attribution::Ambiguous if self.among_cut || self.or_none => Vec::new(),
-            Attribution::Ambiguous => self.among.iter().map(|call| &*call.name).collect(),
-        }
-    }
-}
-
 /// The container that sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
@@ -384,164 +287,11 @@ pub struct PodOwner {
     pub name: String,
 }
 
-/// How the bytes left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Channel {
-    /// connect() of a stream socket, or TCP Fast Open.
-    Connect,
-    /// A datagram with an address of its own: sendto(), sendmsg(), sendmmsg().
-    Sendmsg,
-    /// A connected datagram socket that sent at least one datagram.
-    UdpConnect,
-    /// A connected datagram socket that has sent nothing: not egress, never a candidate.
-    UdpProbe,
-    /// A connection that was open before recording began.
-    Preexisting,
-    /// A ping socket: ICMP without privileges.
-    Ping,
-    /// A raw IP socket, with own headers or without.
-    Raw,
-    /// A connected UDP-Lite socket.
-    UdpLite,
-    /// An AF_PACKET socket, which sends whatever frames it likes.
-    Packet,
-    /// An AF_XDP socket, likewise.
-    Xdp,
-    /// A TUN or TAP device was opened: packets can be sent through it.
-    Tun,
-    /// Another machine of the same host, or the host itself.
-    Vsock,
-    /// A Unix socket that somebody outside listens at, who may send on the workload's behalf.
-    Unix,
-    /// Told by another tool's log, which does not say how.
-    Import,
-}
-
-impl Channel {
-    /// In the log, and for people.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Sendmsg => "sendmsg",
-            Self::UdpConnect => "udp-connect",
-            Self::UdpProbe => "udp-probe",
-            Self::Preexisting => "preexisting",
-            Self::Ping => "ping",
-            Self::Raw => "raw",
-            Self::UdpLite => "udp-lite",
-            Self::Packet => "packet",
-            Self::Xdp => "xdp",
-            Self::Tun => "tun",
-            Self::Vsock => "vsock",
-            Self::Unix => "unix",
-            Self::Import => "import",
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// The workload spoke first.
-    Egress,
-    /// The workload answered a peer that spoke first.
-    Reply,
-    /// It is not known any more who spoke first: one or the other.
-    Unknown,
-}
-
-/// Destinations that are not the public internet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Place {
-    Loopback,
-    /// 0.0.0.0 or ::, which Linux treats as loopback.
-    Unspecified,
-    LinkLocal,
-    /// The cloud's metadata service.
-    Metadata,
-    Private,
-    /// 100.64.0.0/10, carrier-grade NAT.
-    Shared,
-    Multicast,
-    Broadcast,
-    /// Reserved for documentation.
-    Documentation,
-}
-
-/// What a destination is there for, or whose it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Plain DNS: a resolver in use.
-    Resolver,
-    /// A resolver that serves everybody.
-    PublicResolver,
-    /// DNS over HTTPS, by the address or name of a public resolver.
-    Doh,
-    /// DNS over TLS, and over QUIC.
-    Dot,
-    Doq,
-    Ntp,
-    /// An address of the machine that records.
-    Host,
-    /// Another container on this machine.
-    Container,
-}
-
-impl Role {
-    /// As the log spells it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Resolver => "resolver",
-            Self::PublicResolver => "public-resolver",
-            Self::Doh => "doh",
-            Self::Dot => "dot",
-            Self::Doq => "doq",
-            Self::Ntp => "ntp",
-            Self::Host => "host",
-            Self::Container => "container",
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Via {
     /// The container engine's resolver, working inside the container's network namespace.
     Engine,
-}
-
-/// What became of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    Established,
-    Refused,
-    Timeout,
-    Unreachable,
-    Reset,
-    Blocked,
-    Unknown,
-}
-
-impl Outcome {
-    /// As the log spells it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Established => "established",
-            Self::Refused => "refused",
-            Self::Timeout => "timeout",
-            Self::Unreachable => "unreachable",
-            Self::Reset => "reset",
-            Self::Blocked => "blocked",
-            Self::Unknown => "unknown",
-        }
-    }
 }
 
 /// Records under `provisional` belong to this record's `workload`.
