@@ -69,7 +69,9 @@ fn summarise(outcomes: &[Outcome]) {
 }
 
 /// Licences, bans and sources. Advisories need a database from the network: not here.
+/// Those of other systems are looked at too, and are not there yet where only this one was built.
 fn dependencies() -> Result<()> {
+    check(&mut cargo("fetch --locked"))?;
     check(&mut plain(
         "cargo",
         "deny --offline check licenses bans sources",
