@@ -44,7 +44,7 @@ fn regenerating_keeps_bytes_and_news_keep_decisions() {
         + "[[allow]]\r\nto = \"10.0.0.2\"\r\nports = [\"443/tcp\"]\r\nstatus = \"candidate\"\r\n\
            findings = [\"private-address\"]\r\n\r\n\
            [[allow]]\r\nto = \"10.0.0.1\"\r\nports = [\"53/udp\"]\r\nstatus = \"candidate\"\r\n\
-           findings = [\"private-address\"]\r\n";
+           findings = [\"private-address\"]\r\nroles = [\"resolver\"]\r\n";
     assert_eq!(merged, expected);
     world.write("second.jsonl", LINES);
     let again = [
