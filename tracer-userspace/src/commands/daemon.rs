@@ -171,7 +171,7 @@ async fn record(
     let takeover = Takeover::find(&args.output, &mut loaded)?;
     let is_adopted = takeover.is_adopted();
     if !is_adopted && let Some(iterator) = loaded.bound_before() {
-        inventory::servers::mark(PROC.into(), &iterator);
+        outside::at_length(move || inventory::servers::mark(PROC.into(), &iterator))?;
     }
     // Listing again would count a second time what an earlier daemon has counted.
     let listing = (!is_adopted).then(|| inventory(args, cgroup2));

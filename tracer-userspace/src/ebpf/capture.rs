@@ -496,10 +496,10 @@ impl Capture {
         if open.is_empty() {
             return Ok(());
         }
-        let asked = move || inventory::open::so_far(PROC.into(), &open);
-        let said = tokio::task::spawn_blocking(asked).await;
-        self.send(Batch::Open(said.map_err(io::Error::other)?))
-            .await
+        let ask = move || inventory::open::so_far(PROC.into(), &open);
+        let asked = tokio::task::spawn_blocking(|| outside::at_length(ask)).await;
+        let said = asked.map_err(io::Error::other)??;
+        self.send(Batch::Open(said)).await
     }
 
     /// Passes on what the Unix sockets are called that `counts` are about. No program that counted

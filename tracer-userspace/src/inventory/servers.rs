@@ -20,10 +20,11 @@ pub fn mark(proc: PathBuf, iterator: &OwnedFd) {
     namespaces::visit(&request, &mut not_entered, |_inventory| {
         sys::iterate(iterator.as_fd())
     });
-    for namespace in not_entered.unlisted {
+    if let [first, ..] = &not_entered.unlisted[..] {
         tracing::warn!(
-            "UDP servers of a network namespace are not known: {}",
-            namespace.reason
+            "the UDP servers of {} network namespace(s) are not known: {}",
+            not_entered.unlisted.len(),
+            first.reason
         );
     }
 }
