@@ -36,11 +36,15 @@ fn what_a_destination_is_for_is_told_in_log_and_evidence() {
     };
     of(SERVER, 53, "resolver");
     of(SERVER, 123, "ntp");
-    of(SERVER, 853, "doq");
     of(SERVER, 7, "-");
     of(&own, 9, "host");
-    let dot = |flow: &serde_json::Value| flow["protocol"] == "tcp" && flow["role"] == "dot";
-    assert!(log.to(SERVER, Some(853)).any(dot), "{log:?}");
+    for (protocol, role) in [("udp", "doq"), ("tcp", "dot")] {
+        let mut at_dot = log.to(SERVER, Some(853));
+        assert!(
+            at_dot.any(|flow| flow["protocol"] == protocol && flow["role"] == role),
+            "{log:?}"
+        );
+    }
     let evidence = fs::read_to_string(world.path("out/policy.evidence.json")).unwrap();
     for role in ["resolver", "ntp", "doq", "host"] {
         assert!(
