@@ -92,7 +92,8 @@ pub fn take(request: &Request) -> Inventory {
     let clock = ClockSample::now();
     let mut inventory = Inventory::default();
     let mut listed = Vec::new();
-    namespaces::visit(request, &mut inventory, |inventory| {
+    let found = namespaces::find(request, &mut inventory);
+    namespaces::visit(request, found, &mut inventory, |inventory| {
         // Without its cookie a namespace cannot be told from others; nor can its container then.
         let cookie = sys::own_netns_cookie().unwrap_or(0);
         let room = request.max_sockets - listed.len();

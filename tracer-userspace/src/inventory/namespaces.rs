@@ -18,24 +18,27 @@ const MAX_NAMESPACES: usize = 4096;
 /// Processes remembered of each, should one end meanwhile.
 const WITNESSES: usize = 8;
 
-/// Calls `list` in every namespace, on a thread that is made for this: it does not come back to
+/// Processes by the namespace they are in.
+pub(super) type Found = BTreeMap<(u64, u64), Vec<u32>>;
+
+/// Calls `list` in every namespace that was found, on a thread that is made for this: it does not come back to
 /// the namespace it began in.
 pub(super) fn visit(
     request: &Request,
+    mut found: Found,
     inventory: &mut Inventory,
     mut list: impl FnMut(&mut Inventory) -> io::Result<()> + Send,
 ) {
     let own = fs::metadata(request.proc.join("thread-self/ns/net"))
         .map_or((0, 0), |namespace| (namespace.dev(), namespace.ino()));
-    let mut namespaces = namespaces(request, inventory);
     // Where the thread begins: entering it would take a privilege for nothing.
-    if namespaces.remove(&own).is_some()
+    if found.remove(&own).is_some()
         && let Err(error) = list(inventory)
     {
         let pids = [std::process::id()];
         inventory.unlisted.push(unlisted(request, &pids, &error));
     }
-    let (visited, beyond): (Vec<_>, Vec<_>) = namespaces
+    let (visited, beyond): (Vec<_>, Vec<_>) = found
         .into_values()
         .enumerate()
         .partition(|(index, _)| *index < MAX_NAMESPACES);
@@ -58,16 +61,16 @@ pub(super) fn visit(
     });
 }
 
-/// Processes by the namespace they are in. Those that vanish meanwhile are passed over; who may not
-/// be looked at may be in any.
-fn namespaces(request: &Request, inventory: &mut Inventory) -> BTreeMap<(u64, u64), Vec<u32>> {
+/// Looks for them. Processes that vanish meanwhile are passed over; who may not be looked at may be in
+/// any, and goes into `hidden`.
+pub(super) fn find(request: &Request, hidden: &mut Inventory) -> Found {
     let proc = &request.proc;
-    let mut found: BTreeMap<_, Vec<u32>> = BTreeMap::new();
+    let mut found = Found::new();
     for pid in super::owners::pids(proc) {
         let namespace = match fs::metadata(proc.join(format!("{pid}/ns/net"))) {
             Ok(namespace) => namespace,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                inventory.unlisted.push(unlisted(request, &[pid], &error));
+                hidden.unlisted.push(unlisted(request, &[pid], &error));
                 continue;
             }
             Err(_gone) => continue,

@@ -34,7 +34,9 @@ pub fn so_far(proc: PathBuf, open: &HashMap<u64, FlowKey>) -> HashMap<FlowKey, S
         cgroup_mount: PathBuf::new(),
         max_sockets: 0,
     };
-    namespaces::visit(&request, &mut Inventory::default(), |_unlisted| {
+    let mut unlisted = Inventory::default();
+    let visited = namespaces::find(&request, &mut unlisted);
+    namespaces::visit(&request, visited, &mut unlisted, |_unlisted| {
         // One that cannot be told from others may be wanted.
         let cookie = sys::own_netns_cookie();
         if cookie.is_ok_and(|cookie| !wanted.contains(&cookie)) {

@@ -16,8 +16,10 @@ pub fn mark(proc: PathBuf, iterator: &OwnedFd) {
         cgroup_mount: PathBuf::new(),
         max_sockets: 0,
     };
+    // Of who may not be looked at the list of open connections tells.
+    let found = namespaces::find(&request, &mut Inventory::default());
     let mut not_entered = Inventory::default();
-    namespaces::visit(&request, &mut not_entered, |_inventory| {
+    namespaces::visit(&request, found, &mut not_entered, |_inventory| {
         sys::iterate(iterator.as_fd())
     });
     if let [first, ..] = &not_entered.unlisted[..] {
